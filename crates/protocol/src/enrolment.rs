@@ -1,0 +1,54 @@
+//! What an executor says of itself when it starts, and what it gets for it.
+
+use domain::ids::{ExecutorId, TenantId};
+use serde::{Deserialize, Serialize};
+
+use crate::binary::Binary;
+
+/// Body of `POST /v1/executors`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnrolRequest {
+    /// The executor's own id, kept in its data folder over restarts.
+    pub executor_id: ExecutorId,
+    /// Version of its program.
+    pub version: String,
+    /// Name of its host.
+    pub host: String,
+    /// The default image on that host, by digest.
+    pub image_digest: String,
+}
+
+/// Answer to [`EnrolRequest`]: everything that an executor needs, for its own tenant only.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Enrolment {
+    /// The tenant that it works for.
+    pub tenant_id: TenantId,
+    /// The tenant's name, which is part of the queue's.
+    pub tenant_name: String,
+    /// The uid that the tenant's commands run under.
+    pub sandbox_uid: u32,
+    /// Where Temporal is.
+    pub temporal_address: String,
+    /// Temporal's namespace.
+    pub temporal_namespace: String,
+    /// The queue to poll.
+    pub task_queue: String,
+    /// Ed25519 public key that grants are checked with, 32 bytes.
+    pub grant_key: Binary,
+    /// The tenant's payload key, 32 bytes. A secret.
+    pub payload_key: Binary,
+}
+
+/// The queue that a tenant's executors share.
+pub fn tenant_queue(tenant_name: &str) -> String {
+    format!("tool-exec/{tenant_name}")
+}
+
+/// Body of `POST /v1/executors/execs/{id}/started`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StartedReport {
+    /// When the process was started, in milliseconds since the epoch.
+    pub started_at_ms: u64,
+}

@@ -1,0 +1,171 @@
+//! What an executor is told to run, and what it reports.
+
+use std::collections::BTreeMap;
+
+use domain::exec::ExecOutcome;
+use domain::ids::{ExecId, ExecutorId, SessionId, TenantId};
+use domain::limits::SandboxLimits;
+use domain::sandbox::SandboxRef;
+use serde::{Deserialize, Serialize};
+
+use crate::binary::Binary;
+use crate::sealed::Sealed;
+
+/// One command, exactly as it was decided upon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExecOrder {
+    /// Whose command.
+    pub tenant_id: TenantId,
+    /// In which session's sandbox.
+    pub session_id: SessionId,
+    /// Which exec. It is started at most once, ever.
+    pub exec_id: ExecId,
+    /// Script for `bash -c`, byte for byte.
+    pub command: String,
+    /// Absolute path inside the sandbox.
+    pub cwd: String,
+    /// Variables on top of the sandbox's own few.
+    pub env: BTreeMap<String, String>,
+    /// Standard input; without it, input is closed.
+    pub stdin: Option<Binary>,
+    /// Milliseconds until SIGTERM.
+    pub timeout_ms: u64,
+    /// What the session's sandbox may use.
+    pub limits: SandboxLimits,
+    /// Digest of the image that the sandbox must be made of.
+    pub image_digest: String,
+}
+
+/// One stream of a finished exec: its beginning, its end and its size.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamSummary {
+    /// Bytes that the command wrote.
+    pub bytes_total: u64,
+    /// Bytes of those that were kept: less than `bytes_total` when a cap was reached.
+    pub bytes_stored: u64,
+    /// The first bytes.
+    pub head: Binary,
+    /// The last bytes, as far as they are not in `head`.
+    pub tail: Binary,
+    /// SHA-256 of the stored bytes, in hex.
+    pub sha256: String,
+}
+
+impl StreamSummary {
+    /// Whether `head` and `tail` together leave something out.
+    pub fn is_truncated(&self) -> bool {
+        self.bytes_total > (self.head.0.len() + self.tail.0.len()) as u64
+    }
+
+    /// All of the stream, when nothing was left out.
+    pub fn whole(&self) -> Option<Vec<u8>> {
+        (!self.is_truncated()).then(|| [self.head.0.as_slice(), &self.tail.0].concat())
+    }
+}
+
+/// The one true result of an exec that was started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecResult {
+    /// How it ended.
+    pub outcome: ExecOutcome,
+    /// What `exit()` got, when the process left that way.
+    pub exit_code: Option<i32>,
+    /// The signal that ended it, otherwise.
+    pub signal: Option<i32>,
+    /// The kernel killed something of it for want of memory.
+    pub oom_killed: bool,
+    /// When it was started, in milliseconds since the epoch, by the executor's clock.
+    pub started_at_ms: u64,
+    /// How long it ran, in milliseconds, by a monotonic clock.
+    pub duration_ms: u64,
+    /// Standard output.
+    pub stdout: StreamSummary,
+    /// Standard error.
+    pub stderr: StreamSummary,
+}
+
+/// Input of the activity `tool_exec`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ToolRequest {
+    /// Which exec.
+    pub exec_id: ExecId,
+    /// Signed permission; see [`crate::grant::GrantClaims`].
+    pub grant: String,
+    /// The command, readable by its tenant's executors only.
+    pub order: Sealed<ExecOrder>,
+}
+
+/// Output of the activity `tool_exec`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ToolReply {
+    /// Who answers.
+    pub executor_id: ExecutorId,
+    /// The sandbox that it ran in, when there was one.
+    pub sandbox: Option<SandboxRef>,
+    /// What came of it.
+    pub outcome: ToolOutcome,
+}
+
+/// What came of a [`ToolRequest`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolOutcome {
+    /// It ran; its result is sealed, because it quotes output.
+    Finished(Sealed<ExecResult>),
+    /// It was certainly never started.
+    NotStarted(NotStarted),
+}
+
+/// Why a command was certainly never started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NotStarted {
+    /// The grant expired on the way: ask for a new one.
+    GrantExpired,
+    /// The grant does not fit the order, or is not ours.
+    GrantRefused,
+    /// The order was called off first.
+    Cancelled,
+    /// The image with that digest is not on the executor's host.
+    ImageMissing,
+    /// The working directory is not there.
+    CwdMissing,
+    /// The sandbox could not be made.
+    SandboxUnavailable,
+}
+
+impl NotStarted {
+    /// What a user is told.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::GrantExpired => "the permission to run it expired before an executor took it",
+            Self::GrantRefused => "the executor refused the grant: it does not fit the command",
+            Self::Cancelled => "it was cancelled before it started",
+            Self::ImageMissing => "the session's image is not on the executor's host",
+            Self::CwdMissing => "the working directory does not exist in the sandbox",
+            Self::SandboxUnavailable => {
+                "the sandbox could not be started; see the executor's log and check Docker"
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_whole_only_when_nothing_is_missing() {
+        let mut stream = StreamSummary {
+            bytes_total: 5,
+            head: Binary(b"abc".to_vec()),
+            tail: Binary(b"de".to_vec()),
+            ..StreamSummary::default()
+        };
+        assert_eq!(stream.whole(), Some(b"abcde".to_vec()));
+        stream.bytes_total = 6;
+        assert!(stream.is_truncated());
+        assert_eq!(stream.whole(), None);
+    }
+}

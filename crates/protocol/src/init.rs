@@ -1,0 +1,263 @@
+//! Frames between an executor and `sandbox-init`, over a Unix socket.
+//!
+//! A frame is a length (u32, little endian) and that many bytes of postcard. `sandbox-init` trusts
+//! the socket because only the executor can reach it; the executor trusts nothing that comes back
+//! beyond its form, because the sandbox is hostile.
+
+use domain::ids::{ExecId, SandboxId};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// Largest frame, in bytes.
+pub const MAX_FRAME_BYTES: usize = 1024 * 1024;
+/// Largest piece of output in one frame, in bytes.
+pub const MAX_CHUNK_BYTES: usize = 64 * 1024;
+/// Output of one stream that `sandbox-init` holds until the executor has it, in bytes. When it is
+/// full, the command waits.
+pub const WINDOW_BYTES: usize = 256 * 1024;
+/// Version of this protocol; both sides must agree.
+pub const VERSION: u32 = 1;
+
+/// One of a command's output streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl Stream {
+    /// Both streams, in the order used everywhere.
+    pub const BOTH: [Self; 2] = [Self::Stdout, Self::Stderr];
+
+    /// Position in arrays of two.
+    pub fn index(self) -> usize {
+        match self {
+            Self::Stdout => 0,
+            Self::Stderr => 1,
+        }
+    }
+
+    /// The name used in tables and URLs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
+/// A command to start.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Start {
+    /// Which exec. A second start of the same one only attaches to it.
+    pub exec_id: ExecId,
+    /// Program and arguments, without NUL bytes.
+    pub argv: Vec<String>,
+    /// The whole environment, `NAME=value`.
+    pub env: Vec<String>,
+    /// Where to start.
+    pub cwd: String,
+    /// Standard input; without it, input is closed.
+    pub stdin: Option<Vec<u8>>,
+    /// User and group of the process.
+    pub uid: u32,
+    /// Milliseconds until SIGTERM.
+    pub timeout_ms: u64,
+    /// Milliseconds from SIGTERM to SIGKILL.
+    pub grace_ms: u64,
+}
+
+/// What the executor tells `sandbox-init`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum ToInit {
+    /// Start a command, or attach to it if it was started before.
+    Start(Start),
+    /// Attach to a command that was started before; send its output from these offsets.
+    Attach {
+        /// The exec.
+        exec_id: ExecId,
+        /// Bytes of each stream that the executor has, by [`Stream::index`].
+        have: [u64; 2],
+    },
+    /// The executor has kept output up to this offset.
+    Ack {
+        /// The exec.
+        exec_id: ExecId,
+        /// The stream.
+        stream: Stream,
+        /// Bytes that the executor has.
+        offset: u64,
+    },
+    /// End a command: SIGTERM, then SIGKILL after its grace.
+    Cancel {
+        /// The exec.
+        exec_id: ExecId,
+    },
+    /// The executor has the result; `sandbox-init` may forget the exec's output, not its id.
+    Forget {
+        /// The exec.
+        exec_id: ExecId,
+    },
+}
+
+/// How a process ended, as `waitpid` told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// Exit code, unless a signal ended it.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// It was ended because its time was over.
+    pub timed_out: bool,
+    /// It was ended by [`ToInit::Cancel`].
+    pub cancelled: bool,
+    /// Milliseconds from start to end.
+    pub duration_ms: u64,
+}
+
+/// Why a command could not be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StartFailure {
+    /// The working directory is missing or not a directory.
+    Cwd,
+    /// The kernel refused a process: too many of them.
+    Resources,
+    /// The request itself is malformed.
+    Malformed,
+}
+
+/// What `sandbox-init` tells the executor.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum FromInit {
+    /// The first frame of a connection.
+    Hello {
+        /// [`VERSION`].
+        version: u32,
+        /// The sandbox.
+        sandbox_id: SandboxId,
+        /// Changes with every start of this PID 1: what it does not know, it never started.
+        boot_id: u64,
+    },
+    /// The command runs, or ran.
+    Started {
+        /// The exec.
+        exec_id: ExecId,
+        /// Whether it had been started before this frame's request.
+        again: bool,
+    },
+    /// The command could not be started.
+    Failed {
+        /// The exec.
+        exec_id: ExecId,
+        /// Why.
+        why: StartFailure,
+    },
+    /// The exec that the executor wants to attach to was never started here.
+    Unknown {
+        /// The exec.
+        exec_id: ExecId,
+    },
+    /// A piece of output.
+    Output {
+        /// The exec.
+        exec_id: ExecId,
+        /// The stream.
+        stream: Stream,
+        /// Position of the first byte.
+        offset: u64,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// The command ended and all output that will ever come was sent.
+    Exited {
+        /// The exec.
+        exec_id: ExecId,
+        /// How it ended.
+        exit: Exit,
+        /// Size of each stream, by [`Stream::index`].
+        totals: [u64; 2],
+    },
+}
+
+/// A frame that breaks the rules above.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// Longer than [`MAX_FRAME_BYTES`].
+    #[error("frame of {0} bytes is over the limit of {MAX_FRAME_BYTES}")]
+    TooLarge(usize),
+    /// Not a message that we know.
+    #[error("frame is malformed")]
+    Malformed(#[from] postcard::Error),
+}
+
+/// Appends `message` to `buffer` as one frame.
+///
+/// # Errors
+/// When the message is too large for a frame.
+pub fn encode<T: Serialize>(message: &T, buffer: &mut Vec<u8>) -> Result<(), FrameError> {
+    let body = postcard::to_stdvec(message)?;
+    if body.len() > MAX_FRAME_BYTES {
+        return Err(FrameError::TooLarge(body.len()));
+    }
+    buffer.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    buffer.extend_from_slice(&body);
+    Ok(())
+}
+
+/// Takes the first whole frame out of `buffer`; `None` when more bytes are needed.
+///
+/// # Errors
+/// When the frame is too large or malformed. The connection is then of no more use.
+pub fn decode<T: DeserializeOwned>(buffer: &mut Vec<u8>) -> Result<Option<T>, FrameError> {
+    let Some(header) = buffer.first_chunk::<4>() else { return Ok(None) };
+    let length = u32::from_le_bytes(*header) as usize;
+    if length > MAX_FRAME_BYTES {
+        return Err(FrameError::TooLarge(length));
+    }
+    let Some(body) = buffer.get(4..4 + length) else { return Ok(None) };
+    let message = postcard::from_bytes(body)?;
+    buffer.drain(..4 + length);
+    Ok(Some(message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    fn forget(n: u128) -> ToInit {
+        ToInit::Forget { exec_id: Uuid::from_u128(n).into() }
+    }
+
+    #[test]
+    fn frames_come_out_whole_whatever_the_pieces() {
+        let mut wire = Vec::new();
+        for n in 0..3 {
+            encode(&forget(n), &mut wire).expect("encodes");
+        }
+        let mut buffer = Vec::new();
+        let mut seen = 0;
+        for byte in wire {
+            buffer.push(byte);
+            while let Some(ToInit::Forget { exec_id }) = decode(&mut buffer).expect("decodes") {
+                assert_eq!(exec_id, Uuid::from_u128(seen).into());
+                seen += 1;
+            }
+        }
+        assert_eq!((seen, buffer.len()), (3, 0));
+    }
+
+    #[test]
+    fn an_oversized_frame_is_refused_before_it_is_read() {
+        let mut buffer = u32::MAX.to_le_bytes().to_vec();
+        assert!(matches!(decode::<ToInit>(&mut buffer), Err(FrameError::TooLarge(_))));
+    }
+
+    #[test]
+    fn garbage_is_an_error_not_a_panic() {
+        let mut buffer = vec![3, 0, 0, 0, 0xff, 0xff, 0xff];
+        assert!(decode::<ToInit>(&mut buffer).is_err());
+    }
+}

@@ -1,0 +1,11 @@
+//! Everything that crosses from one Bulkhead process to another, as serde types.
+//!
+//! Knows no SQL, no HTTP, no Docker and no Temporal; a change here is a change of a wire format.
+
+pub mod binary;
+pub mod enrolment;
+pub mod exec;
+pub mod grant;
+pub mod init;
+pub mod sealed;
+pub mod session;
