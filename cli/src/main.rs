@@ -1,2 +1,43 @@
-//! x
-fn main() {}
+//! `bulkhead`: parses the command line, runs one command, turns its end into an exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cli::arguments::{Cli, Command};
+use cli::exit::{self, OWN_ERROR};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(problem) => return refuse(&problem),
+    };
+    // What `exec` returns is the command's own code, so our errors need one that stands out.
+    let on_error = if matches!(cli.command, Command::Exec(_)) { OWN_ERROR } else { 1 };
+    match run(cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(problem) => {
+            cli::console::say(format_args!("{problem:#}"));
+            ExitCode::from(on_error)
+        }
+    }
+}
+
+/// One thread is all it takes, and `dev` needs it: a child's parent-death signal is bound to the
+/// thread that started it.
+fn run(cli: Cli) -> anyhow::Result<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(cli::commands::run(cli.command));
+    runtime.shutdown_background();
+    outcome
+}
+
+fn refuse(problem: &clap::Error) -> ExitCode {
+    // Nothing can be done about a terminal that is gone.
+    let _ = problem.print();
+    let is_exec = std::env::args().nth(1).is_some_and(|word| word == "exec");
+    match problem.exit_code() {
+        0 => ExitCode::SUCCESS,
+        _ if is_exec => ExitCode::from(OWN_ERROR),
+        _ => ExitCode::from(exit::USAGE),
+    }
+}

@@ -1,2 +1,126 @@
-//! x
-fn main() {}
+//! `bulkhead-executor`: reads its settings, enrols, and works until it is told to stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use executor::control::ControlPlane;
+use executor::data_dir::DataDir;
+use executor::docker::Docker;
+use executor::enrol::enrol;
+use executor::executor::{Executor, Parts};
+use executor::journal::Journal;
+use executor::sandboxes::Site;
+use executor::settings::Settings;
+use executor::worker;
+use protocol::enrolment::{EnrolRequest, Enrolment};
+use sealing::Key;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// How long the worker may take to hand its activities back.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+fn main() -> anyhow::Result<()> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // Fails only when a provider is installed already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let settings = Settings::parse();
+    let runtime = tokio::runtime::Runtime::new().context("no async runtime")?;
+    let outcome = runtime.block_on(run(settings));
+    // Commands live in their sandboxes; nothing here has to be waited for.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn run(settings: Settings) -> anyhow::Result<()> {
+    let stopping = stop_on_signal()?;
+    tokio::select! {
+        ended = work(settings, stopping.clone()) => ended,
+        () = overdue(stopping) => Ok(()),
+    }
+}
+
+async fn work(settings: Settings, stopping: CancellationToken) -> anyhow::Result<()> {
+    let token = settings.token()?;
+    let init_program = settings.sandbox_init()?;
+    let data = DataDir::open(&settings.data_dir)?;
+    let docker = Docker::connect(&settings.docker_host).await?;
+    let image_digest = docker.get_image_digest(&settings.sandbox_image).await?;
+    let control = Arc::new(ControlPlane::new(settings.url.clone(), token)?);
+    let request = EnrolRequest {
+        executor_id: data.executor_id(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        host: host_name(),
+        image_digest,
+    };
+    let enrolment = tokio::select! {
+        enrolled = enrol(&control, &request) => enrolled?,
+        () = stopping.cancelled() => return Ok(()),
+    };
+    let executor_id = data.executor_id();
+    tracing::info!(executor = %executor_id, tenant = %enrolment.tenant_name, "enrolled");
+    let journal = Journal::open(&data.journal())
+        .with_context(|| format!("cannot use {}", data.journal().display()))?;
+    let site = Site {
+        docker,
+        journal,
+        executor_id,
+        tenant_id: enrolment.tenant_id,
+        uid: enrolment.sandbox_uid,
+        run_dir: settings.run_dir.clone(),
+        init_program,
+    };
+    let (payload_key, grant_key) = keys(&enrolment)?;
+    let spool_dir = data.spool();
+    let parts = Parts { site, spool_dir, control, payload_key, grant_key };
+    let executor = Arc::new(Executor::start(parts).await?);
+    let client = tokio::select! {
+        client = worker::connect(&enrolment, executor_id.to_string(), settings.temporal_api_key)
+            => client?,
+        () = stopping.cancelled() => return Ok(()),
+    };
+    tracing::info!(queue = %enrolment.task_queue, "ready");
+    worker::run(client, executor, enrolment.task_queue, stopping).await?;
+    tracing::info!("stopped; commands run on");
+    Ok(())
+}
+
+fn keys(enrolment: &Enrolment) -> anyhow::Result<(Key, [u8; 32])> {
+    let payload_key = Key::from_bytes(&enrolment.payload_key.0)
+        .context("the control plane sent a payload key that is not 32 bytes long")?;
+    let grant_key = enrolment.grant_key.0.as_slice().try_into();
+    let grant_key =
+        grant_key.context("the control plane sent a grant key that is not 32 bytes long")?;
+    Ok((payload_key, grant_key))
+}
+
+fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let stopping = CancellationToken::new();
+    let told = stopping.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        told.cancel();
+    });
+    Ok(stopping)
+}
+
+async fn overdue(stopping: CancellationToken) {
+    stopping.cancelled().await;
+    tokio::time::sleep(STOP_TIMEOUT).await;
+    tracing::warn!("stopped without waiting any longer; commands run on");
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "unknown".to_owned() } else { name.to_owned() }
+}

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, signal, sigprocmask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{
     ForkResult, Gid, Pid, Uid, chdir, dup2_raw, execve, fork, pipe2, read, setgroups, setresgid,
@@ -16,6 +16,9 @@ use protocol::init::{Start, StartFailure};
 
 /// Highest capability number that a kernel may know; unknown ones are skipped.
 const MAX_CAPABILITY: i32 = 63;
+
+/// What a command adds to its chance of being killed for want of memory (-1000 to 1000).
+const OOM_SCORE: &str = "500";
 
 /// Exit statuses of the child before it has become the command, told over the failure pipe.
 const FAILED_CWD: u8 = 1;
@@ -161,11 +164,16 @@ fn become_command(
         // Stays open across exec.
         std::mem::forget(duplicate);
     }
+    // Best effort: where memory runs out, the kernel takes a command and not PID 1.
+    let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
     drop_capabilities()?;
     setgroups(&[])?;
     let (user, group) = (Uid::from_raw(uid), Gid::from_raw(uid));
     setresgid(group, group, group)?;
     setresuid(user, user, user)?;
+    // Rust programs ignore it, and exec would hand that down: `yes | head` has to end quietly.
+    // SAFETY: no handler of ours is installed.
+    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl)? };
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     chdir(cwd.as_c_str()).map_err(|_| BeforeExec::Cwd)?;
     Ok(execve(&argv[0], argv, env)?)

@@ -26,9 +26,10 @@ pub(crate) async fn run(ctx: &Ctx, work: Work, exec_id: ExecId, turn_since: Opti
             ctx.execute_local_activity(Control::authorize, exec, options::control()).await;
         match authorized {
             Ok(Authorized::Settled) => return finish(ctx, exec_id),
-            Ok(Authorized::Ask { expires_in_ms, .. }) => {
-                note(ctx, "exec.asked", exec_id);
-                if !wait_for_nudge(ctx, work, nudges, expires_in_ms).await {
+            Ok(Authorized::Wait { approval_id, look_again_in_ms }) => {
+                let why = if approval_id.is_some() { "exec.asked" } else { "exec.waiting" };
+                note(ctx, why, exec_id);
+                if !wait_for_nudge(ctx, work, nudges, look_again_in_ms).await {
                     return JobEnd::Aborted;
                 }
             }
@@ -38,7 +39,11 @@ pub(crate) async fn run(ctx: &Ctx, work: Work, exec_id: ExecId, turn_since: Opti
                 let reply = call(ctx, request, task_queue, timeout_ms, turn_since).await;
                 let fact = to_fact(exec_id, reply);
                 match record(ctx, fact).await {
-                    Some(Recorded::Retry) => {}
+                    Some(Recorded::Retry { after_ms }) => {
+                        if !wait_for_nudge(ctx, work, nudges, after_ms).await {
+                            return JobEnd::Aborted;
+                        }
+                    }
                     Some(Recorded::Done) => return finish(ctx, exec_id),
                     None => return JobEnd::Aborted,
                 }
@@ -48,19 +53,19 @@ pub(crate) async fn run(ctx: &Ctx, work: Work, exec_id: ExecId, turn_since: Opti
     }
 }
 
-/// Waits until somebody hints at a change, or the approval's time is over. No worker is held.
+/// Waits until somebody hints at a change, or it is time to look again. No worker is held.
 ///
 /// Returns false when the workflow itself is cancelled.
-async fn wait_for_nudge(ctx: &Ctx, work: Work, seen: u64, expires_in_ms: u64) -> bool {
+async fn wait_for_nudge(ctx: &Ctx, work: Work, seen: u64, look_again_in_ms: u64) -> bool {
     ctx.state_mut(|s| s.agenda.park(work));
-    let mut expiry = ctx.timer(Duration::from_millis(expires_in_ms));
+    let mut alarm = ctx.timer(Duration::from_millis(look_again_in_ms));
     let goes_on = select! {
         waited = ctx.wait_condition(|s| s.nudges != seen) => {
             // Dropping a timer does not cancel it.
-            expiry.cancel();
+            alarm.cancel();
             waited.is_ok()
         }
-        _ = expiry => true,
+        _ = alarm => true,
     };
     ctx.state_mut(|s| s.agenda.unpark(work));
     goes_on

@@ -50,12 +50,12 @@ pub struct ExecRef {
 pub enum Authorized {
     /// It is over already: denied, cancelled, or finished by an earlier attempt.
     Settled,
-    /// A human has to decide.
-    Ask {
-        /// The open question.
-        approval_id: ApprovalId,
-        /// Milliseconds until nobody may answer any more.
-        expires_in_ms: u64,
+    /// Not yet: a human has to decide, or an executor has to come.
+    Wait {
+        /// The open question, when a human has to decide.
+        approval_id: Option<ApprovalId>,
+        /// Milliseconds after which to look again without any hint.
+        look_again_in_ms: u64,
     },
     /// It may run now.
     Run {
@@ -127,7 +127,10 @@ pub enum Recorded {
     /// Written down; nothing more to do.
     Done,
     /// The exec never started and may be tried again: ask `authorize` again.
-    Retry,
+    Retry {
+        /// Milliseconds to wait before that.
+        after_ms: u64,
+    },
 }
 
 /// Input of the activity `model_call`.

@@ -1,0 +1,77 @@
+//! `bulkhead sessions`.
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::listing;
+use crate::client::NewSession;
+use crate::connection::{Caller, Connection};
+
+/// Arguments of `bulkhead sessions`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Every session of the tenant.
+    List,
+    /// One session.
+    Show {
+        /// Its id.
+        id: String,
+    },
+    /// Create a session and print its id.
+    Create {
+        /// What people call it.
+        #[arg(long)]
+        name: Option<String>,
+        /// Model slug for its turns.
+        #[arg(long)]
+        model: Option<String>,
+    },
+    /// Close a session; its sandbox goes away.
+    Close {
+        /// Its id.
+        id: String,
+    },
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the control plane refuses or cannot be reached.
+pub async fn run(connection: Connection, arguments: Arguments) -> Result<u8> {
+    let client = connection.client(Caller::Agent)?;
+    match arguments.action {
+        Action::List => {
+            let items = listing::fetch(&client, "/v1/sessions").await?;
+            listing::print(
+                &items,
+                connection.json,
+                &["session_id", "name", "state", "created_at"],
+            )?;
+        }
+        Action::Show { id } => {
+            let session: Value = client.get(&format!("/v1/sessions/{id}")).await?;
+            listing::print_one(&session, connection.json)?;
+        }
+        Action::Create { name, model } => {
+            let new = NewSession { name, model, ..NewSession::default() };
+            let session = client.create_session(&new).await?;
+            if connection.json {
+                crate::console::print_json(&session)?;
+            } else {
+                crate::console::print(session.session_id)?;
+            }
+        }
+        Action::Close { id } => {
+            client.close_session(&id).await?;
+            listing::print_one(&json!({"session_id": id, "state": "closing"}), connection.json)?;
+        }
+    }
+    Ok(0)
+}

@@ -1,0 +1,95 @@
+//! Who calls. The tenant comes from here and from nowhere else.
+
+use domain::access::{Operation, Role};
+use domain::ids::{SessionId, TenantId, TokenId};
+use serde_json::Value;
+
+use super::{App, AppError};
+use crate::store::{AuditEntry, Scope};
+use crate::tokens::Claims;
+
+/// An authenticated caller.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The token used.
+    pub token_id: TokenId,
+    /// What it is good for.
+    pub role: Role,
+    tenant_id: Option<TenantId>,
+    /// `name (role)`, for the audit log.
+    actor: String,
+    address: Option<String>,
+}
+
+impl Caller {
+    /// The caller behind checked claims.
+    pub fn new(claims: Claims, address: Option<String>) -> Self {
+        Self {
+            token_id: claims.sub,
+            role: claims.role,
+            tenant_id: claims.tenant,
+            actor: format!("{} ({})", claims.name, claims.role.as_str()),
+            address,
+        }
+    }
+
+    /// How the audit log names the caller.
+    pub fn actor(&self) -> &str {
+        &self.actor
+    }
+
+    /// The caller's tenant, if its role may do `operation`.
+    ///
+    /// # Errors
+    /// [`AppError::Forbidden`] when it may not.
+    pub fn authorize(&self, operation: Operation) -> Result<TenantId, AppError> {
+        let allowed = self.role.allows(operation);
+        self.tenant_id.filter(|_| allowed).ok_or_else(|| {
+            AppError::Forbidden(format!("the role {} may not do this", self.role.as_str()))
+        })
+    }
+
+    /// A transaction in the caller's tenant, if its role may do `operation`.
+    ///
+    /// # Errors
+    /// [`AppError::Forbidden`] when it may not; database errors.
+    pub async fn open(&self, app: &App, operation: Operation) -> Result<Scope, AppError> {
+        Ok(app.store.tenant(self.authorize(operation)?).await?)
+    }
+
+    /// A transaction of the platform, if this is its token.
+    ///
+    /// # Errors
+    /// [`AppError::Forbidden`] when it is not; database errors.
+    pub async fn open_platform(&self, app: &App) -> Result<Scope, AppError> {
+        if !self.role.allows(Operation::ManageTenants) {
+            return Err(AppError::Forbidden("only the platform token manages tenants".into()));
+        }
+        Ok(app.store.platform().await?)
+    }
+
+    /// An audit entry with the caller as actor.
+    pub fn entry(&self, action: &'static str, object: String, detail: Value) -> AuditEntry<'_> {
+        AuditEntry {
+            actor: &self.actor,
+            token_id: Some(self.token_id),
+            address: self.address.as_deref(),
+            action,
+            object,
+            session_id: None,
+            outcome: "ok",
+            detail,
+        }
+    }
+
+    /// The same, for something that belongs to a session.
+    pub fn session_entry(
+        &self,
+        action: &'static str,
+        object: String,
+        session_id: SessionId,
+        detail: Value,
+    ) -> AuditEntry<'_> {
+        AuditEntry { session_id: Some(session_id), ..self.entry(action, object, detail) }
+    }
+}

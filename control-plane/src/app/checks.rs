@@ -1,0 +1,71 @@
+//! What a command may look like, whoever asks for it: a client or a model.
+
+use std::collections::BTreeMap;
+
+use domain::limits;
+
+use super::AppError;
+
+/// Checks the text of a command.
+///
+/// # Errors
+/// See [`AppError`].
+pub fn check_command(command: &str) -> Result<(), AppError> {
+    if command.len() > limits::MAX_COMMAND_BYTES {
+        return Err(AppError::TooLarge {
+            code: "command_too_large",
+            message: format!(
+                "command is {} bytes; the limit is {}. Put long scripts into a file",
+                command.len(),
+                limits::MAX_COMMAND_BYTES
+            ),
+        });
+    }
+    if command.is_empty() || command.contains('\0') {
+        return Err(AppError::invalid(
+            "invalid_command",
+            "command must not be empty or contain a NUL character",
+        ));
+    }
+    Ok(())
+}
+
+/// Checks a working directory.
+///
+/// # Errors
+/// See [`AppError`].
+pub fn check_cwd(cwd: &str) -> Result<(), AppError> {
+    if cwd.starts_with('/') && cwd.len() <= limits::MAX_CWD_BYTES && !cwd.contains('\0') {
+        return Ok(());
+    }
+    Err(AppError::invalid("invalid_cwd", "cwd must be an absolute path inside the sandbox"))
+}
+
+/// Checks variables.
+///
+/// # Errors
+/// See [`AppError`].
+pub fn check_env(env: &BTreeMap<String, String>) -> Result<(), AppError> {
+    let bytes: usize = env.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if env.len() > limits::MAX_ENV_ENTRIES || bytes > limits::MAX_ENV_BYTES {
+        return Err(AppError::TooLarge {
+            code: "env_too_large",
+            message: format!(
+                "env is over {} variables or {} bytes",
+                limits::MAX_ENV_ENTRIES,
+                limits::MAX_ENV_BYTES
+            ),
+        });
+    }
+    let is_name = |name: &str| {
+        name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    if env.iter().all(|(name, value)| is_name(name) && !value.contains('\0')) {
+        return Ok(());
+    }
+    Err(AppError::invalid(
+        "invalid_env",
+        "env names must be letters, digits and underscores, and values free of NUL characters",
+    ))
+}

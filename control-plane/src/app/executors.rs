@@ -1,0 +1,111 @@
+//! Executors: enrolment, and what they report while a command runs.
+
+use domain::access::Operation;
+use domain::exec::ExecEvent;
+use domain::ids::ExecId;
+use protocol::binary::Binary;
+use protocol::enrolment::{EnrolRequest, Enrolment, tenant_queue};
+use protocol::init::Stream;
+use serde_json::json;
+use time::OffsetDateTime;
+
+use super::{App, AppError, Caller};
+use crate::store::{EventKind, Executor};
+
+/// First user id for tenants' commands; the tenant's number comes on top.
+const SANDBOX_UID_BASE: u32 = 10_000;
+
+impl App {
+    /// Registers an executor and gives it what it needs for its own tenant.
+    ///
+    /// # Errors
+    /// When the caller is no executor.
+    pub async fn enrol(
+        &self,
+        caller: &Caller,
+        request: &EnrolRequest,
+    ) -> Result<Enrolment, AppError> {
+        let mut scope = caller.open(self, Operation::Execute).await?;
+        let tenant = scope.get_own_tenant().await.map_err(AppError::of("tenant"))?;
+        scope.upsert_executor(request).await?;
+        let detail = json!({
+            "version": request.version, "host": request.host, "image_digest": request.image_digest,
+        });
+        let entry = caller.entry("executor.enrol", request.executor_id.to_string(), detail);
+        scope.append_audit(&entry).await?;
+        scope.commit().await?;
+        let payload_key =
+            self.keys.unwrap(tenant.id, &tenant.payload_key).map_err(AppError::internal)?;
+        Ok(Enrolment {
+            tenant_id: tenant.id,
+            task_queue: tenant_queue(&tenant.name),
+            tenant_name: tenant.name,
+            sandbox_uid: SANDBOX_UID_BASE + tenant.number.unsigned_abs(),
+            temporal_address: self.temporal.temporal_address.clone(),
+            temporal_namespace: self.temporal.temporal_namespace.clone(),
+            grant_key: Binary(self.keys.grant.public.to_vec()),
+            payload_key: Binary(payload_key.expose().to_vec()),
+        })
+    }
+
+    /// The executors of the caller's tenant.
+    ///
+    /// # Errors
+    /// When the caller may not read.
+    pub async fn list_executors(&self, caller: &Caller) -> Result<Vec<Executor>, AppError> {
+        Ok(caller.open(self, Operation::ReadWork).await?.list_executors().await?)
+    }
+
+    /// An executor started a command that takes a while.
+    ///
+    /// # Errors
+    /// When the caller is no executor or there is no such exec.
+    pub async fn report_started(
+        &self,
+        caller: &Caller,
+        exec_id: ExecId,
+        started_at_ms: u64,
+    ) -> Result<(), AppError> {
+        let mut scope = caller.open(self, Operation::Execute).await?;
+        let exec = scope.lock_exec(exec_id).await.map_err(AppError::of("exec"))?;
+        if exec.started_at.is_some() || exec.state.apply(ExecEvent::Start).is_err() {
+            return Ok(());
+        }
+        let nanos = i128::from(started_at_ms) * 1_000_000;
+        let started_at = OffsetDateTime::from_unix_timestamp_nanos(nanos)
+            .map_err(|_| AppError::invalid("invalid_time", "started_at_ms is out of range"))?;
+        scope.start_exec(exec_id, started_at).await?;
+        let data = json!({ "exec_id": exec_id });
+        scope.append_event(exec.session_id, EventKind::ExecRunning, data).await?;
+        Ok(scope.commit().await?)
+    }
+
+    /// An executor hands over output of a command. Bytes that are there already are skipped.
+    ///
+    /// Returns how much of the stream is stored now.
+    ///
+    /// # Errors
+    /// When the caller is no executor or there is no such exec.
+    pub async fn append_output(
+        &self,
+        caller: &Caller,
+        exec_id: ExecId,
+        stream: Stream,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<u64, AppError> {
+        let mut scope = caller.open(self, Operation::Execute).await?;
+        let exec = scope.lock_exec(exec_id).await.map_err(AppError::of("exec"))?;
+        let stored = scope.append_output(exec_id, stream, offset, bytes).await?;
+        if stored > domain::limits::MAX_OUTPUT_BYTES {
+            return Err(AppError::TooLarge {
+                code: "output_too_large",
+                message: "the stream is longer than what is stored of one".into(),
+            });
+        }
+        let data = json!({ "exec_id": exec_id, "stream": stream.as_str(), "total": stored });
+        scope.append_event(exec.session_id, EventKind::ExecOutput, data).await?;
+        scope.commit().await?;
+        Ok(stored)
+    }
+}

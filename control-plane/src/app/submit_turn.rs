@@ -1,0 +1,75 @@
+//! Accepting a user's message.
+
+use domain::access::Operation;
+use domain::ids::{SessionId, TurnId};
+use domain::limits::MAX_TURN_BYTES;
+use domain::session::SessionState;
+use serde_json::json;
+
+use super::{App, AppError, Caller};
+use crate::ids;
+use crate::store::{EventKind, Message, Turn};
+
+impl App {
+    /// Accepts a user's message as a new turn. Turns of a session run one after another.
+    ///
+    /// # Errors
+    /// When the caller may not, the session cannot take it, or Temporal is away: then the turn
+    /// will not run.
+    pub async fn submit_turn(
+        &self,
+        caller: &Caller,
+        session_id: SessionId,
+        input: &str,
+    ) -> Result<Turn, AppError> {
+        if input.len() > MAX_TURN_BYTES {
+            return Err(AppError::TooLarge {
+                code: "input_too_large",
+                message: format!("input is over {MAX_TURN_BYTES} bytes"),
+            });
+        }
+        if input.trim().is_empty() || input.contains('\0') {
+            return Err(AppError::invalid(
+                "invalid_input",
+                "input must not be empty or contain a NUL character",
+            ));
+        }
+        let mut scope = caller.open(self, Operation::Work).await?;
+        let session = scope.get_session(session_id).await.map_err(AppError::of("session"))?;
+        if session.state != SessionState::Open {
+            return Err(AppError::Conflict {
+                code: "session_closed",
+                message: "the session is closed; create another one".into(),
+            });
+        }
+        let turn_id: TurnId = ids::new();
+        scope.insert_turn(turn_id, session_id, input, caller.token_id).await?;
+        let entry = caller.session_entry("turn.create", turn_id.to_string(), session_id, json!({}));
+        scope.append_audit(&entry).await?;
+        let data = json!({ "turn_id": turn_id });
+        scope.append_event(session_id, EventKind::TurnCreated, data).await?;
+        let outgoing = scope.promise(session_id, Message::Turn(turn_id)).await?;
+        scope.commit().await?;
+        if let Err(error) = self.dispatcher.send(&outgoing).await {
+            let mut scope = caller.open(self, Operation::Work).await?;
+            if scope.get_turn(turn_id).await?.state == "queued" {
+                let why = "Temporal did not answer when it was submitted";
+                scope.finish_turn(turn_id, "failed", None, Some(why)).await?;
+                let data = json!({ "turn_id": turn_id, "state": "failed" });
+                scope.append_event(session_id, EventKind::TurnFinished, data).await?;
+                scope.commit().await?;
+                return Err(AppError::TemporalUnavailable(error));
+            }
+        }
+        self.get_turn(caller, turn_id).await
+    }
+
+    /// One turn.
+    ///
+    /// # Errors
+    /// When the caller may not or there is no such turn.
+    pub async fn get_turn(&self, caller: &Caller, id: TurnId) -> Result<Turn, AppError> {
+        let mut scope = caller.open(self, Operation::ReadWork).await?;
+        scope.get_turn(id).await.map_err(AppError::of("turn"))
+    }
+}

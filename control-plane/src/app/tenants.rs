@@ -1,0 +1,82 @@
+//! Making and listing tenants: the platform's only business.
+
+use domain::access::Role;
+use domain::ids::TenantId;
+use serde_json::json;
+use time::OffsetDateTime;
+
+use super::tokens::DEFAULT_LIFETIME;
+use super::{App, AppError, Caller};
+use crate::ids;
+use crate::store::{NewToken, StoreError, Tenant};
+use crate::tokens::{self, Issued};
+
+impl App {
+    /// Makes a tenant with its payload key and its first owner token.
+    ///
+    /// # Errors
+    /// When the name is malformed or taken, or the caller is not the platform.
+    pub async fn create_tenant(
+        &self,
+        caller: &Caller,
+        name: &str,
+    ) -> Result<(Tenant, Issued), AppError> {
+        check_tenant_name(name)?;
+        let mut platform = caller.open_platform(self).await?;
+        let id: TenantId = ids::new();
+        let payload_key = sealing::Key::generate()
+            .and_then(|key| self.keys.wrap(id, &key))
+            .map_err(AppError::internal)?;
+        let tenant =
+            platform.insert_tenant(id, name, &payload_key).await.map_err(|error| match error {
+                StoreError::Conflict(_) => AppError::Conflict {
+                    code: "tenant_exists",
+                    message: format!("there is a tenant named {name} already"),
+                },
+                error => error.into(),
+            })?;
+        let entry = caller.entry("tenant.create", id.to_string(), json!({ "name": name }));
+        platform.append_audit(&entry).await?;
+        platform.commit().await?;
+
+        let mut scope = self.store.tenant(id).await?;
+        let now = OffsetDateTime::now_utc();
+        let token =
+            tokens::issue(&self.keys.token, Role::Owner, Some(id), "owner", DEFAULT_LIFETIME, now)
+                .map_err(AppError::internal)?;
+        let stored = NewToken {
+            id: token.id,
+            jti_hash: &token.jti_hash,
+            name: "owner",
+            role: Role::Owner,
+            created_by: Some(caller.token_id),
+            expires_at: token.expires_at,
+        };
+        scope.insert_token(&stored).await?;
+        let detail = json!({ "name": "owner", "role": "owner" });
+        scope.append_audit(&caller.entry("token.create", token.id.to_string(), detail)).await?;
+        scope.commit().await?;
+        Ok((tenant, token))
+    }
+
+    /// All tenants.
+    ///
+    /// # Errors
+    /// When the caller is not the platform.
+    pub async fn list_tenants(&self, caller: &Caller) -> Result<Vec<Tenant>, AppError> {
+        Ok(caller.open_platform(self).await?.list_tenants().await?)
+    }
+}
+
+/// A tenant's name is part of a queue's name, a folder's and a container's label.
+fn check_tenant_name(name: &str) -> Result<(), AppError> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let starts_well = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
+    if starts_well && name.len() <= 40 && name.bytes().all(plain) && name != "system" {
+        return Ok(());
+    }
+    Err(AppError::invalid(
+        "invalid_name",
+        "name must be 1 to 40 lower-case letters, digits or dashes, and start with a letter",
+    ))
+}

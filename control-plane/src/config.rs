@@ -1,0 +1,65 @@
+//! Configuration of both processes, from flags and environment.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// What every command needs.
+#[derive(Args, Debug, Clone)]
+pub struct DatabaseConfig {
+    /// Postgres, such as postgres://bulkhead_app:…@host/bulkhead
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: String,
+    /// Folder with the control plane's keys; `migrate` makes missing ones
+    #[arg(long, env = "BULKHEAD_KEY_DIR")]
+    pub key_dir: PathBuf,
+}
+
+/// Where Temporal is.
+#[derive(Args, Debug, Clone)]
+pub struct TemporalConfig {
+    /// Address of the Temporal server
+    #[arg(long, env = "TEMPORAL_ADDRESS", default_value = "http://localhost:7233")]
+    pub temporal_address: String,
+    /// Temporal namespace
+    #[arg(long, env = "TEMPORAL_NAMESPACE", default_value = "default")]
+    pub temporal_namespace: String,
+    /// API key for Temporal Cloud
+    #[arg(long, env = "TEMPORAL_API_KEY", hide_env_values = true)]
+    pub temporal_api_key: Option<String>,
+}
+
+/// What `serve` needs on top.
+#[derive(Args, Debug, Clone)]
+pub struct ServeConfig {
+    /// Database and keys
+    #[command(flatten)]
+    pub database: DatabaseConfig,
+    /// Temporal
+    #[command(flatten)]
+    pub temporal: TemporalConfig,
+    /// Address to listen on
+    #[arg(long, env = "BULKHEAD_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+}
+
+/// What `worker` needs on top.
+#[derive(Args, Clone)]
+pub struct WorkerConfig {
+    /// Database and keys
+    #[command(flatten)]
+    pub database: DatabaseConfig,
+    /// Temporal
+    #[command(flatten)]
+    pub temporal: TemporalConfig,
+    /// Key for the model provider; without it the offline demo model answers
+    #[arg(long, env = "OPENAI_API_KEY", hide_env_values = true)]
+    pub openai_api_key: Option<String>,
+    /// Base address of the Responses API
+    #[arg(long, env = "OPENAI_BASE_URL", default_value = "https://api.openai.com/v1")]
+    pub openai_base_url: String,
+    /// Model for sessions that name none
+    #[arg(long, env = "CODEX_MODEL", default_value = "gpt-5.5")]
+    pub model: String,
+}

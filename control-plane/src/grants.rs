@@ -1,0 +1,36 @@
+//! Signs grants: the permission to run exactly one order, once.
+
+use jsonwebtoken::{Algorithm, Header};
+use protocol::exec::ExecOrder;
+use protocol::grant::{AUDIENCE, GrantClaims, ISSUER, order_digest};
+use time::OffsetDateTime;
+
+use crate::ids;
+use crate::keys::Signer;
+
+/// Signs a grant for `order`.
+///
+/// # Errors
+/// When it cannot be signed.
+pub fn sign(
+    signer: &Signer,
+    order: &ExecOrder,
+    policy_version: i64,
+    now: OffsetDateTime,
+) -> Result<String, jsonwebtoken::errors::Error> {
+    let now = now.unix_timestamp();
+    let claims = GrantClaims {
+        iss: ISSUER.into(),
+        aud: AUDIENCE.into(),
+        sub: order.exec_id,
+        jti: ids::new(),
+        iat: now,
+        nbf: now,
+        exp: now + domain::limits::GRANT_TTL_S,
+        tenant_id: order.tenant_id,
+        session_id: order.session_id,
+        order_sha256: order_digest(order),
+        policy_version,
+    };
+    jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &signer.encoding)
+}

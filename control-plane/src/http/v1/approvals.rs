@@ -1,0 +1,135 @@
+//! `/v1/approvals`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use domain::access::Operation;
+use domain::approval::ApprovalState;
+use domain::ids::{ApprovalId, ExecId, SessionId};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::app::{App, AppError, Caller, DecideApproval, Verdict};
+use crate::http::ApiError;
+use crate::http::json::{Body, Id, Params};
+use crate::http::page::{Page, checked_cursor, checked_limit};
+use crate::store::Approval;
+
+/// Query string of `GET /v1/approvals`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListParams {
+    state: Option<ApprovalState>,
+    cursor: Option<String>,
+    limit: Option<i64>,
+}
+
+/// Body of `POST /v1/approvals/{id}/decision`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decide {
+    decision: Decision,
+    reason: Option<String>,
+    #[serde(default)]
+    scope: Scope,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Decision {
+    Approve,
+    Deny,
+}
+
+/// How far a decision reaches.
+#[derive(Deserialize, Default, PartialEq)]
+#[serde(rename_all = "snake_case")]
+enum Scope {
+    #[default]
+    Once,
+    Session,
+}
+
+/// An approval as callers see it.
+#[derive(Serialize)]
+pub struct View {
+    approval_id: ApprovalId,
+    exec_id: ExecId,
+    session_id: SessionId,
+    state: ApprovalState,
+    command: String,
+    cwd: String,
+    env_names: Vec<String>,
+    reasons: Vec<String>,
+    order_sha256: String,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    expires_at: OffsetDateTime,
+    decided_by: Option<String>,
+    reason: Option<String>,
+}
+
+impl From<Approval> for View {
+    fn from(approval: Approval) -> Self {
+        Self {
+            approval_id: approval.id,
+            exec_id: approval.exec_id,
+            session_id: approval.session_id,
+            state: approval.state,
+            command: approval.command,
+            cwd: approval.cwd,
+            env_names: approval.env_names,
+            reasons: approval.reasons,
+            order_sha256: approval.order_sha256,
+            created_at: approval.created_at,
+            expires_at: approval.expires_at,
+            decided_by: approval.decided_by,
+            reason: approval.reason,
+        }
+    }
+}
+
+/// Lists approvals, newest first.
+pub async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Params(params): Params<ListParams>,
+) -> Result<Json<Page<View>>, ApiError> {
+    let limit = checked_limit(params.limit)?;
+    let before = checked_cursor(params.cursor.as_ref())?;
+    let mut scope = caller.open(&app, Operation::ReadApprovals).await?;
+    let approvals =
+        scope.list_approvals(params.state, before, limit).await.map_err(AppError::from)?;
+    let views = approvals.into_iter().map(View::from).collect();
+    Ok(Json(Page::new(views, limit, |view| view.approval_id.to_string())))
+}
+
+/// Shows an approval.
+pub async fn show(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<ApprovalId>,
+) -> Result<Json<View>, ApiError> {
+    let mut scope = caller.open(&app, Operation::ReadApprovals).await?;
+    Ok(Json(scope.get_approval(id).await.map_err(AppError::of("approval"))?.into()))
+}
+
+/// Decides an approval.
+pub async fn decide(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<ApprovalId>,
+    Body(body): Body<Decide>,
+) -> Result<Json<View>, ApiError> {
+    if body.scope == Scope::Session {
+        let detail = "scope must be once; approving for a whole session is not supported yet";
+        return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "unsupported_scope", detail));
+    }
+    let verdict = match body.decision {
+        Decision::Approve => Verdict::Approve,
+        Decision::Deny => Verdict::Deny,
+    };
+    let decision = DecideApproval { verdict, reason: body.reason };
+    Ok(Json(app.decide_approval(&caller, id, &decision).await?.into()))
+}

@@ -1,0 +1,250 @@
+//! `/v1/sessions/{id}/execs` and `/v1/execs`.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use domain::access::Operation;
+use domain::exec::ExecState;
+use domain::ids::{ApprovalId, ExecId, SessionId, TurnId};
+use domain::sandbox::SandboxRef;
+use protocol::init::Stream;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::app::{App, AppError, Caller, SubmitExec};
+use crate::http::ApiError;
+use crate::http::json::{Body, Id, Params};
+use crate::http::page::{Page, PageParams, checked_cursor, checked_limit};
+use crate::store::{Exec, ExecError, StoredStream};
+
+/// Most bytes of output in one answer.
+const MAX_OUTPUT_PAGE: usize = 1024 * 1024;
+
+/// Body of `POST /v1/sessions/{id}/execs`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Create {
+    command: String,
+    cwd: Option<String>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    timeout_ms: Option<u64>,
+    stdin: Option<String>,
+    wait_ms: Option<u64>,
+    background: Option<bool>,
+}
+
+/// An exec as callers see it.
+#[derive(Serialize)]
+pub struct View {
+    exec_id: ExecId,
+    session_id: SessionId,
+    turn_id: Option<TurnId>,
+    state: ExecState,
+    command: String,
+    cwd: String,
+    exit_code: Option<i32>,
+    signal: Option<i32>,
+    oom_killed: bool,
+    timed_out: bool,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339::option")]
+    started_at: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    finished_at: Option<OffsetDateTime>,
+    duration_ms: Option<u64>,
+    sandbox: Option<SandboxRef>,
+    decision: Option<DecisionView>,
+    approval_id: Option<ApprovalId>,
+    waiting_reason: Option<String>,
+    error: Option<ExecError>,
+    stdout: Option<StreamView>,
+    stderr: Option<StreamView>,
+}
+
+#[derive(Serialize)]
+struct DecisionView {
+    outcome: &'static str,
+    rules: Vec<String>,
+    reasons: Vec<String>,
+    policy_version: i64,
+    decided_by: String,
+}
+
+#[derive(Serialize)]
+struct StreamView {
+    bytes_total: u64,
+    head: String,
+    tail: String,
+    truncated: bool,
+    sha256: String,
+}
+
+impl From<StoredStream> for StreamView {
+    fn from(stream: StoredStream) -> Self {
+        Self {
+            truncated: stream.is_truncated(),
+            bytes_total: stream.bytes_total,
+            // For people; the exact bytes are at `/output`.
+            head: String::from_utf8_lossy(&stream.head.0).into_owned(),
+            tail: String::from_utf8_lossy(&stream.tail.0).into_owned(),
+            sha256: stream.sha256,
+        }
+    }
+}
+
+impl From<Exec> for View {
+    fn from(exec: Exec) -> Self {
+        let decision = exec.decision.map(|recorded| DecisionView {
+            outcome: recorded.decision.outcome.as_str(),
+            rules: recorded.decision.rules,
+            reasons: recorded.decision.reasons,
+            policy_version: recorded.policy_version,
+            decided_by: recorded.decided_by,
+        });
+        Self {
+            exec_id: exec.id,
+            session_id: exec.session_id,
+            turn_id: exec.turn_id,
+            state: exec.state,
+            command: exec.command,
+            cwd: exec.cwd,
+            exit_code: exec.exit_code,
+            signal: exec.signal,
+            oom_killed: exec.oom_killed,
+            timed_out: exec.state == ExecState::TimedOut,
+            created_at: exec.created_at,
+            started_at: exec.started_at,
+            finished_at: exec.finished_at,
+            duration_ms: exec.duration_ms,
+            sandbox: exec.sandbox,
+            decision,
+            approval_id: exec.approval_id,
+            waiting_reason: exec.waiting_reason,
+            error: exec.error,
+            stdout: exec.stdout.map(StreamView::from),
+            stderr: exec.stderr.map(StreamView::from),
+        }
+    }
+}
+
+/// Posts a command.
+pub async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Id(session_id): Id<SessionId>,
+    headers: HeaderMap,
+    Body(body): Body<Create>,
+) -> Result<(StatusCode, Json<View>), ApiError> {
+    let idempotency_key = headers
+        .get("idempotency-key")
+        .map(|key| key.to_str().map(Into::into))
+        .transpose()
+        .map_err(|_| {
+            let detail = "Idempotency-Key must be printable ASCII";
+            ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_idempotency_key", detail)
+        })?;
+    let in_background = body.background.unwrap_or(false);
+    let request = SubmitExec {
+        command: body.command,
+        cwd: body.cwd,
+        env: body.env,
+        stdin: body.stdin,
+        timeout_ms: body.timeout_ms,
+        wait_ms: body.wait_ms.filter(|_| !in_background).unwrap_or(0),
+        idempotency_key,
+    };
+    let submitted = app.submit_exec(&caller, session_id, &request).await?;
+    Ok((StatusCode::CREATED, Json(submitted.exec.into())))
+}
+
+/// Lists a session's execs, newest first.
+pub async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Id(session_id): Id<SessionId>,
+    Params(params): Params<PageParams>,
+) -> Result<Json<Page<View>>, ApiError> {
+    let limit = checked_limit(params.limit)?;
+    let before = checked_cursor(params.cursor.as_ref())?;
+    let mut scope = caller.open(&app, Operation::ReadWork).await?;
+    scope.get_session(session_id).await.map_err(AppError::of("session"))?;
+    let execs = scope.list_execs(session_id, before, limit).await.map_err(AppError::from)?;
+    let views = execs.into_iter().map(View::from).collect();
+    Ok(Json(Page::new(views, limit, |view| view.exec_id.to_string())))
+}
+
+/// Shows an exec.
+pub async fn show(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<ExecId>,
+) -> Result<Json<View>, ApiError> {
+    Ok(Json(app.get_exec(&caller, id).await?.into()))
+}
+
+/// Calls off an exec.
+pub async fn cancel(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<ExecId>,
+) -> Result<Json<View>, ApiError> {
+    Ok(Json(app.cancel_exec(&caller, id).await?.into()))
+}
+
+/// Query string of `GET /v1/execs/{id}/output`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutputParams {
+    stream: Option<String>,
+    #[serde(default)]
+    offset: u64,
+    limit: Option<usize>,
+}
+
+/// Raw bytes of one stream, as far as they have arrived.
+pub async fn output(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<ExecId>,
+    Params(params): Params<OutputParams>,
+) -> Result<Response, ApiError> {
+    let stream = checked_stream(params.stream.as_deref().unwrap_or("stdout"))?;
+    let limit = params.limit.unwrap_or(64 * 1024).clamp(1, MAX_OUTPUT_PAGE);
+    let mut scope = caller.open(&app, Operation::ReadWork).await?;
+    let exec = scope.get_exec(id).await.map_err(AppError::of("exec"))?;
+    let slice =
+        scope.read_output(id, stream, params.offset, limit).await.map_err(AppError::from)?;
+    let summary = match stream {
+        Stream::Stdout => &exec.stdout,
+        Stream::Stderr => &exec.stderr,
+    };
+    // Complete: the exec is over and everything that will ever be stored is.
+    let wanted = summary.as_ref().map_or(0, |summary| summary.bytes_stored);
+    let complete = exec.state.is_terminal() && slice.stored >= wanted;
+    if params.offset > slice.stored.max(wanted) && exec.state.is_terminal() {
+        let detail = format!("offset is past the end of the stream, which is {}", slice.stored);
+        return Err(ApiError::new(StatusCode::RANGE_NOT_SATISFIABLE, "offset_past_end", detail));
+    }
+    let headers = [
+        (header::CONTENT_TYPE.as_str(), "application/octet-stream".to_owned()),
+        ("x-output-total", slice.stored.max(wanted).to_string()),
+        ("x-output-complete", complete.to_string()),
+    ];
+    Ok((headers, slice.bytes).into_response())
+}
+
+/// The stream with this name.
+///
+/// # Errors
+/// When there is none.
+pub fn checked_stream(name: &str) -> Result<Stream, ApiError> {
+    Stream::BOTH.into_iter().find(|stream| stream.as_str() == name).ok_or_else(|| {
+        let detail = "stream must be stdout or stderr";
+        ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_stream", detail)
+    })
+}

@@ -1,0 +1,42 @@
+//! Version 1 of the API, one file per resource.
+
+mod approvals;
+mod audit;
+mod events;
+mod execs;
+mod executors;
+mod sessions;
+mod tenants;
+mod tokens;
+mod turns;
+
+use axum::Router;
+use axum::routing::{delete, get, post};
+
+use crate::app::App;
+
+/// All routes below `/v1`.
+pub fn router() -> Router<App> {
+    Router::new()
+        .route("/tenants", get(tenants::list).post(tenants::create))
+        .route("/tokens", get(tokens::list).post(tokens::create))
+        .route("/tokens/{id}", delete(tokens::revoke))
+        .route("/sessions", get(sessions::list).post(sessions::create))
+        .route("/sessions/{id}", get(sessions::show).delete(sessions::close))
+        .route("/sessions/{id}/shutdown", post(sessions::close))
+        .route("/sessions/{id}/interrupt", post(sessions::interrupt))
+        .route("/sessions/{id}/execs", get(execs::list).post(execs::create))
+        .route("/sessions/{id}/turns", post(turns::create))
+        .route("/sessions/{id}/events", get(events::follow))
+        .route("/turns/{id}", get(turns::show))
+        .route("/execs/{id}", get(execs::show))
+        .route("/execs/{id}/output", get(execs::output))
+        .route("/execs/{id}/cancel", post(execs::cancel))
+        .route("/approvals", get(approvals::list))
+        .route("/approvals/{id}", get(approvals::show))
+        .route("/approvals/{id}/decision", post(approvals::decide))
+        .route("/audit/events", get(audit::list))
+        .route("/executors", get(executors::list).post(executors::enrol))
+        .route("/executors/execs/{id}/started", post(executors::started))
+        .route("/executors/execs/{id}/output", post(executors::output))
+}

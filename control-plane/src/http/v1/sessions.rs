@@ -1,0 +1,124 @@
+//! `/v1/sessions`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use domain::access::Operation;
+use domain::ids::SessionId;
+use domain::limits::SandboxLimits;
+use domain::sandbox::SandboxRef;
+use domain::session::SessionState;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::app::{App, AppError, Caller, CreateSession};
+use crate::http::ApiError;
+use crate::http::json::{Body, Id, Params};
+use crate::http::page::{Page, PageParams, checked_cursor, checked_limit};
+use crate::store::Session;
+
+/// Body of `POST /v1/sessions`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Create {
+    name: Option<String>,
+    image: Option<String>,
+    #[serde(default)]
+    limits: SandboxLimits,
+    model: Option<String>,
+    approval_mode: Option<String>,
+}
+
+/// A session as callers see it.
+#[derive(Serialize)]
+pub struct View {
+    session_id: SessionId,
+    name: String,
+    state: SessionState,
+    model: Option<String>,
+    approval_mode: String,
+    limits: SandboxLimits,
+    sandbox: Option<SandboxRef>,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339::option")]
+    closed_at: Option<OffsetDateTime>,
+}
+
+impl From<Session> for View {
+    fn from(session: Session) -> Self {
+        Self {
+            session_id: session.id,
+            name: session.name,
+            state: session.state,
+            model: session.model,
+            approval_mode: session.approval_mode,
+            limits: session.limits,
+            sandbox: session.sandbox,
+            created_at: session.created_at,
+            closed_at: session.closed_at,
+        }
+    }
+}
+
+/// Makes a session.
+pub async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Body(body): Body<Create>,
+) -> Result<(StatusCode, Json<View>), ApiError> {
+    let request = CreateSession {
+        name: body.name,
+        image: body.image,
+        limits: body.limits,
+        model: body.model,
+        approval_mode: body.approval_mode,
+    };
+    let session = app.create_session(&caller, &request).await?;
+    Ok((StatusCode::CREATED, Json(session.into())))
+}
+
+/// Lists sessions, newest first.
+pub async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Params(params): Params<PageParams>,
+) -> Result<Json<Page<View>>, ApiError> {
+    let limit = checked_limit(params.limit)?;
+    let before = checked_cursor(params.cursor.as_ref())?;
+    let mut scope = caller.open(&app, Operation::ReadWork).await?;
+    let sessions = scope.list_sessions(before, limit).await.map_err(AppError::from)?;
+    let views = sessions.into_iter().map(View::from).collect();
+    Ok(Json(Page::new(views, limit, |view| view.session_id.to_string())))
+}
+
+/// Shows a session.
+pub async fn show(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<SessionId>,
+) -> Result<Json<View>, ApiError> {
+    let mut scope = caller.open(&app, Operation::ReadWork).await?;
+    let session = scope.get_session(id).await.map_err(AppError::of("session"))?;
+    Ok(Json(session.into()))
+}
+
+/// Asks a session to end.
+pub async fn close(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<SessionId>,
+) -> Result<StatusCode, ApiError> {
+    app.close_session(&caller, id).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Interrupts the session's running turn.
+pub async fn interrupt(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<SessionId>,
+) -> Result<StatusCode, ApiError> {
+    app.interrupt_session(&caller, id).await?;
+    Ok(StatusCode::ACCEPTED)
+}

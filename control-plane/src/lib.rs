@@ -1,0 +1,18 @@
+//! The control plane: HTTP API, use cases, the store, and the worker of the session workflow.
+//!
+//! The way through is http → app → store or dispatch, and back; nothing reaches around. Knows no
+//! Docker: commands run where executors are.
+
+pub mod app;
+pub mod config;
+pub mod demo_model;
+pub mod dispatch;
+pub mod grants;
+pub mod http;
+pub mod hub;
+pub mod ids;
+pub mod keys;
+pub mod model;
+pub mod store;
+pub mod tokens;
+pub mod worker;

@@ -1,0 +1,205 @@
+//! Approvals: open questions to humans.
+
+use domain::approval::ApprovalState;
+use domain::ids::{ApprovalId, ExecId, SessionId, TokenId};
+use sqlx::FromRow;
+use sqlx::types::Json;
+use time::OffsetDateTime;
+
+use super::error::parsed;
+use super::{Scope, StoreError};
+
+/// An approval, with what would run.
+#[derive(Debug, Clone)]
+pub struct Approval {
+    /// Its id.
+    pub id: ApprovalId,
+    /// The exec in question.
+    pub exec_id: ExecId,
+    /// The exec's session.
+    pub session_id: SessionId,
+    /// Where it stands.
+    pub state: ApprovalState,
+    /// Digest of the order that is approved, and of no other.
+    pub order_sha256: String,
+    /// Why a human is asked.
+    pub reasons: Vec<String>,
+    /// The token on whose behalf the exec would run.
+    pub requested_by: TokenId,
+    /// The command, byte for byte.
+    pub command: String,
+    /// Where it would run.
+    pub cwd: String,
+    /// Names of the variables it would get.
+    pub env_names: Vec<String>,
+    /// When it was asked.
+    pub created_at: OffsetDateTime,
+    /// When nobody may answer any more.
+    pub expires_at: OffsetDateTime,
+    /// Who decided.
+    pub decided_by: Option<String>,
+    /// What they said.
+    pub reason: Option<String>,
+}
+
+/// An approval to be stored.
+pub struct NewApproval<'a> {
+    /// Its id.
+    pub id: ApprovalId,
+    /// The exec in question.
+    pub exec_id: ExecId,
+    /// The exec's session.
+    pub session_id: SessionId,
+    /// Digest of the order.
+    pub order_sha256: &'a str,
+    /// Why a human is asked.
+    pub reasons: &'a [String],
+    /// The token on whose behalf the exec would run.
+    pub requested_by: &'a str,
+    /// Seconds until nobody may answer any more.
+    pub ttl_s: f64,
+}
+
+#[derive(FromRow)]
+struct Row {
+    id: String,
+    exec_id: String,
+    session_id: String,
+    state: String,
+    order_sha256: String,
+    reasons: Json<Vec<String>>,
+    requested_by: String,
+    command: String,
+    cwd: String,
+    env_names: Vec<String>,
+    created_at: OffsetDateTime,
+    expires_at: OffsetDateTime,
+    decided_by: Option<String>,
+    reason: Option<String>,
+}
+
+impl TryFrom<Row> for Approval {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: parsed(row.id.parse().ok(), "approval id")?,
+            exec_id: parsed(row.exec_id.parse().ok(), "approval exec")?,
+            session_id: parsed(row.session_id.parse().ok(), "approval session")?,
+            state: parsed(ApprovalState::from_name(&row.state), "approval state")?,
+            order_sha256: row.order_sha256,
+            reasons: row.reasons.0,
+            requested_by: parsed(row.requested_by.parse().ok(), "approval requester")?,
+            command: row.command,
+            cwd: row.cwd,
+            env_names: row.env_names,
+            created_at: row.created_at,
+            expires_at: row.expires_at,
+            decided_by: row.decided_by,
+            reason: row.reason,
+        })
+    }
+}
+
+impl Scope {
+    /// Stores an approval.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn insert_approval(&mut self, approval: &NewApproval<'_>) -> Result<(), StoreError> {
+        let owner = self.owner.clone();
+        sqlx::query(
+            "INSERT INTO approvals (tenant_id, id, exec_id, session_id, state, order_sha256,
+                                    reasons, requested_by, expires_at)
+             VALUES ($1, $2, $3, $4, 'pending', $5, $6, $7, now() + make_interval(secs => $8))",
+        )
+        .bind(owner)
+        .bind(approval.id.to_string())
+        .bind(approval.exec_id.to_string())
+        .bind(approval.session_id.to_string())
+        .bind(approval.order_sha256)
+        .bind(Json(approval.reasons))
+        .bind(approval.requested_by)
+        .bind(approval.ttl_s)
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// One approval. Holds its row until the transaction ends: whoever is first decides.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when this scope has no such approval.
+    pub async fn get_approval(&mut self, id: ApprovalId) -> Result<Approval, StoreError> {
+        let owner = self.owner.clone();
+        let row: Row = sqlx::query_as(
+            "SELECT a.id, a.exec_id, a.session_id, a.state, a.order_sha256, a.reasons,
+                    a.requested_by, e.command, e.cwd,
+                    ARRAY(SELECT jsonb_object_keys(e.env)) AS env_names,
+                    a.created_at, a.expires_at, a.decided_by, a.reason
+             FROM approvals a JOIN execs e ON e.tenant_id = a.tenant_id AND e.id = a.exec_id
+             WHERE a.tenant_id = $1 AND a.id = $2 FOR UPDATE OF a",
+        )
+        .bind(owner)
+        .bind(id.to_string())
+        .fetch_one(self.connection())
+        .await?;
+        row.try_into()
+    }
+
+    /// Approvals, newest first, older than `before` if given.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn list_approvals(
+        &mut self,
+        state: Option<ApprovalState>,
+        before: Option<ApprovalId>,
+        limit: i64,
+    ) -> Result<Vec<Approval>, StoreError> {
+        let owner = self.owner.clone();
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT a.id, a.exec_id, a.session_id, a.state, a.order_sha256, a.reasons,
+                    a.requested_by, e.command, e.cwd,
+                    ARRAY(SELECT jsonb_object_keys(e.env)) AS env_names,
+                    a.created_at, a.expires_at, a.decided_by, a.reason
+             FROM approvals a JOIN execs e ON e.tenant_id = a.tenant_id AND e.id = a.exec_id
+             WHERE a.tenant_id = $1 AND ($2::text IS NULL OR a.state = $2)
+               AND ($3::text IS NULL OR a.id < $3)
+             ORDER BY a.id DESC LIMIT $4",
+        )
+        .bind(owner)
+        .bind(state.map(ApprovalState::as_str))
+        .bind(before.map(|id| id.to_string()))
+        .bind(limit)
+        .fetch_all(self.connection())
+        .await?;
+        rows.into_iter().map(Approval::try_from).collect()
+    }
+
+    /// Writes down how an approval was settled.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn settle_approval(
+        &mut self,
+        id: ApprovalId,
+        state: ApprovalState,
+        decided_by: Option<&str>,
+        reason: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let owner = self.owner.clone();
+        sqlx::query(
+            "UPDATE approvals SET state = $3, decided_by = $4, reason = $5, decided_at = now()
+             WHERE tenant_id = $1 AND id = $2",
+        )
+        .bind(owner)
+        .bind(id.to_string())
+        .bind(state.as_str())
+        .bind(decided_by)
+        .bind(reason)
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,53 @@
+//! What can go wrong in the store.
+
+/// A store call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database cannot be reached, or broke off. Nothing was committed.
+    #[error("the database does not answer")]
+    Unavailable(#[source] sqlx::Error),
+    /// The object is not there, or belongs to another tenant: the two cannot be told apart.
+    #[error("not found")]
+    NotFound,
+    /// A uniqueness rule was broken; names the constraint.
+    #[error("conflicts with what is there ({0})")]
+    Conflict(String),
+    /// A row does not make sense.
+    #[error("stored {0} is not readable")]
+    Inconsistent(&'static str),
+    /// A migration failed.
+    #[error("migration failed")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+    /// Any other database error.
+    #[error("database error")]
+    Driver(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error as E;
+        match &error {
+            E::RowNotFound => Self::NotFound,
+            E::Io(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::Protocol(_) => {
+                Self::Unavailable(error)
+            }
+            E::Database(database) if database.is_unique_violation() => {
+                Self::Conflict(database.constraint().unwrap_or("unique").into())
+            }
+            // 57P: the server is starting, stopping or was stopped. 25006: it is read-only.
+            E::Database(database)
+                if database
+                    .code()
+                    .is_some_and(|code| code.starts_with("57P") || code == "25006") =>
+            {
+                Self::Unavailable(error)
+            }
+            _ => Self::Driver(error),
+        }
+    }
+}
+
+/// Reads a stored id or state; a failure names the column.
+pub(super) fn parsed<T>(value: Option<T>, column: &'static str) -> Result<T, StoreError> {
+    value.ok_or(StoreError::Inconsistent(column))
+}

@@ -1,0 +1,425 @@
+//! Execs: what was asked, what was decided, how it ended.
+
+use std::collections::BTreeMap;
+
+use domain::exec::ExecState;
+use domain::ids::{ApprovalId, ExecId, SessionId, TurnId};
+use domain::sandbox::SandboxRef;
+use policy::Decision;
+use protocol::exec::{ExecResult, StreamSummary};
+use serde::{Deserialize, Serialize};
+use sqlx::FromRow;
+use sqlx::types::Json;
+use time::OffsetDateTime;
+
+use super::error::parsed;
+use super::sessions::sandbox;
+use super::{Scope, StoreError};
+
+/// An exec.
+#[derive(Debug, Clone)]
+pub struct Exec {
+    /// Its id.
+    pub id: ExecId,
+    /// Its session.
+    pub session_id: SessionId,
+    /// The turn that it belongs to, when a model asked for it.
+    pub turn_id: Option<TurnId>,
+    /// The model's own id for the call.
+    pub call_id: Option<String>,
+    /// Where it stands.
+    pub state: ExecState,
+    /// Script for `bash -c`.
+    pub command: String,
+    /// Where it runs.
+    pub cwd: String,
+    /// Its variables.
+    pub env: BTreeMap<String, String>,
+    /// Its standard input.
+    pub stdin: Option<Vec<u8>>,
+    /// Milliseconds it may run.
+    pub timeout_ms: u64,
+    /// What policy and people said, once they did.
+    pub decision: Option<RecordedDecision>,
+    /// The question that it waits or waited for.
+    pub approval_id: Option<ApprovalId>,
+    /// Somebody called it off.
+    pub cancel_requested: bool,
+    /// Why it has not started yet.
+    pub waiting_reason: Option<String>,
+    /// Why it never started.
+    pub error: Option<ExecError>,
+    /// Its exit code.
+    pub exit_code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// Killed for want of memory.
+    pub oom_killed: bool,
+    /// Where it ran.
+    pub sandbox: Option<SandboxRef>,
+    /// Its standard output, when it is over.
+    pub stdout: Option<StoredStream>,
+    /// Its standard error, when it is over.
+    pub stderr: Option<StoredStream>,
+    /// The token on whose behalf it runs.
+    pub created_by: String,
+    /// When it was asked for.
+    pub created_at: OffsetDateTime,
+    /// When it was started.
+    pub started_at: Option<OffsetDateTime>,
+    /// When it was over.
+    pub finished_at: Option<OffsetDateTime>,
+    /// How long it ran, in milliseconds.
+    pub duration_ms: Option<u64>,
+}
+
+/// A decision with the version and the person behind it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RecordedDecision {
+    /// What policy said.
+    #[serde(flatten)]
+    pub decision: Decision,
+    /// The policy version that said it.
+    pub policy_version: i64,
+    /// `policy`, or who approved or denied.
+    pub decided_by: String,
+}
+
+/// Why an exec never started.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ExecError {
+    /// Stable name.
+    pub code: String,
+    /// Sentence for people.
+    pub message: String,
+}
+
+/// Summary of a finished stream.
+pub type StoredStream = StreamSummary;
+
+/// An exec to be stored.
+pub struct NewExec<'a> {
+    /// Its id.
+    pub id: ExecId,
+    /// Its session.
+    pub session_id: SessionId,
+    /// The turn and call that it belongs to, when a model asked for it.
+    pub call: Option<(TurnId, &'a str)>,
+    /// Script for `bash -c`.
+    pub command: &'a str,
+    /// Where it runs.
+    pub cwd: &'a str,
+    /// Its variables.
+    pub env: &'a BTreeMap<String, String>,
+    /// Its standard input.
+    pub stdin: Option<&'a [u8]>,
+    /// Milliseconds it may run.
+    pub timeout_ms: u64,
+    /// The token on whose behalf it runs.
+    pub created_by: &'a str,
+}
+
+#[derive(FromRow)]
+struct Row {
+    id: String,
+    session_id: String,
+    turn_id: Option<String>,
+    call_id: Option<String>,
+    state: String,
+    command: String,
+    cwd: String,
+    env: Json<BTreeMap<String, String>>,
+    stdin: Option<Vec<u8>>,
+    timeout_ms: i64,
+    decision: Option<Json<RecordedDecision>>,
+    approval_id: Option<String>,
+    cancel_requested: bool,
+    waiting_reason: Option<String>,
+    error: Option<Json<ExecError>>,
+    exit_code: Option<i32>,
+    signal: Option<i32>,
+    oom_killed: bool,
+    sandbox_id: Option<String>,
+    sandbox_generation: Option<i32>,
+    stdout: Option<Json<StoredStream>>,
+    stderr: Option<Json<StoredStream>>,
+    created_by: String,
+    created_at: OffsetDateTime,
+    started_at: Option<OffsetDateTime>,
+    finished_at: Option<OffsetDateTime>,
+    duration_ms: Option<i64>,
+}
+
+impl TryFrom<Row> for Exec {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        let turn_id = row.turn_id.map(|id| parsed(id.parse().ok(), "exec turn")).transpose()?;
+        let approval_id =
+            row.approval_id.map(|id| parsed(id.parse().ok(), "exec approval")).transpose()?;
+        Ok(Self {
+            id: parsed(row.id.parse().ok(), "exec id")?,
+            session_id: parsed(row.session_id.parse().ok(), "exec session")?,
+            turn_id,
+            call_id: row.call_id,
+            state: parsed(ExecState::from_name(&row.state), "exec state")?,
+            command: row.command,
+            cwd: row.cwd,
+            env: row.env.0,
+            stdin: row.stdin,
+            timeout_ms: row.timeout_ms.try_into().unwrap_or(0),
+            decision: row.decision.map(|json| json.0),
+            approval_id,
+            cancel_requested: row.cancel_requested,
+            waiting_reason: row.waiting_reason,
+            error: row.error.map(|json| json.0),
+            exit_code: row.exit_code,
+            signal: row.signal,
+            oom_killed: row.oom_killed,
+            sandbox: sandbox(row.sandbox_id.as_deref(), row.sandbox_generation)?,
+            stdout: row.stdout.map(|json| json.0),
+            stderr: row.stderr.map(|json| json.0),
+            created_by: row.created_by,
+            created_at: row.created_at,
+            started_at: row.started_at,
+            finished_at: row.finished_at,
+            duration_ms: row.duration_ms.and_then(|ms| ms.try_into().ok()),
+        })
+    }
+}
+
+impl Scope {
+    /// Stores an exec, queued.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn insert_exec(&mut self, exec: &NewExec<'_>) -> Result<(), StoreError> {
+        let owner = self.owner.clone();
+        sqlx::query(
+            "INSERT INTO execs (tenant_id, id, session_id, turn_id, call_id, state, command, cwd,
+                                env, stdin, timeout_ms, created_by)
+             VALUES ($1, $2, $3, $4, $5, 'queued', $6, $7, $8, $9, $10, $11)",
+        )
+        .bind(owner)
+        .bind(exec.id.to_string())
+        .bind(exec.session_id.to_string())
+        .bind(exec.call.map(|(turn_id, _)| turn_id.to_string()))
+        .bind(exec.call.map(|(_, call_id)| call_id))
+        .bind(exec.command)
+        .bind(exec.cwd)
+        .bind(Json(exec.env))
+        .bind(exec.stdin)
+        .bind(exec.timeout_ms as i64)
+        .bind(exec.created_by)
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// One exec.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when this scope has no such exec.
+    pub async fn get_exec(&mut self, id: ExecId) -> Result<Exec, StoreError> {
+        let owner = self.owner.clone();
+        let row: Row = sqlx::query_as("SELECT * FROM execs WHERE tenant_id = $1 AND id = $2")
+            .bind(owner)
+            .bind(id.to_string())
+            .fetch_one(self.connection())
+            .await?;
+        row.try_into()
+    }
+
+    /// One exec. Holds its row until the transaction ends.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when this scope has no such exec.
+    pub async fn lock_exec(&mut self, id: ExecId) -> Result<Exec, StoreError> {
+        let owner = self.owner.clone();
+        let row: Row =
+            sqlx::query_as("SELECT * FROM execs WHERE tenant_id = $1 AND id = $2 FOR UPDATE")
+                .bind(owner)
+                .bind(id.to_string())
+                .fetch_one(self.connection())
+                .await?;
+        row.try_into()
+    }
+
+    /// Execs of a session, newest first, older than `before` if given.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn list_execs(
+        &mut self,
+        session_id: SessionId,
+        before: Option<ExecId>,
+        limit: i64,
+    ) -> Result<Vec<Exec>, StoreError> {
+        let owner = self.owner.clone();
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT * FROM execs WHERE tenant_id = $1 AND session_id = $2
+               AND ($3::text IS NULL OR id < $3) ORDER BY id DESC LIMIT $4",
+        )
+        .bind(owner)
+        .bind(session_id.to_string())
+        .bind(before.map(|id| id.to_string()))
+        .bind(limit)
+        .fetch_all(self.connection())
+        .await?;
+        rows.into_iter().map(Exec::try_from).collect()
+    }
+
+    /// Writes down a decision together with the state that follows from it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn set_exec_decision(
+        &mut self,
+        id: ExecId,
+        state: ExecState,
+        decision: &RecordedDecision,
+        approval_id: Option<ApprovalId>,
+    ) -> Result<(), StoreError> {
+        let owner = self.owner.clone();
+        sqlx::query(
+            "UPDATE execs SET state = $3, decision = $4, approval_id = coalesce($5, approval_id),
+                    waiting_reason = NULL
+             WHERE tenant_id = $1 AND id = $2",
+        )
+        .bind(owner)
+        .bind(id.to_string())
+        .bind(state.as_str())
+        .bind(Json(decision))
+        .bind(approval_id.map(|id| id.to_string()))
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Writes down why an exec has not started yet.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn set_exec_waiting(&mut self, id: ExecId, reason: &str) -> Result<(), StoreError> {
+        let owner = self.owner.clone();
+        sqlx::query("UPDATE execs SET waiting_reason = $3 WHERE tenant_id = $1 AND id = $2")
+            .bind(owner)
+            .bind(id.to_string())
+            .bind(reason)
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+
+    /// Calls off an exec; whether it still can be is decided where it stands.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn request_cancel(&mut self, id: ExecId) -> Result<(), StoreError> {
+        let owner = self.owner.clone();
+        sqlx::query("UPDATE execs SET cancel_requested = true WHERE tenant_id = $1 AND id = $2")
+            .bind(owner)
+            .bind(id.to_string())
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+
+    /// Calls off every exec of a turn that is not over.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn request_cancel_of_turn(&mut self, turn_id: TurnId) -> Result<(), StoreError> {
+        let owner = self.owner.clone();
+        sqlx::query(
+            "UPDATE execs SET cancel_requested = true
+             WHERE tenant_id = $1 AND turn_id = $2 AND finished_at IS NULL",
+        )
+        .bind(owner)
+        .bind(turn_id.to_string())
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Marks an exec as running.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn start_exec(
+        &mut self,
+        id: ExecId,
+        started_at: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        let owner = self.owner.clone();
+        sqlx::query(
+            "UPDATE execs SET state = 'running', started_at = $3, waiting_reason = NULL
+             WHERE tenant_id = $1 AND id = $2",
+        )
+        .bind(owner)
+        .bind(id.to_string())
+        .bind(started_at)
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Ends an exec that never started.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn finish_unstarted_exec(
+        &mut self,
+        id: ExecId,
+        state: ExecState,
+        error: Option<&ExecError>,
+    ) -> Result<(), StoreError> {
+        let owner = self.owner.clone();
+        sqlx::query(
+            "UPDATE execs SET state = $3, error = $4, waiting_reason = NULL, finished_at = now()
+             WHERE tenant_id = $1 AND id = $2",
+        )
+        .bind(owner)
+        .bind(id.to_string())
+        .bind(state.as_str())
+        .bind(error.map(Json))
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Ends an exec with its result.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn finish_exec(
+        &mut self,
+        id: ExecId,
+        result: &ExecResult,
+        sandbox: Option<SandboxRef>,
+    ) -> Result<(), StoreError> {
+        let owner = self.owner.clone();
+        sqlx::query(
+            "UPDATE execs SET state = $3, exit_code = $4, signal = $5, oom_killed = $6,
+                    sandbox_id = $7, sandbox_generation = $8, stdout = $9, stderr = $10,
+                    started_at = coalesce(started_at, to_timestamp($11::double precision / 1000)),
+                    duration_ms = $12, waiting_reason = NULL, finished_at = now()
+             WHERE tenant_id = $1 AND id = $2",
+        )
+        .bind(owner)
+        .bind(id.to_string())
+        .bind(result.outcome.as_str())
+        .bind(result.exit_code)
+        .bind(result.signal)
+        .bind(result.oom_killed)
+        .bind(sandbox.map(|sandbox| sandbox.id.to_string()))
+        .bind(sandbox.map(|sandbox| i32::try_from(sandbox.generation).unwrap_or(i32::MAX)))
+        .bind(Json(&result.stdout))
+        .bind(Json(&result.stderr))
+        .bind(result.started_at_ms as f64)
+        .bind(result.duration_ms as i64)
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,55 @@
+//! Idempotency keys: the same request sent twice has one effect.
+
+use domain::ids::TokenId;
+
+use super::{Scope, StoreError};
+
+/// Whether a key was used before.
+pub enum KeyUse {
+    /// It was not; it is now, for this subject.
+    First,
+    /// It was, with the same request, for this subject.
+    Repeated(String),
+    /// It was, with another request.
+    Reused,
+}
+
+impl Scope {
+    /// Claims `key` for `subject`, in this transaction. Waits for a concurrent claim to end.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn claim_key(
+        &mut self,
+        token_id: TokenId,
+        key: &str,
+        fingerprint: &[u8],
+        subject: &str,
+    ) -> Result<KeyUse, StoreError> {
+        let owner = self.owner.clone();
+        let claimed = sqlx::query(
+            "INSERT INTO idempotency_keys (tenant_id, token_id, key, fingerprint, subject)
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+        )
+        .bind(&owner)
+        .bind(token_id.to_string())
+        .bind(key)
+        .bind(fingerprint)
+        .bind(subject)
+        .execute(self.connection())
+        .await?;
+        if claimed.rows_affected() == 1 {
+            return Ok(KeyUse::First);
+        }
+        let (stored, subject): (Vec<u8>, String) = sqlx::query_as(
+            "SELECT fingerprint, subject FROM idempotency_keys
+             WHERE tenant_id = $1 AND token_id = $2 AND key = $3",
+        )
+        .bind(owner)
+        .bind(token_id.to_string())
+        .bind(key)
+        .fetch_one(self.connection())
+        .await?;
+        Ok(if stored == fingerprint { KeyUse::Repeated(subject) } else { KeyUse::Reused })
+    }
+}

@@ -1,0 +1,125 @@
+//! The only place with SQL. Nothing is read or written without a scope: a tenant's, or the
+//! platform's. Each file owns one family of tables and adds its calls to [`Scope`].
+
+mod approvals;
+mod audit_log;
+mod conversation;
+mod error;
+mod events;
+mod execs;
+mod executors;
+pub mod idempotency;
+mod outbox;
+mod output;
+mod scope;
+mod sessions;
+mod tenants;
+mod tokens;
+mod turns;
+
+pub use approvals::{Approval, NewApproval};
+pub use audit_log::{AuditEntry, AuditRecord};
+pub use error::StoreError;
+pub use events::{EventKind, SessionEvent};
+pub use execs::{Exec, ExecError, NewExec, RecordedDecision, StoredStream};
+pub use executors::Executor;
+pub use outbox::{Message, Outgoing};
+pub use output::OutputSlice;
+pub use scope::{Scope, Who};
+pub use sessions::{NewSession, Session};
+pub use tenants::Tenant;
+pub use tokens::{NewToken, Token};
+pub use turns::{StoredStep, Turn};
+
+use std::time::Duration;
+
+use domain::ids::TenantId;
+use sqlx::PgPool;
+use sqlx::postgres::{PgListener, PgPoolOptions};
+
+/// Channel on which every commit that adds session events is announced, by session id.
+pub const EVENTS_CHANNEL: &str = "bulkhead_events";
+/// How long a request waits for a connection before the database counts as gone.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The control plane's database.
+#[derive(Clone)]
+pub struct Store {
+    pool: PgPool,
+}
+
+impl Store {
+    /// A store that connects when it is first used, so that a process starts without its database.
+    ///
+    /// # Errors
+    /// When `url` is not a Postgres URL.
+    pub fn connect_lazily(url: &str, max_connections: u32) -> Result<Self, StoreError> {
+        let pool = PgPoolOptions::new()
+            .max_connections(max_connections)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            // A dead connection shows at its first use; asking each time costs a round trip.
+            .test_before_acquire(false)
+            .connect_lazy(url)?;
+        Ok(Self { pool })
+    }
+
+    /// Brings the schema up to date. Needs the owner role.
+    ///
+    /// # Errors
+    /// When the database cannot be reached or a migration fails.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        sqlx::migrate!("../migrations").run(&self.pool).await.map_err(StoreError::Migrate)
+    }
+
+    /// Opens a transaction that sees this tenant and nothing else.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn tenant(&self, tenant_id: TenantId) -> Result<Scope, StoreError> {
+        Scope::open(&self.pool, Who::Tenant(tenant_id)).await
+    }
+
+    /// Opens a transaction that sees the list of tenants and the platform's own rows.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn platform(&self) -> Result<Scope, StoreError> {
+        Scope::open(&self.pool, Who::Platform).await
+    }
+
+    /// A connection of its own that hears announcements on [`EVENTS_CHANNEL`].
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn listen(&self) -> Result<PgListener, StoreError> {
+        let mut listener = PgListener::connect_with(&self.pool).await?;
+        listener.listen(EVENTS_CHANNEL).await?;
+        Ok(listener)
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Names what the role that we are connected as may do beyond its duty; empty is right.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn excess_rights(&self) -> Result<Vec<String>, StoreError> {
+        let (superuser, bypass, owner): (bool, bool, bool) = sqlx::query_as(
+            "SELECT rolsuper, rolbypassrls,
+                    EXISTS (SELECT FROM pg_class
+                            WHERE relname = 'tenants' AND pg_has_role(relowner, 'MEMBER'))
+             FROM pg_roles WHERE rolname = current_user",
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        let rights = [(superuser, "superuser"), (bypass, "BYPASSRLS"), (owner, "table owner")];
+        Ok(rights.into_iter().filter(|(has, _)| *has).map(|(_, name)| name.into()).collect())
+    }
+}

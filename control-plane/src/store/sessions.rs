@@ -1,0 +1,235 @@
+//! Sessions.
+
+use domain::ids::{SandboxId, SessionId, TokenId};
+use domain::limits::SandboxLimits;
+use domain::sandbox::SandboxRef;
+use domain::session::SessionState;
+use sqlx::FromRow;
+use sqlx::types::Json;
+use time::OffsetDateTime;
+
+use super::error::parsed;
+use super::{Scope, StoreError};
+
+/// A session.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// Its name.
+    pub name: String,
+    /// Where it stands.
+    pub state: SessionState,
+    /// The model that its turns use, unless the worker's default.
+    pub model: Option<String>,
+    /// How approvals are handled.
+    pub approval_mode: String,
+    /// What its sandbox may use.
+    pub limits: SandboxLimits,
+    /// The image that its sandbox is made of, once one was chosen.
+    pub image_digest: Option<String>,
+    /// Its newest sandbox, if it ever had one.
+    pub sandbox: Option<SandboxRef>,
+    /// When it was made.
+    pub created_at: OffsetDateTime,
+    /// When it ended.
+    pub closed_at: Option<OffsetDateTime>,
+}
+
+/// A session to be stored.
+pub struct NewSession<'a> {
+    /// Its id.
+    pub id: SessionId,
+    /// Its name.
+    pub name: &'a str,
+    /// The model that its turns use.
+    pub model: Option<&'a str>,
+    /// How approvals are handled.
+    pub approval_mode: &'a str,
+    /// What its sandbox may use.
+    pub limits: SandboxLimits,
+    /// The token that asked for it.
+    pub created_by: TokenId,
+}
+
+#[derive(FromRow)]
+struct Row {
+    id: String,
+    name: String,
+    state: String,
+    model: Option<String>,
+    approval_mode: String,
+    limits: Json<SandboxLimits>,
+    image_digest: Option<String>,
+    sandbox_id: Option<String>,
+    sandbox_generation: Option<i32>,
+    created_at: OffsetDateTime,
+    closed_at: Option<OffsetDateTime>,
+}
+
+impl TryFrom<Row> for Session {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: parsed(row.id.parse().ok(), "session id")?,
+            name: row.name,
+            state: parsed(SessionState::from_name(&row.state), "session state")?,
+            model: row.model,
+            approval_mode: row.approval_mode,
+            limits: row.limits.0,
+            image_digest: row.image_digest,
+            sandbox: sandbox(row.sandbox_id.as_deref(), row.sandbox_generation)?,
+            created_at: row.created_at,
+            closed_at: row.closed_at,
+        })
+    }
+}
+
+/// A sandbox from its two columns.
+pub(super) fn sandbox(
+    id: Option<&str>,
+    generation: Option<i32>,
+) -> Result<Option<SandboxRef>, StoreError> {
+    let (Some(id), Some(generation)) = (id, generation) else { return Ok(None) };
+    Ok(Some(SandboxRef {
+        id: parsed(id.parse::<SandboxId>().ok(), "sandbox id")?,
+        generation: parsed(generation.try_into().ok(), "sandbox generation")?,
+    }))
+}
+
+impl Scope {
+    /// Stores a session.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn insert_session(&mut self, session: &NewSession<'_>) -> Result<(), StoreError> {
+        let owner = self.owner.clone();
+        sqlx::query(
+            "INSERT INTO sessions
+                 (tenant_id, id, name, state, model, approval_mode, limits, created_by)
+             VALUES ($1, $2, $3, 'open', $4, $5, $6, $7)",
+        )
+        .bind(owner)
+        .bind(session.id.to_string())
+        .bind(session.name)
+        .bind(session.model)
+        .bind(session.approval_mode)
+        .bind(Json(session.limits))
+        .bind(session.created_by.to_string())
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// One session.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when this scope has no such session.
+    pub async fn get_session(&mut self, id: SessionId) -> Result<Session, StoreError> {
+        let owner = self.owner.clone();
+        let row: Row = sqlx::query_as(
+            "SELECT id, name, state, model, approval_mode, limits, image_digest, sandbox_id,
+                    sandbox_generation, created_at, closed_at
+             FROM sessions WHERE tenant_id = $1 AND id = $2",
+        )
+        .bind(owner)
+        .bind(id.to_string())
+        .fetch_one(self.connection())
+        .await?;
+        row.try_into()
+    }
+
+    /// Sessions, newest first, older than `before` if given.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn list_sessions(
+        &mut self,
+        before: Option<SessionId>,
+        limit: i64,
+    ) -> Result<Vec<Session>, StoreError> {
+        let owner = self.owner.clone();
+        // Ids are UUIDv7: their order is the order of creation.
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT id, name, state, model, approval_mode, limits, image_digest, sandbox_id,
+                    sandbox_generation, created_at, closed_at
+             FROM sessions WHERE tenant_id = $1 AND ($2::text IS NULL OR id < $2)
+             ORDER BY id DESC LIMIT $3",
+        )
+        .bind(owner)
+        .bind(before.map(|id| id.to_string()))
+        .bind(limit)
+        .fetch_all(self.connection())
+        .await?;
+        rows.into_iter().map(Session::try_from).collect()
+    }
+
+    /// Changes a session's state.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn set_session_state(
+        &mut self,
+        id: SessionId,
+        state: SessionState,
+    ) -> Result<(), StoreError> {
+        let owner = self.owner.clone();
+        sqlx::query(
+            "UPDATE sessions SET state = $3,
+                    closed_at = CASE WHEN $3 = 'closed' THEN now() ELSE closed_at END
+             WHERE tenant_id = $1 AND id = $2",
+        )
+        .bind(owner)
+        .bind(id.to_string())
+        .bind(state.as_str())
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Keeps the image that a session's sandbox is made of, unless one was kept before.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn pin_session_image(
+        &mut self,
+        id: SessionId,
+        image_digest: &str,
+    ) -> Result<(), StoreError> {
+        let owner = self.owner.clone();
+        sqlx::query(
+            "UPDATE sessions SET image_digest = coalesce(image_digest, $3)
+             WHERE tenant_id = $1 AND id = $2",
+        )
+        .bind(owner)
+        .bind(id.to_string())
+        .bind(image_digest)
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Keeps the sandbox that a session's newest exec ran in.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn set_session_sandbox(
+        &mut self,
+        id: SessionId,
+        sandbox: SandboxRef,
+    ) -> Result<(), StoreError> {
+        let owner = self.owner.clone();
+        sqlx::query(
+            "UPDATE sessions SET sandbox_id = $3, sandbox_generation = $4
+             WHERE tenant_id = $1 AND id = $2 AND sandbox_id IS DISTINCT FROM $3",
+        )
+        .bind(owner)
+        .bind(id.to_string())
+        .bind(sandbox.id.to_string())
+        .bind(i32::try_from(sandbox.generation).unwrap_or(i32::MAX))
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,52 @@
+//! The activities under the names that the workflow calls them by.
+#![allow(missing_docs)] // constants made by the macro carry no docs
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::session::{Authorized, ExecRef, ModelRequest, ModelStep, RecordRequest, Recorded};
+use temporalio_macros::activities;
+use temporalio_sdk::activities::{ActivityContext, ActivityError};
+
+use super::{Activities, retry};
+
+#[activities]
+impl Activities {
+    #[activity(name = "authorize")]
+    pub async fn authorize_activity(
+        self: Arc<Self>,
+        _: ActivityContext,
+        exec: ExecRef,
+    ) -> Result<Authorized, ActivityError> {
+        self.authorize(exec).await.map_err(retry)
+    }
+
+    #[activity(name = "record")]
+    pub async fn record_activity(
+        self: Arc<Self>,
+        _: ActivityContext,
+        request: RecordRequest,
+    ) -> Result<Recorded, ActivityError> {
+        self.record(request).await.map_err(retry)
+    }
+
+    #[activity(name = "model_call")]
+    pub async fn model_call_activity(
+        self: Arc<Self>,
+        context: ActivityContext,
+        request: ModelRequest,
+    ) -> Result<ModelStep, ActivityError> {
+        tokio::select! {
+            step = self.model_call(request) => step.map_err(retry),
+            () = context.cancelled() => Err(ActivityError::cancelled()),
+            () = beat(&context) => Err(ActivityError::cancelled()),
+        }
+    }
+}
+
+/// Tells Temporal once a second that the attempt is alive; ends when it cannot.
+async fn beat(context: &ActivityContext) {
+    while context.record_heartbeat(()).await.is_ok() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}

@@ -1,0 +1,242 @@
+//! The activity `authorize`: decides about an exec, writes the decision down, and only then gives
+//! a grant away. Fails closed: without its committed audit event there is no grant.
+//!
+//! Safe to repeat: what was decided stays decided, a human's answer is read from the table.
+
+use domain::approval::ApprovalState;
+use domain::exec::{ExecEvent, ExecOutcome, ExecState};
+use domain::ids::ApprovalId;
+use domain::limits::APPROVAL_TTL_MS;
+use domain::session::SessionState;
+use policy::{CommandRequest, Engine, Outcome};
+use protocol::exec::{ExecOrder, ToolRequest};
+use protocol::grant::order_digest;
+use protocol::session::{Authorized, ExecRef};
+use serde_json::json;
+use time::OffsetDateTime;
+
+use super::{Activities, ActivityFailure, closing, order};
+use crate::store::{
+    Approval, AuditEntry, EventKind, Exec, NewApproval, RecordedDecision, Scope, Session,
+};
+use crate::{grants, ids};
+
+/// How long to wait for an executor before looking again, in milliseconds.
+const EXECUTOR_LOOK_MS: u64 = 1000;
+
+impl Activities {
+    pub(super) async fn authorize(&self, exec: ExecRef) -> Result<Authorized, ActivityFailure> {
+        let mut scope = self.store.tenant(exec.tenant_id).await?;
+        let stored = scope.lock_exec(exec.exec_id).await?;
+        if stored.state.is_terminal() {
+            return Ok(Authorized::Settled);
+        }
+        let session = scope.get_session(stored.session_id).await?;
+        if stored.cancel_requested || session.state != SessionState::Open {
+            closing::settle(&mut scope, &stored, ExecOutcome::Cancelled, None).await?;
+            scope.commit().await?;
+            return Ok(Authorized::Settled);
+        }
+        let Some(image_digest) = find_image(&mut scope, &session).await? else {
+            return wait_for_executor(scope, &stored).await;
+        };
+        let order = order::build(exec.tenant_id, &session, &stored, image_digest);
+        let next = match (stored.state, &stored.decision) {
+            (ExecState::PendingApproval, _) => answer(&mut scope, &stored).await?,
+            (_, Some(recorded)) => Next::Run { policy_version: recorded.policy_version },
+            (_, None) => decide(&mut scope, &stored, &order).await?,
+        };
+        scope.commit().await?;
+        match next {
+            Next::Settled => Ok(Authorized::Settled),
+            Next::Wait { approval_id, look_again_in_ms } => {
+                Ok(Authorized::Wait { approval_id: Some(approval_id), look_again_in_ms })
+            }
+            Next::Run { policy_version } => self.grant(&order, policy_version).await,
+        }
+    }
+
+    async fn grant(
+        &self,
+        order: &ExecOrder,
+        policy_version: i64,
+    ) -> Result<Authorized, ActivityFailure> {
+        let tenant = self.tenant_keys.get(order.tenant_id).await?;
+        let now = OffsetDateTime::now_utc();
+        let grant = grants::sign(&self.keys.grant, order, policy_version, now)?;
+        let context = format!("order/{}", order.exec_id);
+        let sealed = sealing::seal(&tenant.payload_key, order.tenant_id, &context, order)?;
+        Ok(Authorized::Run {
+            request: ToolRequest { exec_id: order.exec_id, grant, order: sealed },
+            task_queue: tenant.task_queue,
+            timeout_ms: order.timeout_ms,
+        })
+    }
+}
+
+enum Next {
+    Settled,
+    Wait { approval_id: ApprovalId, look_again_in_ms: u64 },
+    Run { policy_version: i64 },
+}
+
+/// The image of the session's sandbox: kept from its first command on.
+async fn find_image(
+    scope: &mut Scope,
+    session: &Session,
+) -> Result<Option<String>, ActivityFailure> {
+    if let Some(image_digest) = &session.image_digest {
+        return Ok(Some(image_digest.clone()));
+    }
+    let newest = scope.list_executors().await?.into_iter().next();
+    let Some(executor) = newest else { return Ok(None) };
+    scope.pin_session_image(session.id, &executor.image_digest).await?;
+    Ok(Some(executor.image_digest))
+}
+
+async fn wait_for_executor(mut scope: Scope, exec: &Exec) -> Result<Authorized, ActivityFailure> {
+    const REASON: &str = "no executor of this tenant has enrolled yet; start bulkhead-executor";
+    if exec.waiting_reason.is_none() {
+        scope.set_exec_waiting(exec.id, REASON).await?;
+        let data = json!({ "exec_id": exec.id, "reason": REASON });
+        scope.append_event(exec.session_id, EventKind::ExecWaiting, data).await?;
+    }
+    scope.commit().await?;
+    Ok(Authorized::Wait { approval_id: None, look_again_in_ms: EXECUTOR_LOOK_MS })
+}
+
+/// Asks the policy, for the first and only time.
+async fn decide(
+    scope: &mut Scope,
+    exec: &Exec,
+    order: &ExecOrder,
+) -> Result<Next, ActivityFailure> {
+    let engine = Engine::shipped();
+    let request =
+        CommandRequest { command: &order.command, cwd: &order.cwd, has_env: !order.env.is_empty() };
+    let recorded = RecordedDecision {
+        decision: engine.decide(&request),
+        policy_version: engine.version(),
+        decided_by: "policy".into(),
+    };
+    let digest = order_digest(order);
+    audit(scope, exec, &recorded, "policy", recorded.decision.outcome.as_str(), &digest).await?;
+    match recorded.decision.outcome {
+        Outcome::Allow => {
+            let state = exec.state.apply(ExecEvent::Allow)?;
+            scope.set_exec_decision(exec.id, state, &recorded, None).await?;
+            Ok(Next::Run { policy_version: recorded.policy_version })
+        }
+        Outcome::Deny => {
+            scope.set_exec_decision(exec.id, exec.state, &recorded, None).await?;
+            let reason = recorded.decision.reasons.join("; ");
+            closing::settle(scope, exec, ExecOutcome::Denied, Some(&reason)).await?;
+            Ok(Next::Settled)
+        }
+        Outcome::Ask => {
+            let approval_id: ApprovalId = ids::new();
+            let state = exec.state.apply(ExecEvent::Ask)?;
+            scope.set_exec_decision(exec.id, state, &recorded, Some(approval_id)).await?;
+            let approval = NewApproval {
+                id: approval_id,
+                exec_id: exec.id,
+                session_id: exec.session_id,
+                order_sha256: &digest,
+                reasons: &recorded.decision.reasons,
+                requested_by: &exec.created_by,
+                ttl_s: APPROVAL_TTL_MS as f64 / 1000.0,
+            };
+            scope.insert_approval(&approval).await?;
+            let data = json!({ "exec_id": exec.id, "approval_id": approval_id });
+            scope.append_event(exec.session_id, EventKind::ExecPendingApproval, data).await?;
+            Ok(Next::Wait { approval_id, look_again_in_ms: APPROVAL_TTL_MS })
+        }
+    }
+}
+
+/// Reads what a human answered, if one did.
+async fn answer(scope: &mut Scope, exec: &Exec) -> Result<Next, ActivityFailure> {
+    let approval_id =
+        exec.approval_id.ok_or(crate::store::StoreError::Inconsistent("exec approval"))?;
+    let approval = scope.get_approval(approval_id).await?;
+    match approval.state {
+        ApprovalState::Pending => {
+            let left = approval.expires_at - OffsetDateTime::now_utc();
+            if left.is_positive() {
+                let look_again_in_ms = u64::try_from(left.whole_milliseconds()).unwrap_or(0) + 1;
+                return Ok(Next::Wait { approval_id, look_again_in_ms });
+            }
+            let expired = approval.state.settle(ApprovalState::Expired)?;
+            scope.settle_approval(approval_id, expired, None, None).await?;
+            let reason = "nobody answered the approval in time";
+            closing::settle(scope, exec, ExecOutcome::Denied, Some(reason)).await?;
+            Ok(Next::Settled)
+        }
+        ApprovalState::Approved => approve(scope, exec, &approval).await,
+        ApprovalState::Denied | ApprovalState::Expired | ApprovalState::Cancelled => {
+            let reason = approval.reason.as_deref().unwrap_or("no reason was given");
+            let who = approval.decided_by.as_deref().unwrap_or("nobody");
+            let reason = format!("{who} denied it: {reason}");
+            record_human(scope, exec, &approval).await?;
+            closing::settle(scope, exec, ExecOutcome::Denied, Some(&reason)).await?;
+            Ok(Next::Settled)
+        }
+    }
+}
+
+async fn approve(
+    scope: &mut Scope,
+    exec: &Exec,
+    approval: &Approval,
+) -> Result<Next, ActivityFailure> {
+    let recorded = record_human(scope, exec, approval).await?;
+    let who = &recorded.decided_by;
+    audit(scope, exec, &recorded, who, "allow", &approval.order_sha256).await?;
+    let data = json!({ "exec_id": exec.id });
+    scope.append_event(exec.session_id, EventKind::ExecQueued, data).await?;
+    Ok(Next::Run { policy_version: recorded.policy_version })
+}
+
+/// Keeps who decided beside what policy had said.
+async fn record_human(
+    scope: &mut Scope,
+    exec: &Exec,
+    approval: &Approval,
+) -> Result<RecordedDecision, ActivityFailure> {
+    let mut recorded =
+        exec.decision.clone().ok_or(crate::store::StoreError::Inconsistent("exec decision"))?;
+    recorded.decided_by = approval.decided_by.clone().unwrap_or_else(|| "nobody".into());
+    let approved = approval.state == ApprovalState::Approved;
+    recorded.decision.outcome = if approved { Outcome::Allow } else { Outcome::Deny };
+    if let Some(reason) = &approval.reason {
+        recorded.decision.reasons.push(reason.clone());
+    }
+    let state = exec.state.apply(ExecEvent::Allow)?;
+    // A denied exec keeps its state until it is settled, in the same transaction.
+    let state = if approved { state } else { exec.state };
+    scope.set_exec_decision(exec.id, state, &recorded, None).await?;
+    Ok(recorded)
+}
+
+async fn audit(
+    scope: &mut Scope,
+    exec: &Exec,
+    recorded: &RecordedDecision,
+    actor: &str,
+    outcome: &str,
+    order_sha256: &str,
+) -> Result<(), ActivityFailure> {
+    let entry = AuditEntry {
+        actor,
+        token_id: None,
+        address: None,
+        action: "exec.authorize",
+        object: exec.id.to_string(),
+        session_id: Some(exec.session_id),
+        outcome,
+        detail: json!({
+            "decision": recorded, "order_sha256": order_sha256, "approval_id": exec.approval_id,
+        }),
+    };
+    Ok(scope.append_audit(&entry).await?)
+}

@@ -1,0 +1,180 @@
+//! The end of an exec, whichever way: state, closing audit event, event for clients, and the
+//! answer that the model gets. One terminal audit event per exec, because it happens here only.
+
+use domain::approval::ApprovalState;
+use domain::exec::{ExecEvent, ExecOutcome};
+use domain::limits::MAX_MODEL_OUTPUT_BYTES;
+use domain::sandbox::SandboxRef;
+use protocol::exec::{ExecResult, StreamSummary};
+use serde_json::{Value, json};
+
+use super::ActivityFailure;
+use crate::store::{AuditEntry, EventKind, Exec, ExecError, Scope};
+
+/// Ends an exec that never ran, or of which nothing is known.
+pub(super) async fn settle(
+    scope: &mut Scope,
+    exec: &Exec,
+    outcome: ExecOutcome,
+    reason: Option<&str>,
+) -> Result<(), ActivityFailure> {
+    let error =
+        reason.map(|message| ExecError { code: outcome.as_str().into(), message: message.into() });
+    settle_with(scope, exec, outcome, error.as_ref()).await
+}
+
+/// The same, with an error that has a code of its own.
+pub(super) async fn settle_with(
+    scope: &mut Scope,
+    exec: &Exec,
+    outcome: ExecOutcome,
+    error: Option<&ExecError>,
+) -> Result<(), ActivityFailure> {
+    let state = exec.state.apply(ExecEvent::Finish(outcome))?;
+    scope.finish_unstarted_exec(exec.id, state, error).await?;
+    if let Some(approval_id) = exec.approval_id {
+        let approval = scope.get_approval(approval_id).await?;
+        if let Ok(cancelled) = approval.state.settle(ApprovalState::Cancelled) {
+            scope.settle_approval(approval_id, cancelled, None, None).await?;
+        }
+    }
+    let reason = error.map(|error| error.message.as_str());
+    let detail = json!({ "reason": reason });
+    announce(scope, exec, outcome, None, detail).await?;
+    let text = match reason {
+        Some(reason) => format!("The command did not run ({}): {reason}", outcome.as_str()),
+        None => format!("The command did not run to its end ({}).", outcome.as_str()),
+    };
+    answer_model(scope, exec, &text).await
+}
+
+/// Ends an exec with its result.
+pub(super) async fn finish(
+    scope: &mut Scope,
+    exec: &Exec,
+    result: &ExecResult,
+    sandbox: Option<SandboxRef>,
+) -> Result<(), ActivityFailure> {
+    exec.state.apply(ExecEvent::Finish(result.outcome))?;
+    scope.finish_exec(exec.id, result, sandbox).await?;
+    for (stream, summary) in
+        protocol::init::Stream::BOTH.into_iter().zip([&result.stdout, &result.stderr])
+    {
+        // A short stream is complete in its summary; a long one comes from the executor's spool.
+        if let Some(bytes) = summary.whole().filter(|bytes| !bytes.is_empty()) {
+            scope.append_output(exec.id, stream, 0, &bytes).await?;
+        }
+    }
+    let detail = json!({
+        "exit_code": result.exit_code, "signal": result.signal, "oom_killed": result.oom_killed,
+        "duration_ms": result.duration_ms, "sandbox": sandbox,
+        "stdout": { "bytes": result.stdout.bytes_total, "sha256": result.stdout.sha256 },
+        "stderr": { "bytes": result.stderr.bytes_total, "sha256": result.stderr.sha256 },
+    });
+    announce(scope, exec, result.outcome, result.exit_code, detail).await?;
+    answer_model(scope, exec, &describe(result)).await
+}
+
+async fn announce(
+    scope: &mut Scope,
+    exec: &Exec,
+    outcome: ExecOutcome,
+    exit_code: Option<i32>,
+    detail: Value,
+) -> Result<(), ActivityFailure> {
+    let entry = AuditEntry {
+        actor: "worker",
+        token_id: None,
+        address: None,
+        action: "exec.finish",
+        object: exec.id.to_string(),
+        session_id: Some(exec.session_id),
+        outcome: outcome.as_str(),
+        detail,
+    };
+    scope.append_audit(&entry).await?;
+    let data = json!({
+        "exec_id": exec.id, "state": outcome.as_str(), "exit_code": exit_code,
+    });
+    Ok(scope.append_event(exec.session_id, EventKind::ExecFinished, data).await?)
+}
+
+/// Adds the tool's answer to the conversation, if a model asked for this exec.
+async fn answer_model(scope: &mut Scope, exec: &Exec, text: &str) -> Result<(), ActivityFailure> {
+    let Some(call_id) = &exec.call_id else { return Ok(()) };
+    let item = json!({ "type": "function_call_output", "call_id": call_id, "output": text });
+    Ok(scope.append_items(exec.session_id, &[item]).await?)
+}
+
+/// What the model is told of a result: everything true, nothing long.
+fn describe(result: &ExecResult) -> String {
+    let end = match (result.outcome, result.exit_code, result.signal) {
+        (ExecOutcome::Exited, Some(code), _) => format!("Exit code: {code}"),
+        (ExecOutcome::Exited, None, Some(signal)) => format!("Ended by signal {signal}"),
+        (ExecOutcome::Killed, ..) if result.oom_killed => {
+            "Killed by the kernel: out of memory".into()
+        }
+        (ExecOutcome::Lost, ..) => {
+            "Lost: the sandbox vanished; the command may have run in part and was not repeated. \
+             Files in the workspace are gone."
+                .into()
+        }
+        (outcome, ..) => format!("State: {}", outcome.as_str()),
+    };
+    let seconds = result.duration_ms as f64 / 1000.0;
+    let mut text = format!("{end}\nWall time: {seconds:.3} seconds\nOutput:\n");
+    text.push_str(&shorten(&result.stdout));
+    if result.stderr.bytes_total > 0 {
+        text.push_str("\nStandard error:\n");
+        text.push_str(&shorten(&result.stderr));
+    }
+    text
+}
+
+fn shorten(stream: &StreamSummary) -> String {
+    let half = MAX_MODEL_OUTPUT_BYTES / 4;
+    let head = &stream.head.0;
+    let tail = &stream.tail.0;
+    let total = head.len() + tail.len();
+    if !stream.is_truncated() && total <= 2 * half {
+        return String::from_utf8_lossy(&[head.as_slice(), tail].concat()).into_owned();
+    }
+    let first = &head[..head.len().min(half)];
+    let rest = [&head[first.len()..], tail].concat();
+    let last = &rest[rest.len().saturating_sub(half)..];
+    let left_out = stream.bytes_total - (first.len() + last.len()) as u64;
+    format!(
+        "{}\n[… {left_out} bytes left out …]\n{}",
+        String::from_utf8_lossy(first),
+        String::from_utf8_lossy(last)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::binary::Binary;
+
+    fn stream(head: usize, tail: usize, total: u64) -> StreamSummary {
+        StreamSummary {
+            bytes_total: total,
+            bytes_stored: total,
+            head: Binary(vec![b'h'; head]),
+            tail: Binary(vec![b't'; tail]),
+            sha256: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_short_stream_is_shown_whole() {
+        assert_eq!(shorten(&stream(3, 2, 5)), "hhhtt");
+    }
+
+    #[test]
+    fn a_long_stream_says_how_much_is_left_out() {
+        let text = shorten(&stream(16384, 16384, 100_000));
+        assert!(text.contains("[… 83616 bytes left out …]"), "{}", &text[8000..8200]);
+        assert!(text.len() < MAX_MODEL_OUTPUT_BYTES);
+        assert!(text.starts_with('h') && text.ends_with('t'));
+    }
+}

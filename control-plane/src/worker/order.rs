@@ -1,0 +1,28 @@
+//! The order that a stored exec becomes: what is decided upon, granted and run is this one value.
+
+use domain::ids::TenantId;
+use protocol::binary::Binary;
+use protocol::exec::ExecOrder;
+
+use crate::store::{Exec, Session};
+
+/// The order for `exec`. The same rows always give the same order.
+pub(super) fn build(
+    tenant_id: TenantId,
+    session: &Session,
+    exec: &Exec,
+    image_digest: String,
+) -> ExecOrder {
+    ExecOrder {
+        tenant_id,
+        session_id: session.id,
+        exec_id: exec.id,
+        command: exec.command.clone(),
+        cwd: exec.cwd.clone(),
+        env: exec.env.clone(),
+        stdin: exec.stdin.clone().map(Binary),
+        timeout_ms: exec.timeout_ms,
+        limits: session.limits,
+        image_digest,
+    }
+}

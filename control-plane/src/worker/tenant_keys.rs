@@ -1,0 +1,55 @@
+//! Tenants' payload keys and queue names, read once and kept: they never change.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use domain::ids::TenantId;
+use protocol::enrolment::tenant_queue;
+use sealing::Key;
+
+use super::ActivityFailure;
+use crate::keys::Keys;
+use crate::store::Store;
+
+/// What the worker needs to know of a tenant.
+#[derive(Clone)]
+pub struct TenantSecrets {
+    /// Seals what its executors read.
+    pub payload_key: Key,
+    /// The queue that its executors share.
+    pub task_queue: String,
+}
+
+/// See the module.
+pub struct TenantKeys {
+    store: Store,
+    keys: Arc<Keys>,
+    known: Mutex<HashMap<TenantId, TenantSecrets>>,
+}
+
+impl TenantKeys {
+    /// Knows none yet.
+    pub fn new(store: Store, keys: Arc<Keys>) -> Self {
+        Self { store, keys, known: Mutex::new(HashMap::new()) }
+    }
+
+    /// The secrets of a tenant.
+    ///
+    /// # Errors
+    /// When the database fails or the master key is another one.
+    pub async fn get(&self, tenant_id: TenantId) -> Result<TenantSecrets, ActivityFailure> {
+        let known =
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&tenant_id).cloned();
+        if let Some(secrets) = known {
+            return Ok(secrets);
+        }
+        let tenant = self.store.tenant(tenant_id).await?.get_own_tenant().await?;
+        let secrets = TenantSecrets {
+            payload_key: self.keys.unwrap(tenant_id, &tenant.payload_key)?,
+            task_queue: tenant_queue(&tenant.name),
+        };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(tenant_id, secrets.clone());
+        Ok(secrets)
+    }
+}

@@ -1,0 +1,276 @@
+//! The dialogue with PID 1 about one exec: start or attach, take output, acknowledge, cancel, hear
+//! the end. Outlives connections; trusts frames only on a connection that it has attached by.
+
+use std::time::Duration;
+
+use domain::ids::ExecId;
+use domain::limits::KILL_GRACE_MS;
+use protocol::exec::ExecOrder;
+use protocol::init::{Exit, FromInit, Start, StartFailure, Stream, ToInit};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::now_ms;
+use crate::journal::Entry;
+use crate::run::Job;
+use crate::sandbox::{Connection, Ear, Heard};
+use crate::spool::{OutputSink, SpoolError};
+
+/// What every command finds in its environment, unless its order says otherwise.
+const ENVIRONMENT: [(&str, &str); 5] = [
+    ("PATH", "/usr/local/bin:/usr/bin:/bin"),
+    ("HOME", "/work"),
+    ("USER", "sandbox"),
+    ("LANG", "C.UTF-8"),
+    ("TERM", "dumb"),
+];
+/// How long after a command's time is over PID 1 may still take to report its end.
+const REPORT_MARGIN: Duration = Duration::from_secs(60);
+
+/// How the dialogue ended.
+pub(crate) enum Ending {
+    /// The command ended, and all of its output is here.
+    Exit { exit: Exit, totals: [u64; 2] },
+    /// PID 1 could not start it.
+    Refused(StartFailure),
+    /// PID 1 never got the start, and nobody here has the order.
+    NeverStarted,
+    /// The sandbox is gone.
+    Vanished,
+    /// PID 1 should have reported the end long ago.
+    Overdue,
+}
+
+/// See the module.
+pub(crate) struct Dialogue<'a> {
+    exec_id: ExecId,
+    boot_id: u64,
+    cancel: &'a CancellationToken,
+    deadline: Instant,
+    ear: Ear,
+    sinks: [OutputSink; 2],
+    start: Option<Start>,
+    /// The first thing to say is the start itself.
+    fresh: bool,
+    unknown_before: bool,
+    connection: Option<Connection>,
+    /// PID 1 has answered on this connection: what follows is in order, from where we are.
+    attached: bool,
+}
+
+/// The frame that starts an order's command.
+pub(crate) fn start_frame(order: &ExecOrder, uid: u32) -> Start {
+    let mut env: Vec<String> = ENVIRONMENT
+        .iter()
+        .filter(|(name, _)| !order.env.contains_key(*name))
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    let valid = |name: &str| !name.is_empty() && !name.contains(['=', '\0']);
+    let own = order.env.iter().filter(|(name, value)| valid(name) && !value.contains('\0'));
+    env.extend(own.map(|(name, value)| format!("{name}={value}")));
+    let argv = ["/bin/bash", "--noprofile", "--norc", "-c", &order.command];
+    Start {
+        exec_id: order.exec_id,
+        argv: argv.map(str::to_owned).to_vec(),
+        env,
+        cwd: order.cwd.clone(),
+        stdin: order.stdin.as_ref().map(|stdin| stdin.0.clone()),
+        uid,
+        timeout_ms: order.timeout_ms,
+        grace_ms: KILL_GRACE_MS,
+    }
+}
+
+impl<'a> Dialogue<'a> {
+    /// A command that the journal has just been told of.
+    pub(crate) fn new(
+        job: &'a Job,
+        entry: &Entry,
+        start: Option<Start>,
+        ear: Ear,
+        sinks: [OutputSink; 2],
+    ) -> Self {
+        let fresh = start.is_some();
+        let elapsed_ms = now_ms().saturating_sub(entry.started_at_ms);
+        let left_ms = entry.timeout_ms.saturating_sub(elapsed_ms).saturating_add(KILL_GRACE_MS);
+        Self {
+            exec_id: job.exec_id,
+            boot_id: entry.boot_id,
+            cancel: &job.cancel,
+            deadline: Instant::now() + Duration::from_millis(left_ms) + REPORT_MARGIN,
+            ear,
+            sinks,
+            start,
+            fresh,
+            unknown_before: false,
+            connection: None,
+            attached: false,
+        }
+    }
+
+    /// A command that may have been started before.
+    pub(crate) fn resume(
+        job: &'a Job,
+        entry: &Entry,
+        start: Option<Start>,
+        ear: Ear,
+        sinks: [OutputSink; 2],
+    ) -> Self {
+        Self { fresh: false, ..Self::new(job, entry, start, ear, sinks) }
+    }
+
+    /// What was heard of the command's output.
+    pub(crate) fn sinks(&self) -> &[OutputSink; 2] {
+        &self.sinks
+    }
+
+    /// Talks until the end is known.
+    pub(crate) async fn run(&mut self) -> Result<Ending, SpoolError> {
+        let mut cancelled = false;
+        if let Some(ending) = self.follow_presence() {
+            return Ok(ending);
+        }
+        loop {
+            tokio::select! {
+                // Frames first: what PID 1 said before it died must not be lost.
+                biased;
+                Some(heard) = self.ear.frames.recv() => {
+                    if let Some(ending) = self.hear(heard).await? {
+                        return Ok(ending);
+                    }
+                }
+                _ = self.ear.presence.changed() => {
+                    if let Some(ending) = self.follow_presence() {
+                        return Ok(ending);
+                    }
+                }
+                () = self.cancel.cancelled(), if !cancelled => {
+                    cancelled = true;
+                    self.send_cancel();
+                    let soon = Instant::now() + Duration::from_millis(KILL_GRACE_MS);
+                    self.deadline = self.deadline.min(soon + REPORT_MARGIN);
+                }
+                () = tokio::time::sleep_until(self.deadline) => return Ok(Ending::Overdue),
+            }
+        }
+    }
+
+    /// A new connection: say who we are. A gone sandbox: the end.
+    fn follow_presence(&mut self) -> Option<Ending> {
+        let presence = self.ear.presence.borrow_and_update().clone();
+        if presence.is_gone() {
+            return Some(Ending::Vanished);
+        }
+        let connection = presence.connection?;
+        if connection.boot_id != self.boot_id {
+            return Some(Ending::Vanished);
+        }
+        if self.connection.as_ref().is_some_and(|old| old.epoch == connection.epoch) {
+            return None;
+        }
+        self.attached = false;
+        connection.send(match &self.start {
+            Some(start) if std::mem::take(&mut self.fresh) => ToInit::Start(start.clone()),
+            _ => {
+                let have = [self.sinks[0].bytes_received(), self.sinks[1].bytes_received()];
+                ToInit::Attach { exec_id: self.exec_id, have }
+            }
+        });
+        self.connection = Some(connection);
+        None
+    }
+
+    async fn hear(&mut self, heard: Heard) -> Result<Option<Ending>, SpoolError> {
+        if self.connection.as_ref().is_none_or(|connection| connection.epoch != heard.epoch) {
+            return Ok(None);
+        }
+        match heard.frame {
+            FromInit::Started { .. } => {
+                self.attached = true;
+                if self.cancel.is_cancelled() {
+                    self.send_cancel();
+                }
+            }
+            FromInit::Failed { why, .. } => return Ok(Some(Ending::Refused(why))),
+            FromInit::Unknown { .. } => return Ok(self.start_again()),
+            // Before the answer come pieces from where an earlier connection had stopped.
+            FromInit::Output { .. } | FromInit::Exited { .. } if !self.attached => {}
+            FromInit::Output { stream, offset, bytes, .. } => {
+                self.take_output(stream, offset, &bytes).await?;
+            }
+            FromInit::Exited { exit, totals, .. } => {
+                for (sink, total) in self.sinks.iter().zip(totals) {
+                    if sink.bytes_received() != total {
+                        tracing::error!(exec = %self.exec_id, total,
+                            received = sink.bytes_received(), "output is incomplete");
+                    }
+                }
+                return Ok(Some(Ending::Exit { exit, totals }));
+            }
+            FromInit::Hello { .. } => {}
+        }
+        Ok(None)
+    }
+
+    async fn take_output(
+        &mut self,
+        stream: Stream,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), SpoolError> {
+        if let Some(offset) = self.sinks[stream.index()].accept(offset, bytes).await? {
+            self.send(ToInit::Ack { exec_id: self.exec_id, stream, offset });
+        }
+        Ok(())
+    }
+
+    /// PID 1 does not know it. The same PID 1 as ever, so it never got the start: it may have it
+    /// now. A second time, it did get it and has forgotten it, and nothing true is left to say.
+    fn start_again(&mut self) -> Option<Ending> {
+        if std::mem::replace(&mut self.unknown_before, true) {
+            return Some(Ending::Vanished);
+        }
+        let Some(start) = self.start.clone() else { return Some(Ending::NeverStarted) };
+        self.send(ToInit::Start(start));
+        None
+    }
+
+    fn send_cancel(&self) {
+        self.send(ToInit::Cancel { exec_id: self.exec_id });
+    }
+
+    fn send(&self, frame: ToInit) {
+        if let Some(connection) = &self.connection {
+            connection.send(frame);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::limits::SandboxLimits;
+    use uuid::Uuid;
+
+    #[test]
+    fn the_orders_environment_wins_and_impossible_names_are_left_out() {
+        let env = [("PATH", "/bin"), ("A=B", "x"), ("", "x"), ("C", "d=e")];
+        let order = ExecOrder {
+            tenant_id: Uuid::from_u128(1).into(),
+            session_id: Uuid::from_u128(2).into(),
+            exec_id: Uuid::from_u128(3).into(),
+            command: "true".into(),
+            cwd: "/work".into(),
+            env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            stdin: None,
+            timeout_ms: 1000,
+            limits: SandboxLimits::default(),
+            image_digest: "sha256:0".into(),
+        };
+        let start = start_frame(&order, 10_000);
+        let expected =
+            ["HOME=/work", "USER=sandbox", "LANG=C.UTF-8", "TERM=dumb", "C=d=e", "PATH=/bin"];
+        assert_eq!(start.env, expected);
+        assert_eq!(start.argv, ["/bin/bash", "--noprofile", "--norc", "-c", "true"]);
+    }
+}

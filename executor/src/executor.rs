@@ -1,0 +1,211 @@
+//! The executor without Temporal: takes requests through the gate, sees execs through, closes
+//! sessions, and takes up after a restart where the last life ended.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::ids::{ExecutorId, SessionId, TenantId};
+use protocol::exec::{NotStarted, ToolOutcome, ToolReply, ToolRequest};
+use sealing::{Key, SealError};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::clock::{now_ms, now_s};
+use crate::control::ControlPlane;
+use crate::grant::Gate;
+use crate::journal::{Journal, JournalError};
+use crate::run::{Job, RunEnd, Workshop};
+use crate::runs::Runs;
+use crate::sandboxes::{SandboxError, Sandboxes, Site};
+use crate::ship::Shipper;
+use crate::spool::sweep_spool;
+
+/// How long the journal remembers what is finished.
+const REMEMBERED_MS: u64 = 48 * 60 * 60 * 1000;
+const PRUNE_EVERY: Duration = Duration::from_secs(60 * 60);
+/// How long the commands of a closing session may take to end by themselves.
+const CLOSE_GRACE: Duration = Duration::from_secs(5);
+
+/// The executor could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The journal failed.
+    #[error("the journal cannot be read")]
+    Journal(#[from] JournalError),
+    /// The sandboxes of the last life could not be taken over.
+    #[error("the sandboxes of the last run could not be taken over")]
+    Sandboxes(#[from] SandboxError),
+}
+
+/// Nothing can be said of an exec now; ask again.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// Something of ours failed; the log says what.
+    #[error("the executor could not see the command through; it will try again")]
+    Failed,
+    /// The result could not be sealed.
+    #[error("the result could not be sealed")]
+    Seal(#[from] SealError),
+}
+
+/// What an executor is made of.
+pub struct Parts {
+    /// Where and with what sandboxes are made.
+    pub site: Site,
+    /// Folder of the spool files.
+    pub spool_dir: PathBuf,
+    /// Where output goes.
+    pub control: Arc<ControlPlane>,
+    /// The tenant's key.
+    pub payload_key: Key,
+    /// The control plane's public key, Ed25519.
+    pub grant_key: [u8; 32],
+}
+
+/// See the module. Dropping it stops the work; commands run on in their sandboxes.
+pub struct Executor {
+    executor_id: ExecutorId,
+    tenant_id: TenantId,
+    payload_key: Key,
+    gate: Gate,
+    runs: Runs,
+    sandboxes: Arc<Sandboxes>,
+    _pruner: AbortOnDropHandle<()>,
+}
+
+impl Executor {
+    /// Takes up what the last life left and is ready for requests.
+    ///
+    /// # Errors
+    /// When Docker or the journal fails.
+    pub async fn start(parts: Parts) -> Result<Self, StartError> {
+        let Parts { site, spool_dir, control, payload_key, grant_key } = parts;
+        let (executor_id, tenant_id, uid) = (site.executor_id, site.tenant_id, site.uid);
+        let journal = site.journal.clone();
+        prune(&journal).await;
+        sweep_spool(&spool_dir, &journal).await?;
+        let sandboxes = Arc::new(Sandboxes::new(site));
+        sandboxes.recover().await?;
+        let runs = Runs::new(Workshop {
+            journal: journal.clone(),
+            sandboxes: Arc::clone(&sandboxes),
+            shipper: Shipper::new(control, journal.clone()),
+            spool_dir,
+            uid,
+        });
+        runs.recover().await?;
+        Ok(Self {
+            executor_id,
+            tenant_id,
+            gate: Gate::new(tenant_id, payload_key.clone(), grant_key),
+            payload_key,
+            runs,
+            sandboxes,
+            _pruner: AbortOnDropHandle::new(tokio::spawn(prune_forever(journal))),
+        })
+    }
+
+    /// Whose executor this is.
+    pub fn tenant_id(&self) -> TenantId {
+        self.tenant_id
+    }
+
+    /// Runs a granted command, or joins it, or answers from the journal. `cancel` calls it off.
+    ///
+    /// # Errors
+    /// When nothing true can be said now.
+    pub async fn exec(
+        &self,
+        request: &ToolRequest,
+        cancel: &CancellationToken,
+    ) -> Result<ToolReply, ExecError> {
+        loop {
+            let admitted = match self.gate.admit(request, now_s()) {
+                Ok(admitted) => admitted,
+                Err(refusal) => {
+                    let reason = &refusal as &dyn std::error::Error;
+                    tracing::warn!(exec = %request.exec_id, reason, "refused");
+                    return Ok(self.reply_not_started(NotStarted::GrantRefused));
+                }
+            };
+            let session_id = admitted.order.session_id;
+            let job = Job {
+                exec_id: request.exec_id,
+                order: Some(admitted.order),
+                order_sha256: admitted.order_sha256,
+                expired: admitted.expired,
+                cancel: CancellationToken::new(),
+            };
+            let Some(ticket) = self.runs.join_or_begin(session_id, job) else {
+                tracing::warn!(exec = %request.exec_id, "refused: it runs with another order");
+                return Ok(self.reply_not_started(NotStarted::GrantRefused));
+            };
+            let mut waiting = ticket.clone();
+            let end = tokio::select! {
+                end = waiting.wait() => end,
+                () = cancel.cancelled() => {
+                    ticket.cancel();
+                    ticket.clone().wait().await
+                }
+            };
+            match end {
+                RunEnd::Withdrawn => continue,
+                end => return self.reply(request, end),
+            }
+        }
+    }
+
+    /// Removes a session's sandbox; what runs in it is called off first.
+    ///
+    /// # Errors
+    /// When Docker or the journal fails; safe to repeat.
+    pub async fn close(&self, session_id: SessionId) -> Result<(), SandboxError> {
+        let tickets = self.runs.of_session(session_id);
+        for ticket in &tickets {
+            ticket.cancel();
+        }
+        let ended = async {
+            for mut ticket in tickets {
+                ticket.wait().await;
+            }
+        };
+        if tokio::time::timeout(CLOSE_GRACE, ended).await.is_err() {
+            tracing::warn!(session = %session_id, "closing it although commands still run");
+        }
+        self.sandboxes.close(session_id).await
+    }
+
+    fn reply(&self, request: &ToolRequest, end: RunEnd) -> Result<ToolReply, ExecError> {
+        let (sandbox, outcome) = match end {
+            RunEnd::Finished { result, sandbox } => {
+                let context = format!("result/{}", request.exec_id);
+                let sealed =
+                    sealing::seal(&self.payload_key, self.tenant_id, &context, &*result)?;
+                (Some(sandbox), ToolOutcome::Finished(sealed))
+            }
+            RunEnd::NotStarted { why, sandbox } => (sandbox, ToolOutcome::NotStarted(why)),
+            RunEnd::Withdrawn | RunEnd::Failed => return Err(ExecError::Failed),
+        };
+        Ok(ToolReply { executor_id: self.executor_id, sandbox, outcome })
+    }
+
+    fn reply_not_started(&self, why: NotStarted) -> ToolReply {
+        let outcome = ToolOutcome::NotStarted(why);
+        ToolReply { executor_id: self.executor_id, sandbox: None, outcome }
+    }
+}
+
+async fn prune_forever(journal: Journal) {
+    loop {
+        tokio::time::sleep(PRUNE_EVERY).await;
+        prune(&journal).await;
+    }
+}
+
+async fn prune(journal: &Journal) {
+    match journal.prune(now_ms().saturating_sub(REMEMBERED_MS)).await {
+        Ok(execs) => tracing::debug!(execs, "forgotten"),
+        Err(error) => tracing::warn!(%error, "the journal could not be pruned"),
+    }
+}

@@ -1,0 +1,235 @@
+//! The gate: a request passes only with a grant signed by the control plane for exactly this
+//! order, of this tenant. Refuses everything else, without quoting any of it.
+
+use domain::ids::TenantId;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
+use protocol::exec::{ExecOrder, ToolRequest};
+use protocol::grant::{AUDIENCE, GrantClaims, ISSUER, order_digest};
+use sealing::{Key, SealError};
+
+/// How far the control plane's clock may be from ours, in seconds.
+const LEEWAY_S: i64 = 5;
+
+/// Why a request was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Not signed by the control plane for an executor, or malformed.
+    #[error("the grant is not valid")]
+    Grant(#[source] jsonwebtoken::errors::Error),
+    /// Made for a later time.
+    #[error("the grant is not valid yet")]
+    NotYetValid,
+    /// The grant is for another exec.
+    #[error("the grant is for another exec")]
+    OtherExec,
+    /// The grant is for another tenant.
+    #[error("the grant is for another tenant")]
+    OtherTenant,
+    /// The order cannot be opened.
+    #[error("the order cannot be opened")]
+    Order(#[source] SealError),
+    /// The order is not the one that was decided upon.
+    #[error("the order is not the granted one")]
+    OtherOrder,
+    /// The order asks for what no sandbox can have.
+    #[error("the order's limits are impossible")]
+    Limits(#[source] domain::limits::LimitOutOfRange),
+}
+
+/// An order that may run.
+pub struct Admitted {
+    /// The order, byte for byte the granted one.
+    pub order: ExecOrder,
+    /// Its digest.
+    pub order_sha256: String,
+    /// The grant is over. Only matters when the exec was not started before.
+    pub expired: bool,
+}
+
+/// See the module.
+pub struct Gate {
+    tenant_id: TenantId,
+    payload_key: Key,
+    grant_key: DecodingKey,
+    validation: Validation,
+}
+
+impl Gate {
+    /// A gate for one tenant. `grant_key` is the control plane's Ed25519 public key, 32 bytes.
+    pub fn new(tenant_id: TenantId, payload_key: Key, grant_key: [u8; 32]) -> Self {
+        let mut validation = Validation::new(Algorithm::EdDSA);
+        validation.set_issuer(&[ISSUER]);
+        validation.set_audience(&[AUDIENCE]);
+        validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
+        // Times are checked below: an exec that has started outlives its grant.
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        Self { tenant_id, payload_key, grant_key: DecodingKey::from_ed_der(&grant_key), validation }
+    }
+
+    /// Checks a request at `now_s` (seconds since the epoch).
+    ///
+    /// # Errors
+    /// Says which check failed first.
+    pub fn admit(&self, request: &ToolRequest, now_s: i64) -> Result<Admitted, Refusal> {
+        let claims = decode::<GrantClaims>(&request.grant, &self.grant_key, &self.validation)
+            .map_err(Refusal::Grant)?
+            .claims;
+        if claims.nbf > now_s.saturating_add(LEEWAY_S) {
+            return Err(Refusal::NotYetValid);
+        }
+        if claims.sub != request.exec_id {
+            return Err(Refusal::OtherExec);
+        }
+        if claims.tenant_id != self.tenant_id {
+            return Err(Refusal::OtherTenant);
+        }
+        let context = format!("order/{}", request.exec_id);
+        let order = sealing::open(&self.payload_key, self.tenant_id, &context, &request.order)
+            .map_err(Refusal::Order)?;
+        let order_sha256 = order_digest(&order);
+        let same = order_sha256 == claims.order_sha256
+            && order.tenant_id == claims.tenant_id
+            && order.session_id == claims.session_id
+            && order.exec_id == claims.sub;
+        if !same {
+            return Err(Refusal::OtherOrder);
+        }
+        order.limits.validate().map_err(Refusal::Limits)?;
+        let expired = claims.exp < now_s.saturating_sub(LEEWAY_S);
+        Ok(Admitted { order, order_sha256, expired })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::limits::SandboxLimits;
+    use ed25519_dalek::SigningKey;
+    use ed25519_dalek::pkcs8::EncodePrivateKey as _;
+    use jsonwebtoken::{EncodingKey, Header, encode};
+    use uuid::Uuid;
+
+    const NOW: i64 = 1_000_000;
+
+    struct Signer {
+        signing: SigningKey,
+        payload: Key,
+    }
+
+    impl Signer {
+        fn new() -> Self {
+            Self {
+                signing: SigningKey::from_bytes(&[7; 32]),
+                payload: Key::from_bytes(&[9; 32]).expect("32 bytes"),
+            }
+        }
+
+        fn gate(&self) -> Gate {
+            let public = self.signing.verifying_key().to_bytes();
+            Gate::new(Uuid::from_u128(1).into(), self.payload.clone(), public)
+        }
+
+        fn sign(&self, claims: &GrantClaims, header: &Header) -> String {
+            let der = self.signing.to_pkcs8_der().expect("pkcs8");
+            encode(header, claims, &EncodingKey::from_ed_der(der.as_bytes())).expect("signs")
+        }
+
+        fn request(&self, change: impl FnOnce(&mut GrantClaims, &mut ExecOrder)) -> ToolRequest {
+            let (mut claims, mut order) = (claims(), order());
+            claims.order_sha256 = order_digest(&order);
+            change(&mut claims, &mut order);
+            let context = format!("order/{}", order.exec_id);
+            ToolRequest {
+                exec_id: order.exec_id,
+                grant: self.sign(&claims, &Header::new(Algorithm::EdDSA)),
+                order: sealing::seal(&self.payload, order.tenant_id, &context, &order)
+                    .expect("seals"),
+            }
+        }
+    }
+
+    fn order() -> ExecOrder {
+        ExecOrder {
+            tenant_id: Uuid::from_u128(1).into(),
+            session_id: Uuid::from_u128(2).into(),
+            exec_id: Uuid::from_u128(3).into(),
+            command: "echo a".into(),
+            cwd: "/work".into(),
+            env: [].into(),
+            stdin: None,
+            timeout_ms: 1000,
+            limits: SandboxLimits::default(),
+            image_digest: "sha256:0".into(),
+        }
+    }
+
+    fn claims() -> GrantClaims {
+        GrantClaims {
+            iss: ISSUER.into(),
+            aud: AUDIENCE.into(),
+            sub: Uuid::from_u128(3).into(),
+            jti: Uuid::from_u128(4).into(),
+            iat: NOW,
+            nbf: NOW,
+            exp: NOW + 300,
+            tenant_id: Uuid::from_u128(1).into(),
+            session_id: Uuid::from_u128(2).into(),
+            order_sha256: String::new(),
+            policy_version: 1,
+        }
+    }
+
+    #[test]
+    fn a_genuine_grant_admits_its_order() {
+        let signer = Signer::new();
+        let admitted = signer.gate().admit(&signer.request(|_, _| {}), NOW).expect("admitted");
+        assert_eq!(admitted.order, order());
+        assert!(!admitted.expired);
+    }
+
+    #[test]
+    fn expiry_is_reported_with_a_little_leeway() {
+        let signer = Signer::new();
+        let expired = |now| signer.gate().admit(&signer.request(|_, _| {}), now).expect("ok").expired;
+        assert!(!expired(NOW + 300 + LEEWAY_S));
+        assert!(expired(NOW + 301 + LEEWAY_S));
+        let early = signer.gate().admit(&signer.request(|_, _| {}), NOW - 60);
+        assert!(matches!(early, Err(Refusal::NotYetValid)));
+    }
+
+    #[test]
+    fn any_difference_between_grant_and_order_is_refused() {
+        let signer = Signer::new();
+        let changes: [fn(&mut GrantClaims, &mut ExecOrder); 9] = [
+            |_, order| order.command.push(' '),
+            |_, order| order.cwd = "/".into(),
+            |_, order| order.exec_id = Uuid::from_u128(9).into(),
+            |_, order| order.session_id = Uuid::from_u128(9).into(),
+            |claims, _| claims.sub = Uuid::from_u128(9).into(),
+            |claims, _| claims.tenant_id = Uuid::from_u128(9).into(),
+            |claims, _| claims.session_id = Uuid::from_u128(9).into(),
+            |claims, _| claims.aud = "bulkhead-cli".into(),
+            |claims, _| claims.iss = "somebody".into(),
+        ];
+        for (index, change) in changes.into_iter().enumerate() {
+            let request = signer.request(change);
+            assert!(signer.gate().admit(&request, NOW).is_err(), "change {index}");
+        }
+    }
+
+    #[test]
+    fn a_foreign_signature_and_other_algorithms_are_refused() {
+        let signer = Signer::new();
+        let stranger = Signer { signing: SigningKey::from_bytes(&[8; 32]), ..Signer::new() };
+        assert!(signer.gate().admit(&stranger.request(|_, _| {}), NOW).is_err());
+
+        let mut request = signer.request(|_, _| {});
+        let mut body = claims();
+        body.order_sha256 = order_digest(&order());
+        let secret = signer.signing.verifying_key().to_bytes();
+        let hs256 = encode(&Header::new(Algorithm::HS256), &body, &EncodingKey::from_secret(&secret));
+        request.grant = hs256.expect("signs");
+        assert!(matches!(signer.gate().admit(&request, NOW), Err(Refusal::Grant(_))));
+    }
+}

@@ -1,0 +1,324 @@
+//! The journal: which execs were started, where, and how they ended; which sandbox each session
+//! has. Every change is on disk before the call returns. Refuses to forget what is unfinished.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use domain::ids::{ExecId, SandboxId, SessionId};
+use domain::sandbox::SandboxRef;
+use protocol::exec::ExecResult;
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+const EXECS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("execs");
+const RESULTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("results");
+const SESSIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sessions");
+
+/// The journal failed. What was asked for has not happened.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The file cannot be opened.
+    #[error("the journal cannot be opened")]
+    Open(#[source] redb::DatabaseError),
+    /// Reading or writing failed.
+    #[error("the journal cannot be read or written")]
+    Database(#[source] Box<redb::Error>),
+    /// An entry does not parse.
+    #[error("a journal entry is malformed")]
+    Malformed(#[from] serde_json::Error),
+    /// The task that worked on it was ended.
+    #[error("the journal's task was ended")]
+    Interrupted,
+}
+
+/// How far an exec is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Its start was sent, or is about to be: it may run.
+    Starting,
+    /// Its result is in the journal.
+    Finished {
+        /// When, in milliseconds since the epoch.
+        finished_at_ms: u64,
+        /// Whether the control plane has its output, or needs no more of it.
+        shipped: bool,
+    },
+}
+
+/// One exec.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Digest of its order.
+    pub order_sha256: String,
+    /// Its session.
+    pub session_id: SessionId,
+    /// Where it was started.
+    pub sandbox: SandboxRef,
+    /// Which run of PID 1 it was started by.
+    pub boot_id: u64,
+    /// When, in milliseconds since the epoch.
+    pub started_at_ms: u64,
+    /// How long it may run, in milliseconds.
+    pub timeout_ms: u64,
+    /// The sandbox's count of out-of-memory kills before it.
+    pub oom_kills_before: Option<u64>,
+    /// How far it is.
+    pub stage: Stage,
+}
+
+/// The sandbox of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRow {
+    /// Its newest incarnation.
+    pub sandbox: SandboxRef,
+    /// That incarnation's PID 1.
+    pub boot_id: u64,
+    /// When the session was closed, in milliseconds since the epoch.
+    pub closed_at_ms: Option<u64>,
+}
+
+/// See the module.
+#[derive(Clone)]
+pub struct Journal {
+    database: Arc<Database>,
+}
+
+impl Journal {
+    /// Opens the journal and makes it if needed.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub fn open(path: &Path) -> Result<Self, JournalError> {
+        let database = Database::create(path).map_err(JournalError::Open)?;
+        let write = database.begin_write().map_err(database_error)?;
+        for table in [EXECS, RESULTS, SESSIONS] {
+            write.open_table(table).map_err(database_error)?;
+        }
+        write.commit().map_err(database_error)?;
+        Ok(Self { database: Arc::new(database) })
+    }
+
+    /// The entry of an exec.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub async fn find(&self, exec_id: ExecId) -> Result<Option<Entry>, JournalError> {
+        self.get(EXECS, exec_id.to_string()).await
+    }
+
+    /// The result of a finished exec.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub async fn find_result(&self, exec_id: ExecId) -> Result<Option<ExecResult>, JournalError> {
+        self.get(RESULTS, exec_id.to_string()).await
+    }
+
+    /// Writes that an exec is about to be started.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub async fn record_start(&self, exec_id: ExecId, entry: &Entry) -> Result<(), JournalError> {
+        let puts = vec![put(EXECS, &exec_id, entry)?];
+        self.write(puts).await
+    }
+
+    /// Writes the result of an exec, with its entry.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub async fn record_result(
+        &self,
+        exec_id: ExecId,
+        entry: &Entry,
+        result: &ExecResult,
+    ) -> Result<(), JournalError> {
+        let puts = vec![put(EXECS, &exec_id, entry)?, put(RESULTS, &exec_id, result)?];
+        self.write(puts).await
+    }
+
+    /// Takes back a start that certainly never happened.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub async fn withdraw(&self, exec_id: ExecId) -> Result<(), JournalError> {
+        self.write(vec![(EXECS, exec_id.to_string(), None)]).await
+    }
+
+    /// Notes that an exec's output needs no more shipping.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub async fn mark_shipped(&self, exec_id: ExecId) -> Result<(), JournalError> {
+        let Some(mut entry) = self.find(exec_id).await? else { return Ok(()) };
+        let Stage::Finished { finished_at_ms, .. } = entry.stage else { return Ok(()) };
+        entry.stage = Stage::Finished { finished_at_ms, shipped: true };
+        let puts = vec![put(EXECS, &exec_id, &entry)?];
+        self.write(puts).await
+    }
+
+    /// The sandbox of a session.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub async fn find_session(
+        &self,
+        session_id: SessionId,
+    ) -> Result<Option<SessionRow>, JournalError> {
+        self.get(SESSIONS, session_id.to_string()).await
+    }
+
+    /// Writes the sandbox of a session.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub async fn record_session(
+        &self,
+        session_id: SessionId,
+        row: &SessionRow,
+    ) -> Result<(), JournalError> {
+        let puts = vec![put(SESSIONS, &session_id, row)?];
+        self.write(puts).await
+    }
+
+    /// Execs that were started and have no result yet.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub async fn unfinished(&self) -> Result<Vec<(ExecId, Entry)>, JournalError> {
+        self.scan(|entry| entry.stage == Stage::Starting).await
+    }
+
+    /// Execs whose output the control plane does not have yet.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub async fn unshipped(&self) -> Result<Vec<(ExecId, Entry)>, JournalError> {
+        self.scan(|entry| matches!(entry.stage, Stage::Finished { shipped: false, .. })).await
+    }
+
+    /// Execs that ended in this sandbox.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub async fn finished_in(&self, sandbox: SandboxId) -> Result<Vec<ExecId>, JournalError> {
+        let ended =
+            move |e: &Entry| e.sandbox.id == sandbox && matches!(e.stage, Stage::Finished { .. });
+        Ok(self.scan(ended).await?.into_iter().map(|(exec_id, _)| exec_id).collect())
+    }
+
+    /// Forgets what ended and was shipped, and sessions that were closed, before `before_ms`.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub async fn prune(&self, before_ms: u64) -> Result<usize, JournalError> {
+        let old = self
+            .scan(move |entry| {
+                matches!(entry.stage,
+                    Stage::Finished { finished_at_ms, shipped: true } if finished_at_ms < before_ms)
+            })
+            .await?;
+        let sessions = self
+            .rows::<SessionRow>(SESSIONS, move |row| {
+                row.closed_at_ms.is_some_and(|closed| closed < before_ms)
+            })
+            .await?;
+        let count = old.len();
+        let mut deletions = Vec::with_capacity(2 * count + sessions.len());
+        for (exec_id, _) in old {
+            deletions.push((EXECS, exec_id.to_string(), None));
+            deletions.push((RESULTS, exec_id.to_string(), None));
+        }
+        deletions.extend(sessions.into_iter().map(|(id, _)| (SESSIONS, id, None)));
+        self.write(deletions).await?;
+        Ok(count)
+    }
+
+    async fn scan(
+        &self,
+        wanted: impl Fn(&Entry) -> bool + Send + 'static,
+    ) -> Result<Vec<(ExecId, Entry)>, JournalError> {
+        let rows = self.rows(EXECS, wanted).await?;
+        Ok(rows.into_iter().filter_map(|(id, entry)| Some((id.parse().ok()?, entry))).collect())
+    }
+
+    async fn rows<T: DeserializeOwned + Send + 'static>(
+        &self,
+        table: Table,
+        wanted: impl Fn(&T) -> bool + Send + 'static,
+    ) -> Result<Vec<(String, T)>, JournalError> {
+        self.blocking(move |database| {
+            let read = database.begin_read().map_err(database_error)?;
+            let table = read.open_table(table).map_err(database_error)?;
+            let mut found = Vec::new();
+            for row in table.iter().map_err(database_error)? {
+                let (key, value) = row.map_err(database_error)?;
+                let value: T = serde_json::from_slice(value.value())?;
+                if wanted(&value) {
+                    found.push((key.value().to_owned(), value));
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn get<T: DeserializeOwned + Send + 'static>(
+        &self,
+        table: Table,
+        key: String,
+    ) -> Result<Option<T>, JournalError> {
+        self.blocking(move |database| {
+            let read = database.begin_read().map_err(database_error)?;
+            let table = read.open_table(table).map_err(database_error)?;
+            let value = table.get(key.as_str()).map_err(database_error)?;
+            value.map(|value| Ok(serde_json::from_slice(value.value())?)).transpose()
+        })
+        .await
+    }
+
+    /// One transaction, durable when this returns.
+    async fn write(&self, changes: Vec<Change>) -> Result<(), JournalError> {
+        self.blocking(move |database| {
+            let write = database.begin_write().map_err(database_error)?;
+            for (table, key, value) in changes {
+                let mut table = write.open_table(table).map_err(database_error)?;
+                match value {
+                    Some(value) => table.insert(key.as_str(), value.as_slice()),
+                    None => table.remove(key.as_str()),
+                }
+                .map_err(database_error)?;
+            }
+            write.commit().map_err(database_error)
+        })
+        .await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        let database = Arc::clone(&self.database);
+        tokio::task::spawn_blocking(move || work(&database))
+            .await
+            .map_err(|_| JournalError::Interrupted)?
+    }
+}
+
+type Table = TableDefinition<'static, &'static str, &'static [u8]>;
+/// A row to write, or to delete when there is no value.
+type Change = (Table, String, Option<Vec<u8>>);
+
+fn put(
+    table: Table,
+    key: &impl ToString,
+    value: &impl Serialize,
+) -> Result<Change, JournalError> {
+    Ok((table, key.to_string(), Some(serde_json::to_vec(value)?)))
+}
+
+fn database_error(error: impl Into<redb::Error>) -> JournalError {
+    JournalError::Database(Box::new(error.into()))
+}

@@ -1,0 +1,27 @@
+//! The executor: one tenant's commands on one host. It verifies grants, keeps sandboxes, journals
+//! what it starts, and reports the one true result of each command.
+//!
+//! It is the only process that talks to Docker. It knows no SQL and holds one tenant's key.
+
+pub mod activities;
+mod backoff;
+mod cgroup;
+mod clock;
+pub mod control;
+pub mod data_dir;
+mod dialogue;
+pub mod docker;
+pub mod enrol;
+pub mod executor;
+pub mod grant;
+pub mod journal;
+mod link;
+mod profile;
+mod run;
+mod runs;
+mod sandbox;
+pub mod sandboxes;
+pub mod settings;
+pub mod ship;
+mod spool;
+pub mod worker;

@@ -1,0 +1,317 @@
+//! One exec from journal to result: decides between starting, attaching and answering from the
+//! journal, talks to PID 1, and writes the end down. Never starts what may have been started.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use domain::exec::ExecOutcome;
+use domain::ids::ExecId;
+use domain::sandbox::SandboxRef;
+use protocol::exec::{ExecOrder, ExecResult, NotStarted};
+use protocol::init::{Exit, StartFailure, Stream};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::now_ms;
+use crate::dialogue::{Dialogue, Ending};
+use crate::docker::DockerError;
+use crate::journal::{Entry, Journal, JournalError, Stage};
+use crate::sandbox::Sandbox;
+use crate::sandboxes::{SandboxError, Sandboxes};
+use crate::ship::{Parcel, Shipper};
+use crate::spool::{OutputSink, SpoolError, SpoolView, spool_path};
+
+/// What the tasks of all execs work with.
+pub(crate) struct Workshop {
+    pub(crate) journal: Journal,
+    pub(crate) sandboxes: Arc<Sandboxes>,
+    pub(crate) shipper: Shipper,
+    pub(crate) spool_dir: PathBuf,
+    pub(crate) uid: u32,
+}
+
+/// One exec to see through.
+pub(crate) struct Job {
+    pub(crate) exec_id: ExecId,
+    /// What to run. Absent after a restart, until an activity brings it again.
+    pub(crate) order: Option<ExecOrder>,
+    pub(crate) order_sha256: String,
+    /// The grant is over: it may go on, it may not start.
+    pub(crate) expired: bool,
+    pub(crate) cancel: CancellationToken,
+}
+
+/// How the work on an exec ended.
+#[derive(Clone)]
+pub(crate) enum RunEnd {
+    /// It was started, and this came of it.
+    Finished { result: Arc<ExecResult>, sandbox: SandboxRef },
+    /// It was certainly never started.
+    NotStarted { why: NotStarted, sandbox: Option<SandboxRef> },
+    /// It was certainly never started; whoever has the order may ask again.
+    Withdrawn,
+    /// Nothing can be said now, because something of ours failed; ask again.
+    Failed,
+}
+
+/// Something of ours failed on the way.
+#[derive(Debug, thiserror::Error)]
+enum RunError {
+    #[error("the journal failed")]
+    Journal(#[from] JournalError),
+    #[error("the output could not be kept")]
+    Spool(#[from] SpoolError),
+    #[error("the journal has no result for a finished exec")]
+    NoResult,
+}
+
+/// Sees an exec through to its end.
+pub(crate) async fn drive(shop: &Workshop, job: &Job) -> RunEnd {
+    match try_drive(shop, job).await {
+        Ok(end) => end,
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(exec = %job.exec_id, error, "no result yet");
+            RunEnd::Failed
+        }
+    }
+}
+
+async fn try_drive(shop: &Workshop, job: &Job) -> Result<RunEnd, RunError> {
+    let Some(entry) = shop.journal.find(job.exec_id).await? else {
+        return match &job.order {
+            Some(order) => begin(shop, job, order).await,
+            None => Ok(RunEnd::Withdrawn),
+        };
+    };
+    if entry.order_sha256 != job.order_sha256 {
+        tracing::warn!(exec = %job.exec_id, "refused: the journal knows another order");
+        return Ok(not_started(NotStarted::GrantRefused, None));
+    }
+    match entry.stage {
+        Stage::Starting => resume(shop, job, entry).await,
+        Stage::Finished { .. } => {
+            let result = shop.journal.find_result(job.exec_id).await?.ok_or(RunError::NoResult)?;
+            Ok(RunEnd::Finished { result: Arc::new(result), sandbox: entry.sandbox })
+        }
+    }
+}
+
+async fn begin(shop: &Workshop, job: &Job, order: &ExecOrder) -> Result<RunEnd, RunError> {
+    if job.expired {
+        return Ok(not_started(NotStarted::GrantExpired, None));
+    }
+    let made = tokio::select! {
+        biased;
+        () = job.cancel.cancelled() => return Ok(not_started(NotStarted::Cancelled, None)),
+        made = shop.sandboxes.get_or_create(order.session_id, order.limits, &order.image_digest)
+            => made,
+    };
+    let (sandbox, connection) = match made {
+        Ok(made) => made,
+        Err(SandboxError::Journal(error)) => return Err(error.into()),
+        Err(error) => return Ok(not_started(explain(job.exec_id, &error), None)),
+    };
+    let entry = Entry {
+        order_sha256: job.order_sha256.clone(),
+        session_id: order.session_id,
+        sandbox: sandbox.reference(),
+        boot_id: connection.boot_id,
+        started_at_ms: now_ms(),
+        timeout_ms: order.timeout_ms,
+        oom_kills_before: sandbox.oom_kills(),
+        stage: Stage::Starting,
+    };
+    let sinks = open_sinks(shop, job.exec_id).await?;
+    let ear = sandbox.listen(job.exec_id);
+    // Cancelled after this line, it is started and then ended: the journal must not guess.
+    shop.journal.record_start(job.exec_id, &entry).await?;
+    let start = crate::dialogue::start_frame(order, shop.uid);
+    let dialogue = Dialogue::new(job, &entry, Some(start), ear, sinks);
+    see_through(shop, job, entry, &sandbox, dialogue).await
+}
+
+async fn resume(shop: &Workshop, job: &Job, entry: Entry) -> Result<RunEnd, RunError> {
+    let sinks = open_sinks(shop, job.exec_id).await?;
+    let Some(sandbox) = shop.sandboxes.find(entry.session_id, entry.sandbox.id).await else {
+        let parcel = parcel(job.exec_id, &entry, &sinks);
+        shop.shipper.dispatch(Arc::clone(&parcel));
+        let result = lost(&entry, &sinks);
+        return record(shop, job.exec_id, entry, result, &parcel).await;
+    };
+    let ear = sandbox.listen(job.exec_id);
+    let start = job.order.as_ref().map(|order| crate::dialogue::start_frame(order, shop.uid));
+    let dialogue = Dialogue::resume(job, &entry, start, ear, sinks);
+    see_through(shop, job, entry, &sandbox, dialogue).await
+}
+
+async fn see_through(
+    shop: &Workshop,
+    job: &Job,
+    entry: Entry,
+    sandbox: &Sandbox,
+    mut dialogue: Dialogue<'_>,
+) -> Result<RunEnd, RunError> {
+    let parcel = parcel(job.exec_id, &entry, dialogue.sinks());
+    // Whatever happens here, the shipping must not wait for a result that nobody makes.
+    let _abandon = AbandonOnDrop(Arc::clone(&parcel));
+    shop.shipper.dispatch(Arc::clone(&parcel));
+    let ending = match dialogue.run().await? {
+        Ending::Overdue => {
+            tracing::error!(exec = %job.exec_id, "PID 1 broke its promise; killing the sandbox");
+            shop.sandboxes.kill(entry.sandbox).await;
+            Ending::Vanished
+        }
+        ending => ending,
+    };
+    let result = match ending {
+        Ending::Exit { exit, totals } => {
+            let kills = entry.oom_kills_before.zip(sandbox.oom_kills());
+            let oom_killed = kills.is_some_and(|(before, after)| after > before);
+            finished(&entry, dialogue.sinks(), exit, totals, oom_killed)
+        }
+        Ending::Vanished | Ending::Overdue => lost(&entry, dialogue.sinks()),
+        Ending::Refused(why) => {
+            shop.journal.withdraw(job.exec_id).await?;
+            let why = match why {
+                StartFailure::Cwd => NotStarted::CwdMissing,
+                StartFailure::Resources | StartFailure::Malformed => NotStarted::SandboxUnavailable,
+            };
+            return Ok(not_started(why, Some(entry.sandbox)));
+        }
+        Ending::NeverStarted => {
+            shop.journal.withdraw(job.exec_id).await?;
+            return Ok(RunEnd::Withdrawn);
+        }
+    };
+    let end = record(shop, job.exec_id, entry, result, &parcel).await?;
+    // Only now: until the journal has the result, PID 1 is the one who knows it.
+    sandbox.forget(job.exec_id);
+    Ok(end)
+}
+
+async fn record(
+    shop: &Workshop,
+    exec_id: ExecId,
+    mut entry: Entry,
+    result: ExecResult,
+    parcel: &Arc<Parcel>,
+) -> Result<RunEnd, RunError> {
+    let ships = parcel.finish(&result);
+    entry.stage = Stage::Finished { finished_at_ms: now_ms(), shipped: !ships };
+    shop.journal.record_result(exec_id, &entry, &result).await?;
+    parcel.mark_recorded();
+    if !ships {
+        let parcel = Arc::clone(parcel);
+        tokio::spawn(async move { parcel.discard().await });
+    }
+    tracing::info!(exec = %exec_id, outcome = result.outcome.as_str(),
+        duration_ms = result.duration_ms, "finished");
+    Ok(RunEnd::Finished { result: Arc::new(result), sandbox: entry.sandbox })
+}
+
+struct AbandonOnDrop(Arc<Parcel>);
+
+impl Drop for AbandonOnDrop {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
+async fn open_sinks(shop: &Workshop, exec_id: ExecId) -> Result<[OutputSink; 2], SpoolError> {
+    let path = |stream| spool_path(&shop.spool_dir, exec_id, stream);
+    let [stdout, stderr] = Stream::BOTH.map(path);
+    Ok([OutputSink::open(stdout).await?, OutputSink::open(stderr).await?])
+}
+
+fn parcel(exec_id: ExecId, entry: &Entry, sinks: &[OutputSink; 2]) -> Arc<Parcel> {
+    let views = [sinks[0].view(), sinks[1].view()];
+    Arc::new(Parcel::new(exec_id, entry.started_at_ms, views))
+}
+
+/// Ships what an earlier life left.
+pub(crate) fn ship_left_over(shop: &Workshop, exec_id: ExecId, entry: &Entry, end: &ExecResult) {
+    let view = |stream, summary| {
+        SpoolView::of_finished(spool_path(&shop.spool_dir, exec_id, stream), summary)
+    };
+    let views = [view(Stream::Stdout, &end.stdout), view(Stream::Stderr, &end.stderr)];
+    shop.shipper.dispatch(Arc::new(Parcel::left_over(exec_id, entry.started_at_ms, views)));
+}
+
+fn not_started(why: NotStarted, sandbox: Option<SandboxRef>) -> RunEnd {
+    RunEnd::NotStarted { why, sandbox }
+}
+
+fn explain(exec_id: ExecId, error: &SandboxError) -> NotStarted {
+    let image_missing = matches!(error, SandboxError::Docker(DockerError::ImageMissing(_)));
+    tracing::warn!(exec = %exec_id, error = error as &dyn std::error::Error, "no sandbox for it");
+    if image_missing { NotStarted::ImageMissing } else { NotStarted::SandboxUnavailable }
+}
+
+/// What `waitpid` told, in the words of the protocol.
+fn outcome(exit: Exit, oom_killed: bool) -> ExecOutcome {
+    // 137 is how a shell reports a child of its own that SIGKILL ended.
+    let killed = exit.signal == Some(9) || exit.code == Some(137);
+    match exit {
+        Exit { cancelled: true, .. } => ExecOutcome::Cancelled,
+        Exit { timed_out: true, .. } => ExecOutcome::TimedOut,
+        _ if oom_killed && killed => ExecOutcome::Killed,
+        _ => ExecOutcome::Exited,
+    }
+}
+
+fn finished(
+    entry: &Entry,
+    sinks: &[OutputSink; 2],
+    exit: Exit,
+    totals: [u64; 2],
+    oom_killed: bool,
+) -> ExecResult {
+    ExecResult {
+        outcome: outcome(exit, oom_killed),
+        exit_code: exit.code,
+        signal: exit.signal,
+        oom_killed,
+        started_at_ms: entry.started_at_ms,
+        duration_ms: exit.duration_ms,
+        stdout: sinks[0].summarize(Some(totals[0])),
+        stderr: sinks[1].summarize(Some(totals[1])),
+    }
+}
+
+fn lost(entry: &Entry, sinks: &[OutputSink; 2]) -> ExecResult {
+    ExecResult {
+        outcome: ExecOutcome::Lost,
+        exit_code: None,
+        signal: None,
+        oom_killed: false,
+        started_at_ms: entry.started_at_ms,
+        duration_ms: now_ms().saturating_sub(entry.started_at_ms),
+        stdout: sinks[0].summarize(None),
+        stderr: sinks[1].summarize(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exit(code: Option<i32>, signal: Option<i32>) -> Exit {
+        Exit { code, signal, timed_out: false, cancelled: false, duration_ms: 1 }
+    }
+
+    #[test]
+    fn only_the_kernels_kill_for_want_of_memory_counts_as_killed() {
+        assert_eq!(outcome(exit(None, Some(9)), true), ExecOutcome::Killed);
+        assert_eq!(outcome(exit(Some(137), None), true), ExecOutcome::Killed);
+        assert_eq!(outcome(exit(Some(0), None), true), ExecOutcome::Exited);
+        assert_eq!(outcome(exit(None, Some(9)), false), ExecOutcome::Exited);
+    }
+
+    #[test]
+    fn a_command_that_was_ended_says_why() {
+        let timed_out = Exit { timed_out: true, ..exit(None, Some(15)) };
+        assert_eq!(outcome(timed_out, false), ExecOutcome::TimedOut);
+        let cancelled = Exit { cancelled: true, ..exit(Some(0), None) };
+        assert_eq!(outcome(cancelled, true), ExecOutcome::Cancelled);
+    }
+}

@@ -1,0 +1,138 @@
+//! The execs that this process works on: one task each, owned by the process. Whoever asks for an
+//! exec that is being worked on joins it; nobody's leaving ends it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use domain::ids::{ExecId, SessionId};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::journal::JournalError;
+use crate::run::{self, Job, RunEnd, Workshop};
+
+type Active = Arc<Mutex<HashMap<ExecId, Underway>>>;
+
+struct Underway {
+    session_id: SessionId,
+    order_sha256: String,
+    ticket: Ticket,
+    _task: AbortOnDropHandle<()>,
+}
+
+/// A place to wait for an exec's end.
+#[derive(Clone)]
+pub(crate) struct Ticket {
+    end: watch::Receiver<Option<RunEnd>>,
+    cancel: CancellationToken,
+}
+
+impl Ticket {
+    /// Calls the exec off. Its end is still to be waited for.
+    pub(crate) fn cancel(&self) {
+        self.cancel.cancel();
+    }
+
+    /// The end.
+    pub(crate) async fn wait(&mut self) -> RunEnd {
+        match self.end.wait_for(Option::is_some).await {
+            Ok(end) => end.clone().unwrap_or(RunEnd::Failed),
+            Err(_) => RunEnd::Failed,
+        }
+    }
+}
+
+/// See the module. Dropping it stops the work; commands run on.
+pub(crate) struct Runs {
+    shop: Arc<Workshop>,
+    active: Active,
+}
+
+impl Runs {
+    /// None yet.
+    pub(crate) fn new(shop: Workshop) -> Self {
+        Self { shop: Arc::new(shop), active: Active::default() }
+    }
+
+    /// Joins the work on `job`'s exec, or begins it. `None` when it runs with another order.
+    pub(crate) fn join_or_begin(&self, session_id: SessionId, job: Job) -> Option<Ticket> {
+        let mut active = lock(&self.active);
+        if let Some(underway) = active.get(&job.exec_id) {
+            let same = underway.order_sha256 == job.order_sha256;
+            return same.then(|| underway.ticket.clone());
+        }
+        let (sender, end) = watch::channel(None);
+        let ticket = Ticket { end, cancel: job.cancel.clone() };
+        let (exec_id, order_sha256) = (job.exec_id, job.order_sha256.clone());
+        let departure = Departure { exec_id, active: Arc::clone(&self.active) };
+        let shop = Arc::clone(&self.shop);
+        // It cannot leave before it is entered: leaving takes the lock that we hold.
+        let task = tokio::spawn(async move {
+            let _departure = departure;
+            let end = run::drive(&shop, &job).await;
+            sender.send_replace(Some(end));
+        });
+        let task = AbortOnDropHandle::new(task);
+        let underway = Underway { session_id, order_sha256, ticket: ticket.clone(), _task: task };
+        active.insert(exec_id, underway);
+        Some(ticket)
+    }
+
+    /// Goes on with what an earlier life left: commands that run, output that is not shipped.
+    pub(crate) async fn recover(&self) -> Result<(), JournalError> {
+        let unfinished = self.shop.journal.unfinished().await?;
+        let unshipped = self.shop.journal.unshipped().await?;
+        tracing::info!(unfinished = unfinished.len(), unshipped = unshipped.len(), "journal read");
+        for (exec_id, entry) in unfinished {
+            let job = Job {
+                exec_id,
+                order: None,
+                order_sha256: entry.order_sha256,
+                expired: true,
+                cancel: CancellationToken::new(),
+            };
+            self.join_or_begin(entry.session_id, job);
+        }
+        for (exec_id, entry) in unshipped {
+            if let Some(result) = self.shop.journal.find_result(exec_id).await? {
+                run::ship_left_over(&self.shop, exec_id, &entry, &result);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is being worked on in a session.
+    pub(crate) fn of_session(&self, session_id: SessionId) -> Vec<Ticket> {
+        let active = lock(&self.active);
+        let ours = active.values().filter(|underway| underway.session_id == session_id);
+        ours.map(|underway| underway.ticket.clone()).collect()
+    }
+}
+
+impl Drop for Runs {
+    fn drop(&mut self) {
+        // The tasks hold the map that holds them: it has to be emptied by hand.
+        let tasks = std::mem::take(&mut *lock(&self.active));
+        drop(tasks);
+    }
+}
+
+/// Takes an exec off the list when its task ends, however it ends.
+struct Departure {
+    exec_id: ExecId,
+    active: Active,
+}
+
+impl Drop for Departure {
+    fn drop(&mut self) {
+        // Dropped after the lock is free: the entry owns this very task.
+        let underway = lock(&self.active).remove(&self.exec_id);
+        drop(underway);
+    }
+}
+
+/// A panic elsewhere leaves the map whole: every change is a single call.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

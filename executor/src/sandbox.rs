@@ -1,0 +1,312 @@
+//! One sandbox: accepts its PID 1, hands its frames to the execs they belong to, and finds out
+//! when the container is gone. Knows nothing of what a command is.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use domain::ids::{ExecId, SessionId};
+use domain::sandbox::{SandboxEvent, SandboxRef, SandboxState};
+use protocol::init::{FromInit, ToInit};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, watch};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::cgroup::OomCounter;
+use crate::docker::{Container, Docker};
+use crate::link::{self, LinkError, Reader};
+
+/// Frames that wait for one exec before the sandbox's connection waits with them.
+const EXEC_QUEUE: usize = 32;
+/// Finished execs that PID 1 is told to forget again after a reconnect.
+const MAX_FORGETS: usize = 4096;
+/// How soon, and then how often, Docker is asked about a sandbox that is not connected.
+const FIRST_LOOK: Duration = Duration::from_millis(20);
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
+/// A live connection to PID 1.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    /// Grows with every connection.
+    pub(crate) epoch: u64,
+    /// The start of PID 1 that is connected.
+    pub(crate) boot_id: u64,
+    outgoing: mpsc::UnboundedSender<ToInit>,
+}
+
+impl Connection {
+    /// Sends a frame. Where the connection breaks, the next one starts with an attach anyway.
+    pub(crate) fn send(&self, frame: ToInit) {
+        let _ = self.outgoing.send(frame);
+    }
+}
+
+/// Where a sandbox stands, and its connection while it has one.
+#[derive(Clone)]
+pub(crate) struct Presence {
+    pub(crate) state: SandboxState,
+    pub(crate) connection: Option<Connection>,
+}
+
+impl Presence {
+    /// Whether nothing can ever run in it again.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self.state, SandboxState::Lost | SandboxState::Removed)
+    }
+}
+
+/// A frame of PID 1, with the connection that it came by.
+pub(crate) struct Heard {
+    pub(crate) epoch: u64,
+    pub(crate) frame: FromInit,
+}
+
+/// See the module. Dropping it ends the connection; the container lives on.
+pub(crate) struct Sandbox {
+    pub(crate) session_id: SessionId,
+    pub(crate) image_digest: String,
+    shared: Arc<Shared>,
+    _keeper: AbortOnDropHandle<()>,
+}
+
+struct Shared {
+    reference: SandboxRef,
+    container: String,
+    docker: Docker,
+    presence: watch::Sender<Presence>,
+    routes: Mutex<HashMap<ExecId, mpsc::Sender<Heard>>>,
+    forgets: Mutex<VecDeque<ExecId>>,
+    oom: Option<OomCounter>,
+}
+
+impl Sandbox {
+    /// Takes over a container that was started and that connects to `listener`.
+    pub(crate) fn new(
+        session_id: SessionId,
+        reference: SandboxRef,
+        image_digest: String,
+        docker: Docker,
+        listener: UnixListener,
+        pid: i64,
+        finished: Vec<ExecId>,
+    ) -> Self {
+        let presence = Presence { state: SandboxState::Creating, connection: None };
+        let shared = Arc::new(Shared {
+            reference,
+            container: container_name(reference),
+            docker,
+            presence: watch::Sender::new(presence),
+            routes: Mutex::default(),
+            forgets: Mutex::new(finished.into()),
+            oom: OomCounter::of_process(pid),
+        });
+        let keeper = tokio::spawn(keep(Arc::clone(&shared), listener));
+        Self { session_id, image_digest, shared, _keeper: AbortOnDropHandle::new(keeper) }
+    }
+
+    /// Which sandbox this is.
+    pub(crate) fn reference(&self) -> SandboxRef {
+        self.shared.reference
+    }
+
+    /// Where it stands, now and later.
+    pub(crate) fn presence(&self) -> watch::Receiver<Presence> {
+        self.shared.presence.subscribe()
+    }
+
+    /// Takes part in what PID 1 says of one exec.
+    pub(crate) fn listen(&self, exec_id: ExecId) -> Ear {
+        let (sender, frames) = mpsc::channel(EXEC_QUEUE);
+        lock(&self.shared.routes).insert(exec_id, sender);
+        Ear { exec_id, frames, presence: self.presence(), shared: Arc::clone(&self.shared) }
+    }
+
+    /// The result of an exec is safe: PID 1 may forget its output, now or after a reconnect.
+    pub(crate) fn forget(&self, exec_id: ExecId) {
+        let mut forgets = lock(&self.shared.forgets);
+        if forgets.len() == MAX_FORGETS {
+            forgets.pop_front();
+        }
+        forgets.push_back(exec_id);
+        if let Some(connection) = &self.shared.presence.borrow().connection {
+            connection.send(ToInit::Forget { exec_id });
+        }
+    }
+
+    /// Out-of-memory kills so far, where the kernel tells.
+    pub(crate) fn oom_kills(&self) -> Option<u64> {
+        self.shared.oom.as_ref()?.read()
+    }
+
+    /// We removed it, or are about to.
+    pub(crate) fn mark_removed(&self) {
+        self.shared.advance(SandboxEvent::Remove, None);
+    }
+}
+
+/// The name of a sandbox's container.
+pub(crate) fn container_name(sandbox: SandboxRef) -> String {
+    format!("bulkhead-{}", sandbox.id)
+}
+
+/// What one exec hears of its sandbox.
+pub(crate) struct Ear {
+    exec_id: ExecId,
+    pub(crate) frames: mpsc::Receiver<Heard>,
+    pub(crate) presence: watch::Receiver<Presence>,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        lock(&self.shared.routes).remove(&self.exec_id);
+    }
+}
+
+impl Shared {
+    fn advance(&self, event: SandboxEvent, connection: Option<Connection>) {
+        self.presence.send_modify(|presence| match presence.state.apply(event) {
+            Ok(state) => *presence = Presence { state, connection },
+            Err(error) => {
+                tracing::debug!(sandbox = %self.reference.id, %error, "event ignored");
+            }
+        });
+    }
+
+    fn attach(&self, connection: Connection) {
+        if self.presence.borrow().connection.is_some() {
+            self.advance(SandboxEvent::Detach, None);
+        }
+        for exec_id in lock(&self.forgets).iter() {
+            connection.send(ToInit::Forget { exec_id: *exec_id });
+        }
+        self.advance(SandboxEvent::Attach, Some(connection));
+    }
+
+    async fn route(&self, epoch: u64, frame: FromInit) {
+        let Some(exec_id) = exec_of(&frame) else { return };
+        let route = lock(&self.routes).get(&exec_id).cloned();
+        if let Some(route) = route {
+            // An exec that is not interested any more has dropped its end.
+            let _ = route.send(Heard { epoch, frame }).await;
+        }
+    }
+
+    /// Whether Docker is sure that the container does not run.
+    async fn is_dead(&self) -> bool {
+        match self.docker.inspect(&self.container).await {
+            Ok(Container::Stopped | Container::Missing) => true,
+            Ok(Container::Running(_)) => false,
+            Err(error) => {
+                tracing::warn!(sandbox = %self.reference.id, %error, "asking Docker again");
+                false
+            }
+        }
+    }
+}
+
+/// Lives as long as the sandbox: one connection at a time, the newest one counts.
+async fn keep(shared: Arc<Shared>, listener: UnixListener) {
+    let mut link: Option<AbortOnDropHandle<()>> = None;
+    let mut boot: Option<u64> = None;
+    let mut epoch = 0;
+    let mut look = FIRST_LOOK;
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let Some((reader, connection, writer)) = welcome(&shared, accepted, epoch + 1).await
+                else { continue };
+                if *boot.get_or_insert(connection.boot_id) != connection.boot_id {
+                    tracing::warn!(sandbox = %shared.reference.id, "was restarted by somebody");
+                    break;
+                }
+                epoch += 1;
+                look = FIRST_LOOK;
+                drop(link.take());
+                shared.attach(connection);
+                link = Some(AbortOnDropHandle::new(tokio::spawn(serve(
+                    Arc::clone(&shared), epoch, reader, writer,
+                ))));
+            }
+            () = ended(link.as_mut()) => {
+                link = None;
+                shared.advance(SandboxEvent::Detach, None);
+            }
+            () = tokio::time::sleep(look), if link.is_none() => {
+                if shared.is_dead().await {
+                    tracing::warn!(sandbox = %shared.reference.id, "the container is gone");
+                    break;
+                }
+                look = (look * 2).min(LAST_LOOK);
+            }
+        }
+    }
+    shared.advance(SandboxEvent::Vanish, None);
+}
+
+type Writer = std::pin::Pin<Box<dyn Future<Output = Result<(), LinkError>> + Send>>;
+
+async fn welcome(
+    shared: &Shared,
+    accepted: std::io::Result<(UnixStream, tokio::net::unix::SocketAddr)>,
+    epoch: u64,
+) -> Option<(Reader, Connection, Writer)> {
+    let greeted = match accepted {
+        Ok((socket, _)) => link::greet(socket, shared.reference.id).await,
+        Err(error) => Err(error.into()),
+    };
+    match greeted {
+        Ok((reader, socket, boot_id)) => {
+            let (outgoing, frames) = mpsc::unbounded_channel();
+            let writer = Box::pin(link::write_frames(socket, frames));
+            Some((reader, Connection { epoch, boot_id, outgoing }, writer))
+        }
+        Err(error) => {
+            tracing::warn!(sandbox = %shared.reference.id, %error, "connection refused");
+            // A failing accept must not become a busy loop.
+            tokio::time::sleep(FIRST_LOOK).await;
+            None
+        }
+    }
+}
+
+/// Reading and writing must not wait for each other: a full queue of output would otherwise keep
+/// back the acknowledgements that empty it.
+async fn serve(shared: Arc<Shared>, epoch: u64, mut reader: Reader, writer: Writer) {
+    let read = async {
+        loop {
+            match reader.next().await {
+                Ok(frame) => shared.route(epoch, frame).await,
+                Err(error) => return error,
+            }
+        }
+    };
+    let error = tokio::select! {
+        error = read => error,
+        written = writer => written.err().unwrap_or(LinkError::Closed),
+    };
+    tracing::debug!(sandbox = %shared.reference.id, %error, "disconnected");
+}
+
+async fn ended(link: Option<&mut AbortOnDropHandle<()>>) {
+    match link {
+        Some(link) => drop(link.await),
+        None => std::future::pending().await,
+    }
+}
+
+fn exec_of(frame: &FromInit) -> Option<ExecId> {
+    match frame {
+        FromInit::Hello { .. } => None,
+        FromInit::Started { exec_id, .. }
+        | FromInit::Failed { exec_id, .. }
+        | FromInit::Unknown { exec_id }
+        | FromInit::Output { exec_id, .. }
+        | FromInit::Exited { exec_id, .. } => Some(*exec_id),
+    }
+}
+
+/// A panic elsewhere leaves these maps whole: every change is a single call.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,95 @@
+//! Command line and environment of the executor. Secrets are read here and never printed.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// What can be wrong with the settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// No token at all.
+    #[error(
+        "no executor token: set BULKHEAD_EXECUTOR_TOKEN, or BULKHEAD_EXECUTOR_TOKEN_FILE to a \
+         file that contains it"
+    )]
+    NoToken,
+    /// The token file cannot be read.
+    #[error("cannot read the token file {path}: create it or correct BULKHEAD_EXECUTOR_TOKEN_FILE")]
+    TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The program that becomes PID 1 of every sandbox is not there.
+    #[error(
+        "{0} is not there: build sandbox-init (`cargo xtask setup`) or set BULKHEAD_SANDBOX_INIT \
+         to its path on this host"
+    )]
+    NoInit(PathBuf),
+}
+
+/// Runs one tenant's commands in sandboxes on this host.
+#[derive(Parser)]
+#[command(name = "bulkhead-executor", version)]
+pub struct Settings {
+    /// Base URL of the control plane.
+    #[arg(long, env = "BULKHEAD_URL")]
+    pub url: reqwest::Url,
+    /// This executor's token.
+    #[arg(long, env = "BULKHEAD_EXECUTOR_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// File that contains this executor's token.
+    #[arg(long, env = "BULKHEAD_EXECUTOR_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+    /// Folder for the journal, the spool and the executor's id. One executor at a time.
+    #[arg(long, env = "BULKHEAD_DATA_DIR")]
+    pub data_dir: PathBuf,
+    /// Folder for sockets. Keep it short: the kernel allows 107 bytes for a socket's path.
+    #[arg(long, env = "BULKHEAD_RUN_DIR", default_value = "/run/bulkhead")]
+    pub run_dir: PathBuf,
+    /// The static sandbox-init program on this host [default: beside this program].
+    #[arg(long, env = "BULKHEAD_SANDBOX_INIT")]
+    sandbox_init: Option<PathBuf>,
+    /// The default image of sandboxes.
+    #[arg(long, env = "BULKHEAD_SANDBOX_IMAGE", default_value = "bulkhead-sandbox:bookworm")]
+    pub sandbox_image: String,
+    /// Docker's Unix socket.
+    #[arg(long, env = "DOCKER_HOST", default_value = "unix:///var/run/docker.sock")]
+    pub docker_host: String,
+    /// Key for Temporal, where it wants one.
+    #[arg(long, env = "TEMPORAL_API_KEY", hide_env_values = true)]
+    pub temporal_api_key: Option<String>,
+}
+
+impl Settings {
+    /// The bearer token, from the variable or the file.
+    ///
+    /// # Errors
+    /// When there is none, or the file cannot be read.
+    pub fn token(&self) -> Result<String, SettingsError> {
+        if let Some(token) = self.token.as_deref().map(str::trim).filter(|text| !text.is_empty()) {
+            return Ok(token.to_owned());
+        }
+        let path = self.token_file.clone().ok_or(SettingsError::NoToken)?;
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| SettingsError::TokenFile { path, source })?;
+        let token = text.trim();
+        if token.is_empty() { Err(SettingsError::NoToken) } else { Ok(token.to_owned()) }
+    }
+
+    /// Absolute path of the program that becomes PID 1.
+    ///
+    /// # Errors
+    /// When there is no such file.
+    pub fn sandbox_init(&self) -> Result<PathBuf, SettingsError> {
+        let path = match &self.sandbox_init {
+            Some(path) => path.clone(),
+            None => std::env::current_exe().unwrap_or_default().with_file_name("sandbox-init"),
+        };
+        match path.canonicalize() {
+            Ok(found) if found.is_file() => Ok(found),
+            _ => Err(SettingsError::NoInit(path)),
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! The output of one stream of one exec on this host: its beginning in memory, all of it in a file
+//! once it is longer, up to a cap. Counts what it does not keep; never reorders, repeats or skips.
+
+use std::collections::VecDeque;
+use std::io::SeekFrom;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use domain::ids::ExecId;
+use domain::limits::{MAX_OUTPUT_BYTES, OUTPUT_HEAD_BYTES};
+use protocol::binary::Binary;
+use protocol::exec::StreamSummary;
+use protocol::grant::hex;
+use protocol::init::Stream;
+use sha2::{Digest as _, Sha256};
+use tokio::fs::{File, OpenOptions};
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
+
+use crate::journal::{Journal, JournalError};
+
+/// Bytes that a spool file is read in.
+const READ_BYTES: usize = 256 * 1024;
+
+/// A stream could not be kept.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SpoolError {
+    /// The file cannot be read or written.
+    #[error("the spool file cannot be used; is the disk of BULKHEAD_DATA_DIR full?")]
+    Io(#[from] std::io::Error),
+    /// Bytes are missing that PID 1 still has to have.
+    #[error("output jumps from {have} to {offset}")]
+    Gap {
+        /// Bytes that we have.
+        have: u64,
+        /// Where the next ones begin.
+        offset: u64,
+    },
+}
+
+/// The part of a stream that can be read while it grows.
+pub(crate) struct SpoolView {
+    path: PathBuf,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    head: Vec<u8>,
+    bytes_stored: u64,
+}
+
+/// See the module.
+pub(crate) struct OutputSink {
+    view: Arc<SpoolView>,
+    file: Option<File>,
+    tail: VecDeque<u8>,
+    bytes_received: u64,
+    bytes_stored: u64,
+    cap: u64,
+    hash: Sha256,
+}
+
+/// The spool file of a stream.
+pub(crate) fn spool_path(folder: &Path, exec_id: ExecId, stream: Stream) -> PathBuf {
+    folder.join(format!("{exec_id}.{}", stream.as_str()))
+}
+
+impl OutputSink {
+    /// Goes on where the spool file ends, if there is one.
+    pub(crate) async fn open(path: PathBuf) -> Result<Self, SpoolError> {
+        Self::open_capped(path, MAX_OUTPUT_BYTES).await
+    }
+
+    async fn open_capped(path: PathBuf, cap: u64) -> Result<Self, SpoolError> {
+        let mut sink = Self {
+            view: Arc::new(SpoolView { path: path.clone(), kept: Mutex::default() }),
+            file: None,
+            tail: VecDeque::new(),
+            bytes_received: 0,
+            bytes_stored: 0,
+            cap,
+            hash: Sha256::new(),
+        };
+        match File::open(&path).await {
+            Ok(file) => sink.reload(file).await?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(sink)
+    }
+
+    async fn reload(&mut self, mut file: File) -> Result<(), SpoolError> {
+        let mut chunk = vec![0; READ_BYTES];
+        loop {
+            let count = file.read(&mut chunk).await?;
+            if count == 0 {
+                break;
+            }
+            self.remember(&chunk[..count]);
+            self.bytes_received += count as u64;
+        }
+        self.file = Some(OpenOptions::new().append(true).open(&self.view.path).await?);
+        Ok(())
+    }
+
+    /// What others may read of it.
+    pub(crate) fn view(&self) -> Arc<SpoolView> {
+        Arc::clone(&self.view)
+    }
+
+    /// Bytes that we have, kept or counted.
+    pub(crate) fn bytes_received(&self) -> u64 {
+        self.bytes_received
+    }
+
+    /// Takes the bytes from `offset` on. Gives the offset to acknowledge, if any: short output is
+    /// acknowledged never, so that PID 1 still has it should this process die.
+    pub(crate) async fn accept(
+        &mut self,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<Option<u64>, SpoolError> {
+        let mut offset = offset;
+        if offset > self.bytes_received {
+            // What lay beyond the cap was counted and dropped; a restart forgets how much.
+            if self.bytes_stored < self.cap {
+                return Err(SpoolError::Gap { have: self.bytes_received, offset });
+            }
+            self.tail.clear();
+            self.bytes_received = offset;
+        }
+        let repeated = usize::try_from(self.bytes_received - offset).unwrap_or(usize::MAX);
+        let Some(fresh) = bytes.get(repeated..).filter(|fresh| !fresh.is_empty()) else {
+            return Ok(None);
+        };
+        offset += repeated as u64 + fresh.len() as u64;
+        let room = usize::try_from(self.cap - self.bytes_stored).unwrap_or(usize::MAX);
+        let (kept, dropped) = fresh.split_at(room.min(fresh.len()));
+        self.store(kept).await?;
+        push_tail(&mut self.tail, dropped);
+        self.bytes_received = offset;
+        Ok((offset > OUTPUT_HEAD_BYTES as u64).then_some(offset))
+    }
+
+    async fn store(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
+        let total = self.bytes_stored + bytes.len() as u64;
+        if total > OUTPUT_HEAD_BYTES as u64 {
+            let file = match &mut self.file {
+                Some(file) => file,
+                None => {
+                    let mut options = OpenOptions::new();
+                    // Mode 0600: it holds a tenant's output.
+                    let options = options.create(true).truncate(true).write(true).mode(0o600);
+                    let mut file = options.open(&self.view.path).await?;
+                    let head = self.view.head();
+                    file.write_all(&head).await?;
+                    self.file.insert(file)
+                }
+            };
+            file.write_all(bytes).await?;
+            // Into the kernel: this process may die now, and if the machine does, so does PID 1.
+            file.flush().await?;
+        }
+        self.remember(bytes);
+        Ok(())
+    }
+
+    fn remember(&mut self, bytes: &[u8]) {
+        self.hash.update(bytes);
+        self.bytes_stored += bytes.len() as u64;
+        let mut kept = self.view.lock();
+        let missing = OUTPUT_HEAD_BYTES.saturating_sub(kept.head.len()).min(bytes.len());
+        let (head, rest) = bytes.split_at(missing);
+        kept.head.extend_from_slice(head);
+        kept.bytes_stored = self.bytes_stored;
+        drop(kept);
+        push_tail(&mut self.tail, rest);
+    }
+
+    /// The stream as it stands, given the size that PID 1 told, if it could.
+    pub(crate) fn summarize(&self, bytes_total: Option<u64>) -> StreamSummary {
+        StreamSummary {
+            bytes_total: bytes_total.unwrap_or(0).max(self.bytes_received),
+            bytes_stored: self.bytes_stored,
+            head: Binary(self.view.head()),
+            tail: Binary(self.tail.iter().copied().collect()),
+            sha256: hex(&self.hash.clone().finalize()),
+        }
+    }
+}
+
+/// Removes spool files that belong to nothing in the journal any more.
+///
+/// # Errors
+/// When the journal fails. A file that stays behind is no error.
+pub(crate) async fn sweep_spool(folder: &Path, journal: &Journal) -> Result<(), JournalError> {
+    let mut wanted = Vec::new();
+    for entries in [journal.unfinished().await?, journal.unshipped().await?] {
+        for (exec_id, _) in entries {
+            wanted.extend(Stream::BOTH.map(|stream| spool_path(folder, exec_id, stream)));
+        }
+    }
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if !wanted.contains(&path) {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+    Ok(())
+}
+
+fn push_tail(tail: &mut VecDeque<u8>, bytes: &[u8]) {
+    let bytes = &bytes[bytes.len().saturating_sub(OUTPUT_HEAD_BYTES)..];
+    let excess = (tail.len() + bytes.len()).saturating_sub(OUTPUT_HEAD_BYTES);
+    tail.drain(..excess);
+    tail.extend(bytes);
+}
+
+impl SpoolView {
+    /// A finished stream, from its summary and what is left of its file.
+    pub(crate) fn of_finished(path: PathBuf, summary: &StreamSummary) -> Self {
+        let kept = Kept { head: summary.head.0.clone(), bytes_stored: summary.bytes_stored };
+        Self { path, kept: Mutex::new(kept) }
+    }
+
+    /// Bytes that can be read now.
+    pub(crate) fn bytes_stored(&self) -> u64 {
+        self.lock().bytes_stored
+    }
+
+    /// At most `limit` bytes from `offset` on; none at the end.
+    pub(crate) async fn read(&self, offset: u64, limit: usize) -> std::io::Result<Vec<u8>> {
+        let stored = self.bytes_stored();
+        let length = usize::try_from(stored.saturating_sub(offset)).unwrap_or(limit).min(limit);
+        if let Some(bytes) = self.read_head(offset, length) {
+            return Ok(bytes);
+        }
+        let mut file = File::open(&self.path).await?;
+        file.seek(SeekFrom::Start(offset)).await?;
+        let mut bytes = vec![0; length];
+        file.read_exact(&mut bytes).await?;
+        Ok(bytes)
+    }
+
+    fn read_head(&self, offset: u64, length: usize) -> Option<Vec<u8>> {
+        let start = usize::try_from(offset).ok()?;
+        self.lock().head.get(start..start + length).map(<[u8]>::to_vec)
+    }
+
+    /// Removes the file, if there ever was one.
+    pub(crate) async fn remove(&self) {
+        match tokio::fs::remove_file(&self.path).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(%error, "a spool file stays behind");
+            }
+            _ => {}
+        }
+    }
+
+    fn head(&self) -> Vec<u8> {
+        self.lock().head.clone()
+    }
+
+    /// A panic elsewhere leaves the value usable: at worst its count lags behind its bytes.
+    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path() -> PathBuf {
+        std::env::temp_dir().join(format!("bulkhead-spool-{}", uuid::Uuid::now_v7()))
+    }
+
+    fn bytes(range: std::ops::Range<usize>) -> Vec<u8> {
+        range.map(|n| (n % 251) as u8).collect()
+    }
+
+    #[tokio::test]
+    async fn short_output_touches_no_disk_and_is_not_acknowledged() {
+        let path = path();
+        let mut sink = OutputSink::open(path.clone()).await.expect("opens");
+        assert_eq!(sink.accept(0, b"hello").await.expect("takes"), None);
+        assert!(!path.exists());
+        let summary = sink.summarize(Some(5));
+        assert_eq!(summary.whole(), Some(b"hello".to_vec()));
+        assert_eq!(summary.sha256, hex(&Sha256::digest(b"hello")));
+    }
+
+    #[tokio::test]
+    async fn long_output_survives_a_restart_without_gap_or_repeat() {
+        let path = path();
+        let all = bytes(0..100_000);
+        let mut sink = OutputSink::open(path.clone()).await.expect("opens");
+        assert_eq!(sink.accept(0, &all[..40_000]).await.expect("takes"), Some(40_000));
+        drop(sink);
+        let mut sink = OutputSink::open(path).await.expect("opens again");
+        assert_eq!(sink.bytes_received(), 40_000);
+        assert_eq!(sink.accept(30_000, &all[30_000..]).await.expect("takes"), Some(100_000));
+        let summary = sink.summarize(Some(100_000));
+        assert_eq!((summary.bytes_total, summary.bytes_stored), (100_000, 100_000));
+        assert_eq!(summary.head.0, all[..OUTPUT_HEAD_BYTES]);
+        assert_eq!(summary.tail.0, all[100_000 - OUTPUT_HEAD_BYTES..]);
+        assert_eq!(summary.sha256, hex(&Sha256::digest(&all)));
+        let view = sink.view();
+        assert_eq!(view.read(10_000, 50_000).await.expect("reads"), all[10_000..60_000]);
+        assert_eq!(view.read(100_000, 10).await.expect("reads"), b"");
+        view.remove().await;
+    }
+
+    #[tokio::test]
+    async fn beyond_the_cap_bytes_are_counted_and_not_kept() {
+        let path = path();
+        let all = bytes(0..60_000);
+        let mut sink = OutputSink::open_capped(path.clone(), 50_000).await.expect("opens");
+        assert_eq!(sink.accept(0, &all).await.expect("takes"), Some(60_000));
+        let summary = sink.summarize(Some(60_000));
+        assert_eq!((summary.bytes_total, summary.bytes_stored), (60_000, 50_000));
+        assert_eq!(summary.tail.0, all[60_000 - OUTPUT_HEAD_BYTES..]);
+        assert_eq!(std::fs::metadata(&path).expect("file").len(), 50_000);
+        drop(sink);
+        let mut sink = OutputSink::open_capped(path, 50_000).await.expect("opens again");
+        assert_eq!(sink.accept(60_000, b"end").await.expect("a gap here is legal"), Some(60_003));
+        assert_eq!(sink.summarize(None).bytes_total, 60_003);
+        sink.view().remove().await;
+    }
+
+    #[tokio::test]
+    async fn a_gap_below_the_cap_is_an_error() {
+        let mut sink = OutputSink::open(path()).await.expect("opens");
+        assert!(matches!(sink.accept(1, b"x").await, Err(SpoolError::Gap { have: 0, offset: 1 })));
+    }
+}

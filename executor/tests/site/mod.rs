@@ -1,0 +1,318 @@
+//! A site for the tests: a signer that grants, a control plane that collects, and executors that
+//! can be killed. Docker is real; nothing is skipped when it is missing.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::routing::post;
+use axum::{Json, Router};
+use domain::ids::{ExecId, ExecutorId, SessionId, TenantId};
+use domain::limits::SandboxLimits;
+use ed25519_dalek::SigningKey;
+use ed25519_dalek::pkcs8::EncodePrivateKey as _;
+use executor::control::ControlPlane;
+use executor::data_dir::DataDir;
+use executor::docker::Docker;
+use executor::executor::{Executor, Parts};
+use executor::journal::Journal;
+use executor::sandboxes::Site as SandboxSite;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use protocol::exec::{ExecOrder, ExecResult, ToolOutcome, ToolReply, ToolRequest};
+use protocol::grant::{AUDIENCE, GrantClaims, ISSUER, order_digest};
+use sealing::Key;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// The uid that the tests' commands run under.
+pub const UID: u32 = 10_007;
+
+type Received = Arc<Mutex<HashMap<(String, String), Vec<u8>>>>;
+
+/// One host with one tenant. Its containers and folders go with it.
+pub struct Site {
+    folder: PathBuf,
+    tenant: TenantId,
+    signing: SigningKey,
+    payload_key: Key,
+    image: String,
+    url: String,
+    executor_id: Mutex<Option<ExecutorId>>,
+    received: Received,
+    started: Arc<Mutex<Vec<String>>>,
+    /// Runs the control plane's side.
+    _control: Runtime,
+}
+
+/// One life of an executor.
+pub struct Life {
+    pub runtime: Runtime,
+    pub executor: Arc<Executor>,
+    _data: DataDir,
+}
+
+impl Site {
+    pub fn new() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let folder = PathBuf::from("/tmp").join(format!("bh-{}", Uuid::now_v7().simple()));
+        let received = Received::default();
+        let started = Arc::new(Mutex::new(Vec::new()));
+        let runtime = Runtime::new().expect("runtime");
+        let app = Router::new()
+            .route("/v1/executors/execs/{id}/output", post(take_output))
+            .route("/v1/executors/execs/{id}/started", post(take_started))
+            .with_state((Arc::clone(&received), Arc::clone(&started)));
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"));
+        let listener = listener.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("address"));
+        runtime.spawn(async move { axum::serve(listener, app).await });
+        let name = std::env::var("BULKHEAD_SANDBOX_IMAGE")
+            .unwrap_or_else(|_| "bulkhead-sandbox:bookworm".into());
+        let image = runtime.block_on(async {
+            let docker = Docker::connect("unix:///var/run/docker.sock").await.expect("Docker");
+            docker.get_image_digest(&name).await.expect("the sandbox image")
+        });
+        Self {
+            folder,
+            tenant: Uuid::now_v7().into(),
+            signing: SigningKey::from_bytes(&[3; 32]),
+            payload_key: Key::generate().expect("random"),
+            image,
+            url,
+            executor_id: Mutex::new(None),
+            received,
+            started,
+            _control: runtime,
+        }
+    }
+
+    /// Starts an executor on this site's data, as the first or a later life.
+    pub fn start(&self) -> Life {
+        let runtime = Runtime::new().expect("runtime");
+        let data = DataDir::open(&self.folder.join("data")).expect("data folder");
+        *self.executor_id.lock().expect("lock") = Some(data.executor_id());
+        let executor = runtime.block_on(async {
+            let site = SandboxSite {
+                docker: Docker::connect("unix:///var/run/docker.sock").await.expect("Docker"),
+                journal: Journal::open(&data.journal()).expect("journal"),
+                executor_id: data.executor_id(),
+                tenant_id: self.tenant,
+                uid: UID,
+                run_dir: self.folder.join("run"),
+                init_program: init_program(),
+            };
+            let url = self.url.parse().expect("url");
+            let parts = Parts {
+                site,
+                spool_dir: data.spool(),
+                control: Arc::new(ControlPlane::new(url, "token".into()).expect("client")),
+                payload_key: self.payload_key.clone(),
+                grant_key: self.signing.verifying_key().to_bytes(),
+            };
+            Executor::start(parts).await.expect("starts")
+        });
+        Life { runtime, executor: Arc::new(executor), _data: data }
+    }
+
+    pub fn order(&self, session_id: SessionId, command: &str) -> ExecOrder {
+        ExecOrder {
+            tenant_id: self.tenant,
+            session_id,
+            exec_id: Uuid::now_v7().into(),
+            command: command.into(),
+            cwd: "/work".into(),
+            env: [].into(),
+            stdin: None,
+            timeout_ms: 60_000,
+            limits: SandboxLimits {
+                memory_bytes: 128 << 20,
+                workspace_bytes: 64 << 20,
+                ..SandboxLimits::default()
+            },
+            image_digest: self.image.clone(),
+        }
+    }
+
+    /// What the control plane sends for an order: sealed and granted for the usual time.
+    pub fn grant(&self, order: &ExecOrder) -> ToolRequest {
+        self.grant_for(order, 300)
+    }
+
+    /// The same, valid for `seconds` from now, which may be over already.
+    pub fn grant_for(&self, order: &ExecOrder, seconds: i64) -> ToolRequest {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = now.expect("after 1970").as_secs() as i64;
+        let claims = GrantClaims {
+            iss: ISSUER.into(),
+            aud: AUDIENCE.into(),
+            sub: order.exec_id,
+            jti: Uuid::now_v7().into(),
+            iat: now,
+            nbf: now.min(now + seconds),
+            exp: now + seconds,
+            tenant_id: order.tenant_id,
+            session_id: order.session_id,
+            order_sha256: order_digest(order),
+            policy_version: 1,
+        };
+        let der = self.signing.to_pkcs8_der().expect("pkcs8");
+        let key = EncodingKey::from_ed_der(der.as_bytes());
+        let context = format!("order/{}", order.exec_id);
+        ToolRequest {
+            exec_id: order.exec_id,
+            grant: jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &key)
+                .expect("signs"),
+            order: sealing::seal(&self.payload_key, self.tenant, &context, order).expect("seals"),
+        }
+    }
+
+    /// The opened result of a reply that has one.
+    pub fn result(&self, exec_id: ExecId, reply: &ToolReply) -> ExecResult {
+        let ToolOutcome::Finished(sealed) = &reply.outcome else {
+            panic!("not started: {:?}", reply.outcome)
+        };
+        let context = format!("result/{exec_id}");
+        sealing::open(&self.payload_key, self.tenant, &context, sealed).expect("opens")
+    }
+
+    /// Runs a command to its end.
+    pub fn run(&self, life: &Life, order: &ExecOrder) -> ExecResult {
+        self.result(order.exec_id, &life.exec(&self.grant(order)))
+    }
+
+    /// The one container of this site's executor.
+    pub fn container(&self) -> String {
+        let containers = self.containers();
+        assert_eq!(containers.len(), 1, "{containers:?}");
+        containers[0].clone()
+    }
+
+    pub fn containers(&self) -> Vec<String> {
+        let Some(id) = *self.executor_id.lock().expect("lock") else { return Vec::new() };
+        docker(&["ps", "-aq", "--filter", &format!("label=bulkhead.executor={id}")])
+            .lines()
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Output that the control plane has of an exec.
+    pub fn shipped(&self, exec_id: ExecId, stream: &str) -> Vec<u8> {
+        let received = self.received.lock().expect("lock");
+        received.get(&(exec_id.to_string(), stream.to_owned())).cloned().unwrap_or_default()
+    }
+
+    pub fn wait_started(&self, exec_id: ExecId) {
+        wait_until("the start is reported", || {
+            self.started.lock().expect("lock").contains(&exec_id.to_string())
+        });
+    }
+
+    pub fn spool_files(&self) -> usize {
+        std::fs::read_dir(self.folder.join("data/spool")).expect("folder").count()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        for container in self.containers() {
+            docker(&["rm", "-fv", &container]);
+        }
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl Life {
+    pub fn exec(&self, request: &ToolRequest) -> ToolReply {
+        let never = CancellationToken::new();
+        self.runtime.block_on(self.executor.exec(request, &never)).expect("a reply")
+    }
+
+    /// Begins a command in the background. The token calls it off.
+    pub fn begin(
+        &self,
+        request: ToolRequest,
+    ) -> (tokio::task::JoinHandle<ToolReply>, CancellationToken) {
+        let (executor, cancel) = (Arc::clone(&self.executor), CancellationToken::new());
+        let token = cancel.clone();
+        let task = self.runtime.spawn(async move {
+            executor.exec(&request, &token).await.expect("a reply")
+        });
+        (task, cancel)
+    }
+
+    pub fn wait<T>(&self, task: tokio::task::JoinHandle<T>) -> T {
+        self.runtime.block_on(task).expect("ends")
+    }
+
+    /// Ends the process as a crash would: every task stops where it is.
+    pub fn kill(self) {
+        let Self { runtime, executor, _data } = self;
+        runtime.shutdown_timeout(Duration::from_secs(10));
+        drop(executor);
+    }
+}
+
+pub fn session() -> SessionId {
+    Uuid::now_v7().into()
+}
+
+pub fn text(summary: &protocol::exec::StreamSummary) -> String {
+    String::from_utf8(summary.whole().expect("short output")).expect("UTF-8")
+}
+
+pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(30), "waited for too long: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+pub fn docker(args: &[&str]) -> String {
+    let output = Command::new("docker").args(args).output().expect("the docker command");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
+}
+
+fn init_program() -> PathBuf {
+    let default = "../target/static/x86_64-unknown-linux-gnu/sandbox-init/sandbox-init";
+    let path = std::env::var("BULKHEAD_SANDBOX_INIT")
+        .map_or_else(|_| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(default), PathBuf::from);
+    path.canonicalize().expect("a static sandbox-init: run `cargo xtask setup`")
+}
+
+type Collected = State<(Received, Arc<Mutex<Vec<String>>>)>;
+
+#[derive(serde::Deserialize)]
+struct Piece {
+    stream: String,
+    offset: usize,
+}
+
+async fn take_output(
+    State((received, _)): Collected,
+    Path(id): Path<String>,
+    Query(piece): Query<Piece>,
+    bytes: Bytes,
+) -> Json<serde_json::Value> {
+    let mut received = received.lock().expect("lock");
+    let stream = received.entry((id, piece.stream)).or_default();
+    if piece.offset <= stream.len() && piece.offset + bytes.len() > stream.len() {
+        let known = stream.len() - piece.offset;
+        stream.extend_from_slice(&bytes[known..]);
+    }
+    Json(serde_json::json!({ "total": stream.len() }))
+}
+
+async fn take_started(
+    State((_, started)): Collected,
+    Path(id): Path<String>,
+    Json(_): Json<protocol::enrolment::StartedReport>,
+) {
+    started.lock().expect("lock").push(id);
+}

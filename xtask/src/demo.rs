@@ -1,0 +1,5 @@
+//! `cargo xtask demo`
+use anyhow::Result;
+pub(crate) fn run() -> Result<()> {
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! Running other programs with a bound on time and an error that names them.
+
+use std::io::Read;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+const POLL: Duration = Duration::from_millis(20);
+
+/// Runs a program with our own output; fails unless it exits with 0 within `limit`.
+pub(crate) fn run(command: &mut Command, limit: Duration) -> Result<()> {
+    let shown = show(command);
+    let mut child = command.spawn().with_context(|| format!("cannot start `{shown}`"))?;
+    let status = wait(&mut child, limit).with_context(|| format!("`{shown}`"))?;
+    if !status.success() {
+        bail!("`{shown}` failed: {status}");
+    }
+    Ok(())
+}
+
+/// Runs a program and returns what it wrote; fails unless it exits with 0 within `limit`.
+pub(crate) fn capture(command: &mut Command, limit: Duration) -> Result<String> {
+    let shown = show(command);
+    let output = output(command, limit)?;
+    if !output.status.success() {
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        bail!("`{shown}` failed: {}\n{}", output.status, complaint.trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs a program and returns everything it wrote and how it ended.
+pub(crate) fn output(command: &mut Command, limit: Duration) -> Result<Output> {
+    Background::start(command)?.finish(limit)
+}
+
+/// A program that runs while we do something else. Dropping it kills it.
+pub(crate) struct Background {
+    shown: String,
+    child: Child,
+    stdout: Option<thread::JoinHandle<Vec<u8>>>,
+    stderr: Option<thread::JoinHandle<Vec<u8>>>,
+}
+
+impl Background {
+    /// Starts it with its output collected.
+    pub(crate) fn start(command: &mut Command) -> Result<Self> {
+        let shown = show(command);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("cannot start `{shown}`"))?;
+        let stdout = child.stdout.take().map(collect);
+        let stderr = child.stderr.take().map(collect);
+        Ok(Self { shown, child, stdout, stderr })
+    }
+
+    /// Waits for its end.
+    pub(crate) fn finish(mut self, limit: Duration) -> Result<Output> {
+        let status = wait(&mut self.child, limit).with_context(|| format!("`{}`", self.shown))?;
+        let join = |reader: Option<thread::JoinHandle<Vec<u8>>>| {
+            reader.and_then(|reader| reader.join().ok()).unwrap_or_default()
+        };
+        Ok(Output { status, stdout: join(self.stdout.take()), stderr: join(self.stderr.take()) })
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        // Both fail when the program has ended already, which is what we want.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn collect(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // A pipe that breaks ends like one that closes: what came so far counts.
+        let _ = pipe.read_to_end(&mut bytes);
+        bytes
+    })
+}
+
+fn wait(child: &mut Child, limit: Duration) -> Result<std::process::ExitStatus> {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if Instant::now() >= deadline {
+            child.kill()?;
+            child.wait()?;
+            bail!("was killed: it took longer than {} s", limit.as_secs());
+        }
+        thread::sleep(POLL);
+    }
+}
+
+fn show(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
