@@ -87,6 +87,9 @@ async fn serve(config: ServeConfig) -> anyhow::Result<()> {
         temporal: config.temporal.clone(),
         store: store.clone(),
     };
+    if let Err(error) = app.verifier.refresh(&store).await {
+        tracing::warn!(%error, "revocations cannot be read yet");
+    }
     tokio::spawn(app.verifier.clone().keep_fresh(store.clone()));
     tokio::spawn(app.hub.clone().listen(store));
     tokio::spawn(app.dispatcher.clone().run(config.temporal));

@@ -115,6 +115,12 @@ fn jti_hash(jti: &str) -> Vec<u8> {
     Sha256::digest(jti.as_bytes()).to_vec()
 }
 
+impl Revoked {
+    fn is_fresh(&self) -> bool {
+        self.read_at.is_some_and(|at| at.elapsed() <= MAX_STALENESS)
+    }
+}
+
 /// Checks tokens.
 pub struct Verifier {
     signer_key: jsonwebtoken::DecodingKey,
@@ -159,13 +165,18 @@ impl Verifier {
             return Err(TokenError::Invalid);
         }
         let revoked = self.revoked.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if revoked.read_at.is_none_or(|at| at.elapsed() > MAX_STALENESS) {
+        if !revoked.is_fresh() {
             return Err(TokenError::Unknown);
         }
         if revoked.hashes.contains(&jti_hash(&claims.jti)) {
             return Err(TokenError::Revoked);
         }
         Ok(claims)
+    }
+
+    /// Whether revocations are known well enough to let anybody in.
+    pub fn is_ready(&self) -> bool {
+        self.revoked.read().unwrap_or_else(std::sync::PoisonError::into_inner).is_fresh()
     }
 
     /// Reads the revocations again, now.

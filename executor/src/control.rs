@@ -43,7 +43,10 @@ impl ControlError {
     pub fn is_transient(&self) -> bool {
         matches!(
             self,
-            Self::Unreachable(_) | Self::Unavailable(_) | Self::Unauthorized(_) | Self::Malformed(_)
+            Self::Unreachable(_)
+                | Self::Unavailable(_)
+                | Self::Unauthorized(_)
+                | Self::Malformed(_)
         )
     }
 }
@@ -129,7 +132,8 @@ impl ControlPlane {
 }
 
 async fn send(call: RequestBuilder) -> Result<Response, ControlError> {
-    let response = call.send().await.map_err(|error| ControlError::Unreachable(error.without_url()))?;
+    let response =
+        call.send().await.map_err(|error| ControlError::Unreachable(error.without_url()))?;
     match response.status() {
         status if status.is_success() => Ok(response),
         status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {

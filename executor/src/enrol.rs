@@ -25,7 +25,10 @@ pub enum EnrolError {
 ///
 /// # Errors
 /// When trying again is of no use.
-pub async fn enrol(control: &ControlPlane, request: &EnrolRequest) -> Result<Enrolment, EnrolError> {
+pub async fn enrol(
+    control: &ControlPlane,
+    request: &EnrolRequest,
+) -> Result<Enrolment, EnrolError> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     let mut told = String::new();
     loop {

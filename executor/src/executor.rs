@@ -180,8 +180,7 @@ impl Executor {
         let (sandbox, outcome) = match end {
             RunEnd::Finished { result, sandbox } => {
                 let context = format!("result/{}", request.exec_id);
-                let sealed =
-                    sealing::seal(&self.payload_key, self.tenant_id, &context, &*result)?;
+                let sealed = sealing::seal(&self.payload_key, self.tenant_id, &context, &*result)?;
                 (Some(sandbox), ToolOutcome::Finished(sealed))
             }
             RunEnd::NotStarted { why, sandbox } => (sandbox, ToolOutcome::NotStarted(why)),

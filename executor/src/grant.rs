@@ -191,7 +191,8 @@ mod tests {
     #[test]
     fn expiry_is_reported_with_a_little_leeway() {
         let signer = Signer::new();
-        let expired = |now| signer.gate().admit(&signer.request(|_, _| {}), now).expect("ok").expired;
+        let expired =
+            |now| signer.gate().admit(&signer.request(|_, _| {}), now).expect("ok").expired;
         assert!(!expired(NOW + 300 + LEEWAY_S));
         assert!(expired(NOW + 301 + LEEWAY_S));
         let early = signer.gate().admit(&signer.request(|_, _| {}), NOW - 60);
@@ -228,7 +229,8 @@ mod tests {
         let mut body = claims();
         body.order_sha256 = order_digest(&order());
         let secret = signer.signing.verifying_key().to_bytes();
-        let hs256 = encode(&Header::new(Algorithm::HS256), &body, &EncodingKey::from_secret(&secret));
+        let hs256 =
+            encode(&Header::new(Algorithm::HS256), &body, &EncodingKey::from_secret(&secret));
         request.grant = hs256.expect("signs");
         assert!(matches!(signer.gate().admit(&request, NOW), Err(Refusal::Grant(_))));
     }

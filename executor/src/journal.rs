@@ -311,11 +311,7 @@ type Table = TableDefinition<'static, &'static str, &'static [u8]>;
 /// A row to write, or to delete when there is no value.
 type Change = (Table, String, Option<Vec<u8>>);
 
-fn put(
-    table: Table,
-    key: &impl ToString,
-    value: &impl Serialize,
-) -> Result<Change, JournalError> {
+fn put(table: Table, key: &impl ToString, value: &impl Serialize) -> Result<Change, JournalError> {
     Ok((table, key.to_string(), Some(serde_json::to_vec(value)?)))
 }
 

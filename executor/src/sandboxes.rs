@@ -167,6 +167,8 @@ impl Sandboxes {
 
     /// Finds the containers of an earlier life, takes the living over and removes the rest.
     pub(crate) async fn recover(&self) -> Result<(), SandboxError> {
+        // All of these paths are equally long: better to fail now than with the first command.
+        self.site.socket_path(uuid::Uuid::now_v7().into())?;
         let found =
             self.site.docker.list(self.site.executor_id).await.map_err(SandboxError::Docker)?;
         let mut kept = Vec::new();
@@ -271,14 +273,17 @@ impl Site {
 
     fn listen(&self, id: SandboxId) -> Result<UnixListener, SandboxError> {
         let folder = self.folder(id);
-        let path = folder.join("executor.sock");
-        if path.as_os_str().as_bytes().len() > MAX_SOCKET_PATH {
-            return Err(SandboxError::PathTooLong(path));
-        }
+        let path = self.socket_path(id)?;
         create_private(&folder).map_err(SandboxError::Folder)?;
         // One of an earlier life would make the bind fail.
         let _ = std::fs::remove_file(&path);
         UnixListener::bind(&path).map_err(|source| SandboxError::Listen { path, source })
+    }
+
+    fn socket_path(&self, id: SandboxId) -> Result<PathBuf, SandboxError> {
+        let path = self.folder(id).join("executor.sock");
+        let fits = path.as_os_str().as_bytes().len() <= MAX_SOCKET_PATH;
+        if fits { Ok(path) } else { Err(SandboxError::PathTooLong(path)) }
     }
 
     fn executor_folder(&self) -> PathBuf {
@@ -317,8 +322,7 @@ impl Site {
 async fn wait_ready(sandbox: &Sandbox) -> Result<Connection, SandboxError> {
     let mut presence = sandbox.presence();
     let settled = presence.wait_for(|now| now.connection.is_some() || now.is_gone());
-    let settled =
-        timeout(READY_TIMEOUT, settled).await.map_err(|_| SandboxError::NotReady)?;
+    let settled = timeout(READY_TIMEOUT, settled).await.map_err(|_| SandboxError::NotReady)?;
     let presence = settled.map_err(|_| SandboxError::Gone)?;
     presence.connection.clone().ok_or(SandboxError::Gone)
 }

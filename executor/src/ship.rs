@@ -64,9 +64,9 @@ impl Parcel {
 
     /// The command ended. Tells whether anything has to be shipped.
     pub(crate) fn finish(&self, result: &ExecResult) -> bool {
-        let cut = [&result.stdout, &result.stderr].into_iter().any(|stream| {
-            stream.bytes_stored > (stream.head.0.len() + stream.tail.0.len()) as u64
-        });
+        let cut = [&result.stdout, &result.stderr]
+            .into_iter()
+            .any(|stream| stream.bytes_stored > (stream.head.0.len() + stream.tail.0.len()) as u64);
         let mut phase = self.lock();
         phase.finished = true;
         phase.live |= cut;
@@ -78,9 +78,10 @@ impl Parcel {
         self.lock().recorded = true;
     }
 
-    /// Nobody will finish it: the shipping ends, the files stay.
+    /// Unless its result is recorded, nobody will finish it: the shipping ends, the files stay.
     pub(crate) fn abandon(&self) {
-        self.lock().abandoned = true;
+        let mut phase = self.lock();
+        phase.abandoned = !phase.recorded;
     }
 
     /// Removes the files of an exec that needs no shipping.

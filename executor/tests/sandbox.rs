@@ -129,7 +129,10 @@ fn a_command_has_no_privilege_and_reaches_nothing() {
     assert_eq!(probe("cat /proc/1/environ 2>/dev/null; ls /proc/1/fd 2>/dev/null; echo $?"), "2\n");
     assert_eq!(probe("tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '"), "lo\n");
     assert_eq!(probe("(echo > /dev/tcp/169.254.169.254/80) 2>/dev/null; echo $?"), "1\n");
-    assert_eq!(probe("touch /usr/x 2>/dev/null; echo $?; echo ok > /work/a && cat /work/a"), "1\nok\n");
+    assert_eq!(
+        probe("touch /usr/x 2>/dev/null; echo $?; echo ok > /work/a && cat /work/a"),
+        "1\nok\n"
+    );
     assert_eq!(probe("cp /bin/true /tmp/t && /tmp/t 2>/dev/null; echo $?"), "126\n");
     assert_eq!(probe("ls -ln /proc/self/fd | awk 'NR>1 && $9>2' | wc -l"), "1\n");
 }

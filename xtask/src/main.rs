@@ -9,6 +9,7 @@ mod bench;
 mod checks;
 mod compile;
 mod demo;
+mod dev;
 mod process;
 mod report;
 mod setup;

@@ -1,5 +1,6 @@
 //! What `bulkhead dev` says: to its log, and to the terminal unless it is detached.
 
+use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -24,13 +25,24 @@ impl DevLog {
     }
 
     /// Says something.
-    pub(super) fn say(&self, message: impl std::fmt::Display) {
-        let now = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
-        // A full disk is no reason to take everything down.
-        let _ = writeln!(&self.file, "{now} {message}");
+    pub(super) fn say(&self, message: impl Display) {
+        self.write(&message);
         if self.terminal {
             console::say(message);
         }
+    }
+
+    /// Keeps something that is said on stderr anyway; a detached process's is this log.
+    pub(super) fn note(&self, message: impl Display) {
+        if self.terminal {
+            self.write(&message);
+        }
+    }
+
+    fn write(&self, message: &impl Display) {
+        let now = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
+        // A full disk is no reason to take everything down.
+        let _ = writeln!(&self.file, "{now} {message}");
     }
 }
 

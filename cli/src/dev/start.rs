@@ -54,7 +54,7 @@ pub(super) async fn run(arguments: &StartArguments) -> Result<()> {
         }
         Ok(None) => Ok(()),
         Err(problem) => {
-            log.say(format_args!("{problem}"));
+            log.note(&problem);
             Err(anyhow::Error::from(problem))
         }
     };

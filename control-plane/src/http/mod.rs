@@ -37,7 +37,7 @@ pub fn router(app: App) -> Router {
 async fn readyz(State(app): State<App>) -> Response {
     let (database, temporal) = tokio::join!(app.store.ping(), app.dispatcher.is_ready());
     let mut missing = Vec::new();
-    if database.is_err() {
+    if database.is_err() || !app.verifier.is_ready() {
         missing.push("postgres: start it or check DATABASE_URL");
     }
     if !temporal {

@@ -59,7 +59,11 @@ pub struct Life {
 impl Site {
     pub fn new() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let folder = PathBuf::from("/tmp").join(format!("bh-{}", Uuid::now_v7().simple()));
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+        // Short, because a socket's path has to be; the end of the id is its random part.
+        let folder =
+            PathBuf::from(format!("/tmp/bh-{}", &Uuid::now_v7().simple().to_string()[20..]));
         let received = Received::default();
         let started = Arc::new(Mutex::new(Vec::new()));
         let runtime = Runtime::new().expect("runtime");
@@ -239,9 +243,9 @@ impl Life {
     ) -> (tokio::task::JoinHandle<ToolReply>, CancellationToken) {
         let (executor, cancel) = (Arc::clone(&self.executor), CancellationToken::new());
         let token = cancel.clone();
-        let task = self.runtime.spawn(async move {
-            executor.exec(&request, &token).await.expect("a reply")
-        });
+        let task = self
+            .runtime
+            .spawn(async move { executor.exec(&request, &token).await.expect("a reply") });
         (task, cancel)
     }
 

@@ -62,8 +62,9 @@ pub struct View {
     approval_id: Option<ApprovalId>,
     waiting_reason: Option<String>,
     error: Option<ExecError>,
-    stdout: Option<StreamView>,
-    stderr: Option<StreamView>,
+    /// Empty until the exec is over.
+    stdout: StreamView,
+    stderr: StreamView,
 }
 
 #[derive(Serialize)]
@@ -126,8 +127,8 @@ impl From<Exec> for View {
             approval_id: exec.approval_id,
             waiting_reason: exec.waiting_reason,
             error: exec.error,
-            stdout: exec.stdout.map(StreamView::from),
-            stderr: exec.stderr.map(StreamView::from),
+            stdout: exec.stdout.unwrap_or_default().into(),
+            stderr: exec.stderr.unwrap_or_default().into(),
         }
     }
 }

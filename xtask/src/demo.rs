@@ -1,5 +1,0 @@
-//! `cargo xtask demo`
-use anyhow::Result;
-pub(crate) fn run() -> Result<()> {
-    Ok(())
-}
