@@ -13,11 +13,13 @@ use temporalio_common::error::ApplicationFailure;
 use temporalio_common::protos::temporal::api::workflowservice::v1::RecordActivityTaskHeartbeatRequest;
 use temporalio_macros::activities;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
+use tokio::time::{Instant, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::executor::Executor;
 
-const HEARTBEAT: Duration = Duration::from_secs(1);
+/// A client's wish to cancel comes back with a heartbeat, so this bounds how late it is heard.
+const HEARTBEAT: Duration = Duration::from_millis(300);
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An attempt ends without an answer. Temporal hands the exec out again.
@@ -57,7 +59,7 @@ impl Tools {
         let cancel = CancellationToken::new();
         let exec = self.executor.exec(&request, &cancel);
         tokio::pin!(exec);
-        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
         loop {
             tokio::select! {
                 biased;

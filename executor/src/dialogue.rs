@@ -119,6 +119,11 @@ impl<'a> Dialogue<'a> {
         Self { fresh: false, ..Self::new(job, entry, start, ear, sinks) }
     }
 
+    /// Whether the command has certainly not been started yet.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
     /// What was heard of the command's output.
     pub(crate) fn sinks(&self) -> &[OutputSink; 2] {
         &self.sinks

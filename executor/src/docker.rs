@@ -215,6 +215,10 @@ fn found(container: ContainerSummary) -> Option<Found> {
         let generation = read(labels::GENERATION)?.parse().ok()?;
         Some((read(labels::SESSION)?.parse().ok()?, SandboxRef { id, generation }))
     })();
-    let running = container.state == Some(ContainerSummaryStateEnum::RUNNING);
+    // A paused one lives: whoever paused it may go on with it.
+    let running = matches!(
+        container.state,
+        Some(ContainerSummaryStateEnum::RUNNING | ContainerSummaryStateEnum::PAUSED)
+    );
     Some(Found { name, sandbox, image_digest: container.image_id.unwrap_or_default(), running })
 }

@@ -140,3 +140,86 @@ fn read_only(source: &Path, target: &str) -> Mount {
         ..Mount::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    /// Whoever changes this text changes what tenants can reach: read it twice.
+    const SPECIFICATION: &str = r#"{
+  "Cmd": [],
+  "Entrypoint": ["/.bulkhead/init"],
+  "Env": ["BULKHEAD_SANDBOX_ID=sbx_00000000000000000000000000000004"],
+  "Healthcheck": { "Test": ["NONE"] },
+  "Hostname": "sandbox",
+  "HostConfig": {
+    "AutoRemove": false,
+    "CapAdd": ["SETUID", "SETGID", "KILL", "SETPCAP"],
+    "CapDrop": ["ALL"],
+    "CgroupnsMode": "private",
+    "CpuShares": 256,
+    "Init": false,
+    "IpcMode": "private",
+    "LogConfig": { "Type": "none" },
+    "Memory": 536870912,
+    "MemorySwap": 536870912,
+    "Mounts": [
+      { "Type": "bind", "Source": "/run/b/x", "Target": "/.bulkhead/ctl", "ReadOnly": true },
+      { "Type": "bind", "Source": "/opt/init", "Target": "/.bulkhead/init", "ReadOnly": true }
+    ],
+    "NanoCpus": 1000000000,
+    "NetworkMode": "none",
+    "PidsLimit": 128,
+    "Privileged": false,
+    "ReadonlyRootfs": true,
+    "RestartPolicy": { "Name": "no" },
+    "SecurityOpt": ["no-new-privileges:true"],
+    "ShmSize": 67108864,
+    "Tmpfs": {
+      "/run": "rw,nosuid,nodev,noexec,size=1m",
+      "/tmp": "rw,nosuid,nodev,noexec,size=64m,nr_inodes=4096,mode=1777",
+      "/work": "rw,nosuid,nodev,exec,size=268435456,nr_inodes=65536,uid=10007,gid=10007,mode=0755"
+    },
+    "Ulimits": [
+      { "Name": "nofile", "Soft": 1024, "Hard": 1024 },
+      { "Name": "core", "Soft": 0, "Hard": 0 },
+      { "Name": "memlock", "Soft": 65536, "Hard": 65536 },
+      { "Name": "msgqueue", "Soft": 0, "Hard": 0 },
+      { "Name": "sigpending", "Soft": 1024, "Hard": 1024 }
+    ]
+  },
+  "Image": "sha256:5",
+  "Labels": {
+    "bulkhead.executor": "exr_00000000000000000000000000000001",
+    "bulkhead.generation": "2",
+    "bulkhead.sandbox": "sbx_00000000000000000000000000000004",
+    "bulkhead.session": "ses_00000000000000000000000000000003",
+    "bulkhead.tenant": "ten_00000000000000000000000000000002"
+  },
+  "NetworkDisabled": true,
+  "User": "0:0",
+  "WorkingDir": "/"
+}"#;
+
+    #[test]
+    fn the_specification_is_exactly_this() {
+        let body = container(&Blueprint {
+            executor_id: Uuid::from_u128(1).into(),
+            tenant_id: Uuid::from_u128(2).into(),
+            session_id: Uuid::from_u128(3).into(),
+            sandbox: SandboxRef { id: Uuid::from_u128(4).into(), generation: 2 },
+            limits: SandboxLimits::default(),
+            uid: 10_007,
+            image_digest: "sha256:5",
+            control_folder: Path::new("/run/b/x"),
+            init_program: Path::new("/opt/init"),
+        });
+        let expected: serde_json::Value = serde_json::from_str(SPECIFICATION).expect("JSON");
+        let actual = serde_json::to_value(body).expect("JSON");
+        assert_eq!(
+            serde_json::to_string_pretty(&actual).ok(),
+            serde_json::to_string_pretty(&expected).ok()
+        );
+    }
+}

@@ -133,7 +133,8 @@ async fn begin(shop: &Workshop, job: &Job, order: &ExecOrder) -> Result<RunEnd, 
 async fn resume(shop: &Workshop, job: &Job, entry: Entry) -> Result<RunEnd, RunError> {
     let sinks = open_sinks(shop, job.exec_id).await?;
     let Some(sandbox) = shop.sandboxes.find(entry.session_id, entry.sandbox.id).await else {
-        let parcel = parcel(job.exec_id, &entry, &sinks);
+        let parcel = parcel(job.exec_id, &entry, &sinks, true);
+        let _abandon = AbandonOnDrop(Arc::clone(&parcel));
         shop.shipper.dispatch(Arc::clone(&parcel));
         let result = lost(&entry, &sinks);
         return record(shop, job.exec_id, entry, result, &parcel).await;
@@ -151,7 +152,7 @@ async fn see_through(
     sandbox: &Sandbox,
     mut dialogue: Dialogue<'_>,
 ) -> Result<RunEnd, RunError> {
-    let parcel = parcel(job.exec_id, &entry, dialogue.sinks());
+    let parcel = parcel(job.exec_id, &entry, dialogue.sinks(), !dialogue.is_fresh());
     // Whatever happens here, the shipping must not wait for a result that nobody makes.
     let _abandon = AbandonOnDrop(Arc::clone(&parcel));
     shop.shipper.dispatch(Arc::clone(&parcel));
@@ -223,9 +224,9 @@ async fn open_sinks(shop: &Workshop, exec_id: ExecId) -> Result<[OutputSink; 2],
     Ok([OutputSink::open(stdout).await?, OutputSink::open(stderr).await?])
 }
 
-fn parcel(exec_id: ExecId, entry: &Entry, sinks: &[OutputSink; 2]) -> Arc<Parcel> {
+fn parcel(exec_id: ExecId, entry: &Entry, sinks: &[OutputSink; 2], live: bool) -> Arc<Parcel> {
     let views = [sinks[0].view(), sinks[1].view()];
-    Arc::new(Parcel::new(exec_id, entry.started_at_ms, views))
+    Arc::new(Parcel::new(exec_id, entry.started_at_ms, views, live))
 }
 
 /// Ships what an earlier life left.

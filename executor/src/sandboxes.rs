@@ -247,7 +247,10 @@ impl Site {
         };
         let row =
             SessionRow { sandbox: reference, boot_id: connection.boot_id, closed_at_ms: None };
-        self.journal.record_session(session_id, &row).await.map_err(SandboxError::Journal)?;
+        if let Err(error) = self.journal.record_session(session_id, &row).await {
+            self.clear_away(reference).await;
+            return Err(SandboxError::Journal(error));
+        }
         tracing::info!(session = %session_id, sandbox = %id, generation, "sandbox made");
         Ok((Arc::new(sandbox), connection))
     }

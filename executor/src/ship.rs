@@ -50,9 +50,15 @@ pub(crate) struct Shipper {
 }
 
 impl Parcel {
-    /// Output of an exec that was started.
-    pub(crate) fn new(exec_id: ExecId, started_at_ms: u64, views: [Arc<SpoolView>; 2]) -> Self {
-        Self { exec_id, started_at_ms, views, phase: Mutex::default() }
+    /// Output of an exec that was started; `live` when an earlier life may have shipped some.
+    pub(crate) fn new(
+        exec_id: ExecId,
+        started_at_ms: u64,
+        views: [Arc<SpoolView>; 2],
+        live: bool,
+    ) -> Self {
+        let phase = Phase { live, ..Phase::default() };
+        Self { exec_id, started_at_ms, views, phase: Mutex::new(phase) }
     }
 
     /// Output of an exec whose result is in the journal.

@@ -15,7 +15,7 @@ use crate::backoff::Backoff;
 use crate::executor::Executor;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Cancellation reaches an activity with its heartbeats, so this bounds how late it comes.
+/// The SDK must pass heartbeats on as often as the activities make them.
 const HEARTBEAT_THROTTLE: Duration = Duration::from_millis(300);
 const GRACE: Duration = Duration::from_secs(2);
 

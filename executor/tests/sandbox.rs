@@ -105,6 +105,19 @@ fn long_output_is_summarized_truthfully_and_shipped_whole() {
 }
 
 #[test]
+fn output_beyond_the_cap_is_counted_and_does_not_stop_the_command() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let order = site.order(session, "yes | head -c 80000000; echo end >&2");
+    let result = site.run(&life, &order);
+    assert_eq!((result.outcome, result.exit_code), (ExecOutcome::Exited, Some(0)));
+    assert_eq!(result.stdout.bytes_total, 80_000_000);
+    assert_eq!(result.stdout.bytes_stored, domain::limits::MAX_OUTPUT_BYTES);
+    assert!(result.stdout.is_truncated());
+    assert_eq!(text(&result.stderr), "end\n");
+}
+
+#[test]
 fn output_is_shipped_while_the_command_runs() {
     let (site, session) = (Site::new(), session());
     let life = site.start();

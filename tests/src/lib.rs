@@ -1,1 +1,10 @@
-//! x
+//! The harness of the end-to-end tests: a real stack started by `bulkhead dev`, typed callers, and
+//! answers as they came. A stack that does not start fails the tests; nothing is ever skipped.
+
+mod caller;
+mod session;
+mod stack;
+
+pub use caller::{Answer, Caller};
+pub use session::TestSession;
+pub use stack::Stack;

@@ -34,7 +34,7 @@ fn lint() -> Result<()> {
 }
 
 fn document() -> Result<()> {
-    let mut command = cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]);
+    let mut command = cargo(&["doc", "--workspace", "--no-deps"]);
     process::run(command.env("RUSTDOCFLAGS", "--deny warnings"), LIMIT)
 }
 

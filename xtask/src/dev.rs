@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::compile::Profile;
@@ -13,6 +14,8 @@ use crate::{report, workspace};
 
 const START_LIMIT: Duration = Duration::from_secs(300);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
+const CLOSE_LIMIT: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(100);
 
 /// A running `bulkhead dev`. Dropping it stops it.
 pub(crate) struct Dev {
@@ -81,11 +84,43 @@ impl Dev {
     }
 
     fn stop(&self) -> Result<()> {
+        // Sandboxes survive a stop by design; these would never be asked for again.
+        if let Err(problem) = self.close_sessions() {
+            report::say(format_args!("sandboxes may be left: {problem:#}"));
+        }
         let output = self.call(&["dev", "stop"], STOP_LIMIT)?;
         if !output.status.success() {
             bail!("`bulkhead dev stop`: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
         Ok(())
+    }
+
+    fn close_sessions(&self) -> Result<()> {
+        let tenants = self.file()?["tenants"].clone();
+        let deadline = Instant::now() + CLOSE_LIMIT;
+        for tenant in tenants.as_object().into_iter().flat_map(|tenants| tenants.keys()) {
+            for session in self.sessions(tenant, |state| state == "open")? {
+                self.call(&["sessions", "close", &session, "--tenant", tenant], STOP_LIMIT)?;
+            }
+            while !self.sessions(tenant, |state| state != "closed")?.is_empty() {
+                ensure!(Instant::now() < deadline, "{tenant}'s sessions do not close");
+                thread::sleep(POLL);
+            }
+        }
+        Ok(())
+    }
+
+    /// The ids of a tenant's sessions in the states wanted.
+    fn sessions(&self, tenant: &str, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+        let list = self.call(&["sessions", "list", "--json", "--tenant", tenant], STOP_LIMIT)?;
+        let mut ids = Vec::new();
+        for line in String::from_utf8_lossy(&list.stdout).lines() {
+            let session: Value = serde_json::from_str(line)?;
+            if session["state"].as_str().is_some_and(&wanted) {
+                ids.extend(session["session_id"].as_str().map(str::to_owned));
+            }
+        }
+        Ok(ids)
     }
 }
 

@@ -57,11 +57,14 @@ impl Background {
 
     /// Waits for its end.
     pub(crate) fn finish(mut self, limit: Duration) -> Result<Output> {
-        let status = wait(&mut self.child, limit).with_context(|| format!("`{}`", self.shown))?;
+        let ended = wait(&mut self.child, limit);
         let join = |reader: Option<thread::JoinHandle<Vec<u8>>>| {
             reader.and_then(|reader| reader.join().ok()).unwrap_or_default()
         };
-        Ok(Output { status, stdout: join(self.stdout.take()), stderr: join(self.stderr.take()) })
+        let (stdout, stderr) = (join(self.stdout.take()), join(self.stderr.take()));
+        let status = ended
+            .with_context(|| format!("`{}`\n{}", self.shown, String::from_utf8_lossy(&stderr)))?;
+        Ok(Output { status, stdout, stderr })
     }
 }
 

@@ -5,7 +5,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::listing;
+use crate::client::{Approval, Client};
 use crate::connection::{Caller, Connection};
+use crate::console;
 
 /// Arguments of `bulkhead approvals`.
 #[derive(Debug, Args)]
@@ -66,14 +68,16 @@ pub async fn run(connection: Connection, arguments: Arguments) -> Result<u8> {
             return Ok(0);
         }
         Action::Show { id } => client.get(&format!("/v1/approvals/{id}")).await?,
-        Action::Approve(answer) => decide(&client, "approve", answer).await?,
-        Action::Deny(answer) => decide(&client, "deny", answer).await?,
+        Action::Approve(answer) => {
+            return decide(&client, "approve", answer, connection.json).await;
+        }
+        Action::Deny(answer) => return decide(&client, "deny", answer, connection.json).await,
     };
     listing::print_one(&document, connection.json)?;
     Ok(0)
 }
 
-async fn decide(client: &crate::client::Client, decision: &str, answer: Answer) -> Result<Value> {
+async fn decide(client: &Client, decision: &str, answer: Answer, json: bool) -> Result<u8> {
     let scope = match answer.scope {
         Scope::Once => "once",
         Scope::Session => "session",
@@ -82,5 +86,13 @@ async fn decide(client: &crate::client::Client, decision: &str, answer: Answer) 
     if let Some(reason) = answer.reason {
         body["reason"] = reason.into();
     }
-    Ok(client.post(&format!("/v1/approvals/{}/decision", answer.id), &body).await?)
+    let path = format!("/v1/approvals/{}/decision", answer.id);
+    let approval: Approval = client.post(&path, &body).await?;
+    if json {
+        console::print_json(&approval)?;
+    } else {
+        let command = console::printable(&approval.command);
+        console::print(format_args!("{} {}: {command}", approval.state, approval.approval_id))?;
+    }
+    Ok(0)
 }

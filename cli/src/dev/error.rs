@@ -90,8 +90,8 @@ pub enum DevError {
     },
     /// A tenant is in the database, and nobody knows its tokens.
     #[error(
-        "tenant `{name}` exists, but its tokens are not in {secrets}: restore that file, or move \
-         the data folder away to begin anew"
+        "tenant `{name}`: its tokens are missing from {secrets} or no longer good. Restore that \
+         file, or move the data folder away to begin anew"
     )]
     TokensLost {
         /// The tenant.

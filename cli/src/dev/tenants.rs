@@ -14,8 +14,12 @@ use crate::client::{Client, Page, Token};
 use crate::dev_file::TenantTokens;
 
 const DEFAULTS: [&str; 2] = ["acme", "globex"];
-/// The roles that an owner makes the tokens of.
-const ROLES: [&str; 4] = ["agent", "reviewer", "viewer", "executor"];
+/// The roles that a tenant's first token makes tokens of.
+const ROLES: [&str; 5] = ["owner", "agent", "reviewer", "viewer", "executor"];
+/// Where the token that a tenant is born with is kept. It lives for 90 days only.
+const FIRST: &str = "first";
+/// The longest that the control plane allows: a development folder may lie unused for months.
+const LIFETIME_S: u64 = 365 * 24 * 60 * 60;
 const MAX_NAME_BYTES: usize = 64;
 
 /// A tenant's tokens by role.
@@ -28,6 +32,10 @@ impl Tokens {
     pub(super) fn get(&self, role: &str) -> Result<&str, DevError> {
         let missing = || DevError::Garbled { what: format!("the kept token of the {role}") };
         self.0.get(role).map(String::as_str).ok_or_else(missing)
+    }
+
+    fn missing(&self) -> Vec<&'static str> {
+        ROLES.into_iter().filter(|&role| !self.0.contains_key(role)).collect()
     }
 
     /// Those that `dev.json` shows: an executor's is none of them.
@@ -70,21 +78,18 @@ pub(super) async fn ensure(
     let (platform, platform_token) = platform(layout, control_plane).await?;
     let mut tenants = BTreeMap::new();
     for name in chosen(wanted, &kept) {
-        let mut tokens = match kept.get(&name) {
-            Some(tokens) => tokens.clone(),
-            None => create(&platform, &name, &kept_in).await?,
-        };
-        kept.insert(name.clone(), tokens.clone());
-        secrets::keep(&kept_in, &kept)?;
-        let owner = platform.with_token(tokens.get("owner")?);
-        for role in ROLES {
-            if !tokens.0.contains_key(role) {
-                let token = create_token(&owner, role).await?;
-                tokens.0.insert(role.into(), token);
-                kept.insert(name.clone(), tokens.clone());
-                secrets::keep(&kept_in, &kept)?;
-            }
+        if !kept.contains_key(&name) {
+            kept.insert(name.clone(), create(&platform, &name, &kept_in).await?);
+            secrets::keep(&kept_in, &kept)?;
         }
+        let mut tokens = kept.get(&name).cloned().unwrap_or_default();
+        for role in tokens.missing() {
+            let first = platform.with_token(tokens.get(FIRST)?);
+            tokens.0.insert(role.into(), create_token(&first, role).await?);
+            kept.insert(name.clone(), tokens.clone());
+            secrets::keep(&kept_in, &kept)?;
+        }
+        check(&platform.with_token(tokens.get("owner")?), &name, &kept_in).await?;
         tenants.insert(name, tokens);
     }
     Ok(Provision { platform_token, tenants })
@@ -132,11 +137,24 @@ async fn create(platform: &Client, name: &str, kept_in: &Path) -> Result<Tokens,
     let owner = tenant["owner_token"]["token"].as_str().ok_or_else(|| DevError::Garbled {
         what: format!("the owner token of the new tenant `{name}`"),
     })?;
-    Ok(Tokens(BTreeMap::from([("owner".into(), owner.to_owned())])))
+    Ok(Tokens(BTreeMap::from([(FIRST.into(), owner.to_owned())])))
+}
+
+/// Whether the kept tokens are still those of the tenant in the database.
+async fn check(owner: &Client, name: &str, kept_in: &Path) -> Result<(), DevError> {
+    match owner.get::<Value>("/v1/tokens").await {
+        Ok(_) => Ok(()),
+        Err(problem) if problem.status() == Some(401) => {
+            Err(DevError::TokensLost { name: name.into(), secrets: kept_in.to_path_buf() })
+        }
+        Err(source) => {
+            Err(DevError::Api { action: format!("list the tokens of `{name}`"), source })
+        }
+    }
 }
 
 async fn create_token(owner: &Client, role: &str) -> Result<String, DevError> {
-    let body = json!({"name": format!("dev-{role}"), "role": role});
+    let body = json!({"name": format!("dev-{role}"), "role": role, "expires_in_s": LIFETIME_S});
     let token: Result<Token, _> = owner.post("/v1/tokens", &body).await;
     let action = format!("create a token for the role {role}");
     token.map(|token| token.token).map_err(|source| DevError::Api { action, source })

@@ -1,5 +1,6 @@
 //! A site for the tests: a signer that grants, a control plane that collects, and executors that
 //! can be killed. Docker is real; nothing is skipped when it is missing.
+#![allow(dead_code)] // each test binary uses its own part of it
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -22,6 +23,8 @@ use executor::executor::{Executor, Parts};
 use executor::journal::Journal;
 use executor::sandboxes::Site as SandboxSite;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use protocol::binary::Binary;
+use protocol::enrolment::{EnrolRequest, Enrolment};
 use protocol::exec::{ExecOrder, ExecResult, ToolOutcome, ToolReply, ToolRequest};
 use protocol::grant::{AUDIENCE, GrantClaims, ISSUER, order_digest};
 use sealing::Key;
@@ -32,6 +35,8 @@ use uuid::Uuid;
 /// The uid that the tests' commands run under.
 pub const UID: u32 = 10_007;
 
+/// What the control plane answers to an executor, once it is there.
+type Offer = Arc<Mutex<Option<Enrolment>>>;
 type Received = Arc<Mutex<HashMap<(String, String), Vec<u8>>>>;
 
 /// One host with one tenant. Its containers and folders go with it.
@@ -45,6 +50,7 @@ pub struct Site {
     executor_id: Mutex<Option<ExecutorId>>,
     received: Received,
     started: Arc<Mutex<Vec<String>>>,
+    enrolment: Offer,
     /// Runs the control plane's side.
     _control: Runtime,
 }
@@ -65,12 +71,15 @@ impl Site {
         let folder =
             PathBuf::from(format!("/tmp/bh-{}", &Uuid::now_v7().simple().to_string()[20..]));
         let received = Received::default();
+        let enrolment = Arc::new(Mutex::new(None));
         let started = Arc::new(Mutex::new(Vec::new()));
         let runtime = Runtime::new().expect("runtime");
         let app = Router::new()
+            .route("/v1/executors", post(enrol))
             .route("/v1/executors/execs/{id}/output", post(take_output))
             .route("/v1/executors/execs/{id}/started", post(take_started))
-            .with_state((Arc::clone(&received), Arc::clone(&started)));
+            .with_state((Arc::clone(&received), Arc::clone(&started)))
+            .layer(axum::Extension(Arc::clone(&enrolment)));
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"));
         let listener = listener.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("address"));
@@ -91,6 +100,7 @@ impl Site {
             executor_id: Mutex::new(None),
             received,
             started,
+            enrolment,
             _control: runtime,
         }
     }
@@ -121,6 +131,29 @@ impl Site {
             Executor::start(parts).await.expect("starts")
         });
         Life { runtime, executor: Arc::new(executor), _data: data }
+    }
+
+    /// Runs the program itself, with its Temporal at `temporal_address`.
+    pub fn spawn(&self, temporal_address: &str, task_queue: &str) -> std::process::Child {
+        *self.enrolment.lock().expect("lock") = Some(Enrolment {
+            tenant_id: self.tenant,
+            tenant_name: "acme".into(),
+            sandbox_uid: UID,
+            temporal_address: temporal_address.into(),
+            temporal_namespace: "default".into(),
+            task_queue: task_queue.into(),
+            grant_key: Binary(self.signing.verifying_key().to_bytes().to_vec()),
+            payload_key: Binary(self.payload_key.expose().to_vec()),
+        });
+        Command::new(env!("CARGO_BIN_EXE_bulkhead-executor"))
+            .env("BULKHEAD_URL", &self.url)
+            .env("BULKHEAD_EXECUTOR_TOKEN", "token")
+            .env("BULKHEAD_DATA_DIR", self.folder.join("data"))
+            .env("BULKHEAD_RUN_DIR", self.folder.join("run"))
+            .env("BULKHEAD_SANDBOX_INIT", init_program())
+            .env("BULKHEAD_SANDBOX_IMAGE", &self.image)
+            .spawn()
+            .expect("the executor starts")
     }
 
     pub fn order(&self, session_id: SessionId, command: &str) -> ExecOrder {
@@ -223,6 +256,8 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
+        let id = std::fs::read_to_string(self.folder.join("data/executor-id"));
+        *self.executor_id.lock().expect("lock") = id.ok().and_then(|id| id.trim().parse().ok());
         for container in self.containers() {
             docker(&["rm", "-fv", &container]);
         }
@@ -311,6 +346,14 @@ async fn take_output(
         stream.extend_from_slice(&bytes[known..]);
     }
     Json(serde_json::json!({ "total": stream.len() }))
+}
+
+async fn enrol(
+    axum::Extension(offer): axum::Extension<Offer>,
+    Json(_): Json<EnrolRequest>,
+) -> Result<Json<Enrolment>, axum::http::StatusCode> {
+    let enrolment = offer.lock().expect("lock").clone();
+    enrolment.map(Json).ok_or(axum::http::StatusCode::SERVICE_UNAVAILABLE)
 }
 
 async fn take_started(

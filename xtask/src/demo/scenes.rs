@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::scene::Stage;
+use super::scene::{LIMIT, Stage};
 use crate::process;
 use crate::report::print;
 
@@ -14,6 +14,16 @@ const PROMPT: &str = "Use shell to run 'echo hello world' and tell me the output
 /// Longer than the executor needs to come back.
 const LONG_COMMAND: &str =
     "echo started >> /work/starts; sleep 10; echo the count of starts: $(wc -l < /work/starts)";
+
+/// What the audit log must show of all this: action and outcome.
+const EXPECTED: [(&str, &str); 6] = [
+    ("exec.authorize", "allow"),
+    ("exec.authorize", "ask"),
+    ("approval.decide", "approved"),
+    ("approval.decide", "denied"),
+    ("exec.finish", "exited"),
+    ("exec.finish", "denied"),
+];
 
 /// Plays all of them.
 pub(super) fn play(stage: &mut Stage) -> Result<()> {
@@ -40,7 +50,7 @@ fn agent_turn(stage: &mut Stage) -> Result<String> {
 
 fn allowed_command(stage: &mut Stage) -> Result<()> {
     stage.title("A harmless command runs at once");
-    let outcome = stage.show(&["exec", "--tenant", "acme", "--", "echo", "no questions asked"])?;
+    let outcome = stage.show(&["exec", "--tenant", "acme", "--", "echo no questions asked"])?;
     outcome.expect_code(0)?;
     outcome.expect_stdout("no questions asked\n")
 }
@@ -85,8 +95,7 @@ fn killed_executor(stage: &mut Stage, session: &str) -> Result<()> {
     let running = stage.begin(&arguments)?;
     let approval = stage.wait_for_approval("acme", LONG_COMMAND)?;
     stage.show(&["approvals", "approve", &approval, "--tenant", "acme"])?.expect_code(0)?;
-    let exec = exec_of(stage, &approval)?;
-    wait_until_running(stage, session, &exec)?;
+    wait_until_running(stage, session)?;
     let victim = stage.dev.find_pid("executor-acme")?.context("executor-acme does not run")?;
     print(format_args!("   \x1b[36m$ kill -KILL {victim}   # acme's executor\x1b[0m"));
     let mut kill = Command::new("kill");
@@ -100,21 +109,12 @@ fn killed_executor(stage: &mut Stage, session: &str) -> Result<()> {
     outcome.expect_stdout("the count of starts: 1\n")
 }
 
-fn exec_of(stage: &Stage, approval: &str) -> Result<String> {
-    let shown = stage.ask(&["approvals", "show", approval, "--tenant", "acme"])?;
-    Ok(text(shown.first().context("no approval")?, "exec_id")?.to_owned())
-}
-
-/// The audit log is what says that a command was started, and not just queued.
-fn wait_until_running(stage: &Stage, session: &str, exec: &str) -> Result<()> {
-    stage
-        .wait("the start of the command", || {
-            // A second look into the sandbox: the file is there once the command runs.
-            let path = ["exec", "--tenant", "acme", "--session", session, "--", "cat starts"];
-            let seen = stage.dev.call(&path, super::scene::LIMIT)?;
-            Ok(seen.status.success().then_some(()))
-        })
-        .with_context(|| format!("exec {exec}"))
+/// An approved command is not yet a started one: looks for its first trace in the sandbox.
+fn wait_until_running(stage: &Stage, session: &str) -> Result<()> {
+    stage.wait("the start of the command", || {
+        let look = ["exec", "--tenant", "acme", "--session", session, "--", "cat starts"];
+        Ok(stage.dev.call(&look, LIMIT)?.status.success().then_some(()))
+    })
 }
 
 fn audit(stage: &mut Stage) -> Result<()> {
@@ -125,10 +125,16 @@ fn audit(stage: &mut Stage) -> Result<()> {
     ensure!(sequence.len() >= 10, "{} audit events only", sequence.len());
     let gapless = sequence.windows(2).all(|pair| pair[1] == pair[0] + 1);
     ensure!(gapless, "the audit log has gaps: {sequence:?}");
-    let text = serde_json::to_string(&events)?;
-    for expected in ["approve", "den", "exec"] {
-        ensure!(text.contains(expected), "the audit log does not mention `{expected}`");
+    for (action, outcome) in EXPECTED {
+        let found = events.iter().any(|it| it["action"] == action && it["outcome"] == outcome);
+        ensure!(found, "the audit log has no `{action}` with the outcome `{outcome}`");
     }
+    let finished = |event: &&Value| event["action"] == "exec.finish";
+    let mut execs: Vec<_> = events.iter().filter(finished).map(|it| &it["object"]).collect();
+    let all = execs.len();
+    execs.sort_by_key(|exec| exec.to_string());
+    execs.dedup();
+    ensure!(execs.len() == all, "an exec has two ends in the audit log");
     Ok(())
 }
 

@@ -1,7 +1,6 @@
 //! A Docker daemon that answers: the running one, or one started here.
 
 use std::fs::File;
-use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -52,13 +51,13 @@ fn start(flags: &[&str]) -> Result<()> {
     say(format_args!("starting           dockerd {} (log: {})", flags.join(" "), log.display()));
     std::fs::create_dir_all(workspace::cache()?)?;
     let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-    // Outlives us, away from our terminal: it serves the next run too.
-    let mut child = Command::new(workspace::find_program("dockerd").context("no dockerd")?)
+    // Outlives us, in a session of its own: it serves the next run too.
+    let mut child = Command::new("setsid")
+        .arg(workspace::find_program("dockerd").context("no dockerd")?)
         .args(flags)
         .stdin(Stdio::null())
         .stdout(file.try_clone()?)
         .stderr(file)
-        .process_group(0)
         .spawn()
         .context("cannot start dockerd")?;
     let alive = || matches!(child.try_wait(), Ok(None));

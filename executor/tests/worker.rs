@@ -1,0 +1,233 @@
+//! The program itself, between a real Temporal and a real Docker: a command survives a restart and
+//! a crash of its executor, and a client's wish ends it.
+#![allow(clippy::expect_used, missing_docs, unreachable_pub)]
+
+mod site;
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use domain::exec::ExecOutcome;
+use protocol::exec::{ExecOrder, ToolReply, ToolRequest};
+use serde::{Deserialize, Serialize};
+use site::{Site, session, text, wait_until};
+use temporalio_client::{
+    Client, ClientOptions, Connection, ConnectionOptions, Url, WorkflowHandle, WorkflowStartOptions,
+};
+use temporalio_common::RetryPolicy;
+use temporalio_macros::{workflow, workflow_methods};
+use temporalio_sdk::runtime::RuntimeOptions;
+use temporalio_sdk::workflows::select;
+use temporalio_sdk::{
+    ActivityCancellationType, ActivityOptions, Runtime, SyncWorkflowContext, Worker, WorkerOptions,
+    WorkflowContext, WorkflowContextView, WorkflowResult,
+};
+use workflow::activities::Tools;
+
+const QUEUE: &str = "tool-exec/acme";
+
+#[derive(Serialize, Deserialize, Clone, Debug)]
+pub struct Input {
+    request: ToolRequest,
+}
+
+/// Calls the activity as the session's workflow does.
+#[workflow]
+#[derive(Clone)]
+pub struct Caller {
+    input: Input,
+    called_off: bool,
+}
+
+#[workflow_methods]
+impl Caller {
+    #[init]
+    pub fn new(_: &WorkflowContextView, input: Input) -> Self {
+        Self { input, called_off: false }
+    }
+
+    #[run(name = "Caller")]
+    pub async fn run(ctx: &mut WorkflowContext<Self>) -> WorkflowResult<ToolReply> {
+        let token = ctx.cancellation_token().child_token();
+        let retry = RetryPolicy::builder()
+            .initial_interval(Duration::from_millis(200))
+            .maximum_interval(Duration::from_secs(1))
+            .build();
+        let options = ActivityOptions::with_start_to_close_timeout(Duration::from_secs(60))
+            .task_queue(QUEUE.to_owned())
+            .heartbeat_timeout(Duration::from_secs(5))
+            .cancellation_type(ActivityCancellationType::WaitCancellationCompleted)
+            .cancellation_token(token.clone())
+            .retry_policy(retry)
+            .build();
+        let request = ctx.state(|s| s.input.request.clone());
+        let mut reply = ctx.execute_activity(Tools::tool_exec, request, options);
+        let reply = select! {
+            reply = reply => reply,
+            _ = ctx.wait_condition(|s| s.called_off) => {
+                token.cancel_with_reason("called off");
+                reply.await
+            }
+        };
+        Ok(reply?)
+    }
+
+    #[signal(name = "call_off")]
+    pub fn call_off(&mut self, _: &mut SyncWorkflowContext<Self>) {
+        self.called_off = true;
+    }
+}
+
+/// A Temporal of our own, with a worker for the workflow above.
+struct Engine {
+    server: Child,
+    address: String,
+    runtime: tokio::runtime::Runtime,
+    client: Client,
+}
+
+impl Engine {
+    fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+        let port = port.expect("a free port").port().to_string();
+        let server = Command::new(temporal_program())
+            .args(["server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", &port])
+            .args(["--log-level", "never"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the temporal command: run `cargo xtask setup`");
+        let address = format!("http://127.0.0.1:{port}");
+        let runtime = tokio::runtime::Runtime::new().expect("runtime");
+        let client = runtime.block_on(connect(&address));
+        let mut engine = Self { server, address, runtime, client };
+        engine.work();
+        engine
+    }
+
+    /// The SDK's worker stays on its thread, which ends with the test's process.
+    fn work(&mut self) {
+        let address = self.address.clone();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("runtime").block_on(async {
+                let options = RuntimeOptions::builder().build().expect("options");
+                let runtime = Runtime::from_current_tokio(options).expect("runtime");
+                let options = WorkerOptions::new("callers")
+                    .register_workflow::<Caller>()
+                    .expect("registers")
+                    .build();
+                let client = connect(&address).await;
+                let mut worker = Worker::new(&runtime, client, options).expect("worker");
+                let _ = worker.run().await;
+            });
+        });
+    }
+
+    fn call(&self, site: &Site, order: &ExecOrder) -> WorkflowHandle<Client, Caller> {
+        let input = Input { request: site.grant(order) };
+        let id = order.exec_id.to_string();
+        let options = WorkflowStartOptions::new("callers", &id).build();
+        let started = self.client.start_workflow(Caller::run, input, options);
+        self.runtime.block_on(started).expect("starts");
+        self.client.get_workflow_handle::<Caller>(id)
+    }
+
+    fn reply(&self, handle: &WorkflowHandle<Client, Caller>) -> ToolReply {
+        self.runtime.block_on(async {
+            let reply = handle.get_result(Default::default());
+            let reply = tokio::time::timeout(Duration::from_secs(60), reply).await;
+            reply.expect("in time").expect("a reply")
+        })
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+/// An executor process that does not outlive its test.
+struct Program(Child);
+
+impl Program {
+    fn start(site: &Site, engine: &Engine) -> Self {
+        Self(site.spawn(&engine.address, QUEUE))
+    }
+
+    /// Asks it to stop and waits until it has.
+    fn stop(mut self) {
+        let killed = Command::new("kill").arg(self.0.id().to_string()).status().expect("kill");
+        assert!(killed.success());
+        wait_until("it stops", || self.0.try_wait().expect("its status").is_some());
+        assert!(self.0.wait().expect("its status").success());
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn temporal_program() -> PathBuf {
+    let own = std::env::var_os("BULKHEAD_TEMPORAL").map(PathBuf::from);
+    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let installed = home.join(".cache/bulkhead/tools/temporal");
+    own.unwrap_or(if installed.is_file() { installed } else { "temporal".into() })
+}
+
+async fn connect(address: &str) -> Client {
+    let target = Url::from_str(address).expect("url");
+    for _ in 0..300 {
+        let options = ConnectionOptions::new(target.clone()).identity("test".to_owned()).build();
+        if let Ok(connection) = Connection::connect(options).await {
+            let client = Client::new(connection, ClientOptions::new("default").build());
+            return client.expect("client");
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("Temporal did not start");
+}
+
+#[test]
+fn a_command_survives_restart_and_crash_and_ends_when_called_off() {
+    let (site, engine, session) = (Site::new(), Engine::start(), session());
+    let program = Program::start(&site, &engine);
+
+    let order = site.order(session, "echo hello");
+    let reply = engine.reply(&engine.call(&site, &order));
+    assert_eq!(text(&site.result(order.exec_id, &reply).stdout), "hello\n");
+
+    let script = "echo x >> /work/starts; echo a; until [ -e /work/go ]; do sleep 0.05; done; \
+                  echo b; cat /work/starts";
+    let order = site.order(session, script);
+    let handle = engine.call(&site, &order);
+    site.wait_started(order.exec_id);
+    program.stop();
+    let program = Program::start(&site, &engine);
+    let other = site.order(session, "true");
+    engine.reply(&engine.call(&site, &other));
+    drop(program);
+    let program = Program::start(&site, &engine);
+    let go = site.order(session, "touch /work/go");
+    engine.reply(&engine.call(&site, &go));
+    let reply = engine.reply(&handle);
+    assert_eq!(text(&site.result(order.exec_id, &reply).stdout), "a\nb\nx\n");
+
+    let order = site.order(session, "echo partial; sleep 999");
+    let handle = engine.call(&site, &order);
+    site.wait_started(order.exec_id);
+    let signal = handle.signal(Caller::call_off, (), Default::default());
+    engine.runtime.block_on(signal).expect("signals");
+    let result = site.result(order.exec_id, &engine.reply(&handle));
+    assert_eq!(result.outcome, ExecOutcome::Cancelled);
+    assert_eq!(text(&result.stdout), "partial\n");
+    program.stop();
+}

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Runs `bulkhead dev` for one test process and leaves nothing behind: on SIGTERM it stops
+# everything, removes the sandboxes of its own executors, and deletes the data folder.
+# Usage: stack.sh BULKHEAD DATA_DIR [dev arguments…]
+set -u
+bulkhead=$1
+data=$2
+shift 2
+"$bulkhead" dev --data-dir "$data" "$@" &
+dev=$!
+finish() {
+    trap '' TERM INT
+    kill -TERM "$dev" 2>/dev/null
+    wait "$dev"
+    for id in "$data"/executors/*/executor-id; do
+        [ -f "$id" ] || continue
+        containers=$(docker ps -aq --filter "label=bulkhead.executor=$(cat "$id")")
+        [ -z "$containers" ] || docker rm -f $containers >/dev/null
+    done
+    rm -rf "$data"
+    exit 0
+}
+trap finish TERM INT
+while kill -0 "$dev" 2>/dev/null; do wait "$dev"; done
+finish

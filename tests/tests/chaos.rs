@@ -1,0 +1,107 @@
+//! Every process of the stack is killed while a command runs: one start, one result, no missing
+//! byte. The scenarios share a stack and take turns, because each of them breaks it.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+use tests::{Stack, TestSession};
+use tokio::sync::Mutex;
+
+static TURN: Mutex<()> = Mutex::const_new(());
+
+fn stack() -> &'static Stack {
+    static STACK: std::sync::OnceLock<Stack> = std::sync::OnceLock::new();
+    STACK.get_or_init(|| Stack::start("chaos"))
+}
+
+/// Says when it was started, prints a line every 200 ms for six seconds, then counts its starts.
+const COMMAND: &str = "echo started >> runs; for i in $(seq 30); do echo tick $i; sleep 0.2; done; \
+                       wc -l < runs";
+
+fn expected_output() -> Vec<u8> {
+    (1..=30).flat_map(|n| format!("tick {n}\n").into_bytes()).chain(*b"1\n").collect()
+}
+
+/// Starts [`COMMAND`] and waits until it runs.
+async fn start(session: &TestSession) -> Value {
+    let exec = session.submit(json!({ "command": COMMAND })).await;
+    let approval_id = session.approval_of(&exec).await;
+    session.decide(&approval_id, "approve", None).await;
+    session.wait_until(&exec, |exec| exec["state"] == "running").await
+}
+
+async fn assert_one_true_result(session: &TestSession, exec: &Value) {
+    let exec = session.wait(exec).await;
+    assert_eq!((&exec["state"], &exec["exit_code"]), (&json!("exited"), &json!(0)), "{exec}");
+    assert_eq!(session.output(&exec, "stdout").await, expected_output());
+    let audit = session.reviewer.audit_of(&session.id).await;
+    let of_exec = |action: &str| {
+        let id = &exec["exec_id"];
+        audit.iter().filter(|event| event["object"] == *id && event["action"] == action).count()
+    };
+    assert_eq!(of_exec("exec.finish"), 1);
+    assert_eq!(of_exec("exec.create"), 1);
+}
+
+async fn survives(victim: &str) {
+    let _turn = TURN.lock().await;
+    let session = stack().session().await;
+    let exec = start(&session).await;
+    let waiting = session.submit(json!({ "command": "sleep 0" })).await;
+    let approval_id = session.approval_of(&waiting).await;
+    stack().kill(victim);
+    assert_one_true_result(&session, &exec).await;
+    // A question that was open over the crash can still be answered.
+    let path = format!("/v1/approvals/{approval_id}/decision");
+    let decided = async {
+        while session.reviewer.post(&path, json!({ "decision": "approve" })).await.status != 200 {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), decided).await.expect("decided");
+    assert_eq!(session.wait(&waiting).await["state"], "exited");
+}
+
+#[tokio::test]
+async fn a_killed_executor_finds_its_running_command_again() {
+    survives("executor-acme").await;
+}
+
+#[tokio::test]
+async fn a_killed_worker_is_replaced_without_anybody_noticing() {
+    survives("worker").await;
+}
+
+#[tokio::test]
+async fn a_killed_control_plane_comes_back_to_the_same_sessions() {
+    survives("control-plane").await;
+}
+
+#[tokio::test]
+async fn a_killed_temporal_server_goes_on_from_its_file() {
+    survives("temporal").await;
+}
+
+#[tokio::test]
+async fn a_killed_database_loses_nothing_that_was_acknowledged() {
+    survives("postgres").await;
+}
+
+#[tokio::test]
+async fn a_removed_container_is_lost_and_said_so() {
+    let _turn = TURN.lock().await;
+    let session = stack().session().await;
+    session.run("true").await;
+    let exec = start(&session).await;
+    let label = format!("label=bulkhead.session={}", session.id);
+    let listed = Command::new("docker").args(["ps", "-q", "--filter", &label]).output();
+    let id = String::from_utf8(listed.expect("docker answers").stdout).expect("an id");
+    let removed = Command::new("docker").args(["rm", "-f", id.trim()]).output();
+    assert!(removed.expect("docker answers").status.success());
+    let exec = session.wait(&exec).await;
+    assert_eq!(exec["state"], "lost", "{exec}");
+    assert!(exec["exit_code"].is_null());
+    let next = session.run("ls").await;
+    assert_eq!((&next["state"], &next["stdout"]["head"]), (&json!("exited"), &json!("")));
+    assert_eq!(next["sandbox"]["generation"], 2);
+}

@@ -1,0 +1,79 @@
+//! The audit log: complete, chained, and closed to change.
+
+use serde_json::json;
+use tests::Stack;
+
+#[tokio::test]
+async fn every_exec_has_its_authorization_before_its_one_end() {
+    let session = Stack::shared().session().await;
+    session.run("true").await;
+    session.run_approved(json!({ "command": "sleep 0" })).await;
+    let denied = session.submit(json!({ "command": "sleep 0" })).await;
+    let approval_id = session.approval_of(&denied).await;
+    session.decide(&approval_id, "deny", None).await;
+    session.wait(&denied).await;
+
+    let events = session.reviewer.audit_of(&session.id).await;
+    let story: Vec<String> = events
+        .iter()
+        .map(|event| {
+            let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+            format!("{} {}", text("action"), text("outcome"))
+        })
+        .collect();
+    assert_eq!(
+        story,
+        [
+            "session.create ok",
+            "exec.create ok",
+            "exec.authorize allow",
+            "exec.finish exited",
+            "exec.create ok",
+            "exec.authorize ask",
+            "approval.decide approved",
+            "exec.authorize allow",
+            "exec.finish exited",
+            "exec.create ok",
+            "exec.authorize ask",
+            "approval.decide denied",
+            "exec.finish denied",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn the_chain_has_no_gap() {
+    let stack = Stack::shared();
+    let session = stack.session().await;
+    session.run("true").await;
+    let mut after = 0;
+    loop {
+        let path = format!("/v1/audit/events?limit=200&after={after}");
+        let page = stack.reviewer("acme").get(&path).await.expect(200);
+        let items = page["items"].as_array().cloned().unwrap_or_default();
+        if items.is_empty() {
+            break;
+        }
+        for event in items {
+            after += 1;
+            assert_eq!(event["seq"], after);
+        }
+    }
+    assert!(after > 3);
+}
+
+#[tokio::test]
+async fn the_service_role_cannot_change_the_log() {
+    let stack = Stack::shared();
+    for sql in [
+        "UPDATE audit_events SET outcome = 'ok'",
+        "DELETE FROM audit_events",
+        "TRUNCATE audit_events",
+        "ALTER TABLE audit_events DISABLE TRIGGER ALL",
+    ] {
+        let scope = "SELECT set_config('app.tenant_id', 'system', true)";
+        let refused = stack.psql(&format!("BEGIN; {scope}; {sql}; COMMIT")).expect_err(sql);
+        let denied = refused.contains("permission denied") || refused.contains("must be owner");
+        assert!(denied, "{sql}: {refused}");
+    }
+}

@@ -1,0 +1,14 @@
+//! End-to-end tests on the real Temporal, Postgres and Docker: one stack for all of them.
+
+mod approvals;
+mod audit_log;
+mod bad_input;
+mod cli;
+mod events;
+mod idempotency;
+mod isolation;
+mod main_job;
+mod outages;
+mod sandbox;
+mod secrecy;
+mod turns;
