@@ -118,8 +118,8 @@ async fn a_decision_made_while_temporal_is_away_arrives_later() {
 #[tokio::test]
 async fn a_role_that_is_too_strong_is_refused_at_start() {
     let stack = Stack::shared();
-    let secrets = std::fs::read_to_string(stack.data_dir().join("secrets/postgres.json"))
-        .expect("readable");
+    let secrets =
+        std::fs::read_to_string(stack.data_dir().join("secrets/postgres.json")).expect("readable");
     let secrets: serde_json::Value = serde_json::from_str(&secrets).expect("JSON");
     let password = secrets["owner"].as_str().expect("the owner's password");
     let dev = stack.dev();
