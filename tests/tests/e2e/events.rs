@@ -66,3 +66,18 @@ async fn a_forged_event_id_is_refused() {
     let answer = session.agent.call_with(reqwest::Method::GET, &path, None, &headers).await;
     assert_eq!((answer.status, answer.code()), (422, "invalid_last_event_id"));
 }
+
+#[tokio::test]
+async fn a_stream_of_a_closed_session_ends() {
+    let session = Stack::shared().session().await;
+    let path = format!("/v1/sessions/{}", session.id);
+    assert_eq!(session.agent.delete(&path).await.status, 202);
+    // Twice: while it closes, and when all events were seen before.
+    for after in [0, 1_000_000] {
+        let path = format!("/v1/sessions/{}/events?after={after}", session.id);
+        let request = session.agent.0.request(reqwest::Method::GET, &path);
+        let mut stream = request.send().await.expect("a stream");
+        let ended = async { while stream.chunk().await.expect("a clean end").is_some() {} };
+        tokio::time::timeout(Duration::from_secs(20), ended).await.expect("it ends");
+    }
+}

@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use domain::access::Operation;
 use domain::ids::SessionId;
+use domain::session::SessionState;
 use futures::Stream;
 use serde::Deserialize;
 use serde_json::json;
@@ -88,19 +89,32 @@ async fn next(follower: Option<Follower>) -> Option<(Result<Event, Infallible>, 
         }
         follower.app.verifier.verify(&follower.token).ok()?;
         match look(&follower).await {
-            Ok(events) if !events.is_empty() => follower.ready = events.into_iter(),
-            Ok(_) => {
+            Ok(Look::News(events)) => follower.ready = events.into_iter(),
+            Ok(Look::Nothing) => {
                 let _ = tokio::time::timeout(LOOK, follower.news.changed()).await;
             }
+            Ok(Look::Over) => return None,
             // The client comes back with its last id; a stream that only waits would hide it.
             Err(_) => return None,
         }
     }
 }
 
-async fn look(follower: &Follower) -> Result<Vec<SessionEvent>, AppError> {
+enum Look {
+    News(Vec<SessionEvent>),
+    Nothing,
+    Over,
+}
+
+async fn look(follower: &Follower) -> Result<Look, AppError> {
     let mut scope = follower.caller.open(&follower.app, Operation::ReadWork).await?;
-    Ok(scope.list_events(follower.session_id, follower.after, BATCH).await?)
+    let session = scope.get_session(follower.session_id).await?;
+    let events = scope.list_events(follower.session_id, follower.after, BATCH).await?;
+    Ok(match session.state {
+        _ if !events.is_empty() => Look::News(events),
+        SessionState::Closed => Look::Over,
+        SessionState::Open | SessionState::Closing => Look::Nothing,
+    })
 }
 
 fn frame(event: &SessionEvent) -> Event {
