@@ -32,8 +32,8 @@ pub struct Enrolment {
     pub temporal_address: String,
     /// Temporal's namespace.
     pub temporal_namespace: String,
-    /// The queue to poll.
-    pub task_queue: String,
+    /// The queues to poll: the executor's own, and the one that the tenant's executors share.
+    pub task_queues: Vec<String>,
     /// Ed25519 public key that grants are checked with, 32 bytes.
     pub grant_key: Binary,
     /// The tenant's payload key, 32 bytes. A secret.
@@ -43,6 +43,11 @@ pub struct Enrolment {
 /// The queue that a tenant's executors share.
 pub fn tenant_queue(tenant_name: &str) -> String {
     format!("tool-exec/{tenant_name}")
+}
+
+/// The queue of one executor, to which its own sandboxes' commands go.
+pub fn executor_queue(tenant_name: &str, executor_id: ExecutorId) -> String {
+    format!("{}/{executor_id}", tenant_queue(tenant_name))
 }
 
 /// Body of `POST /v1/executors/execs/{id}/started`.

@@ -90,16 +90,47 @@ pub struct ExecResult {
 pub struct ToolRequest {
     /// Which exec.
     pub exec_id: ExecId,
+    /// What to do about it.
+    pub intent: Intent,
     /// Signed permission; see [`crate::grant::GrantClaims`].
     pub grant: String,
     /// The command, readable by its tenant's executors only.
     pub order: Sealed<ExecOrder>,
 }
 
-/// Output of the activity `tool_exec`.
+/// What an executor is asked to do about an exec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Intent {
+    /// Start it, or go on with it, and report its end.
+    Run,
+    /// Never start it. If it was started, end it and report the truth; if not, see to it that it
+    /// never is. Sent when an earlier request was called off without an answer.
+    Settle,
+}
+
+/// Output of the activity `tool_exec`. Sealed as a whole: an answer that was not made with the
+/// tenant's key for this exec is no answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ToolReply {
-    /// Who answers.
+    /// What the executor says, sealed in the context [`reply_context`].
+    pub report: Sealed<ToolReport>,
+}
+
+/// The context that an exec's report is sealed in.
+pub fn reply_context(exec_id: ExecId) -> String {
+    format!("reply/{exec_id}")
+}
+
+/// The context that an exec's order is sealed in.
+pub fn order_context(exec_id: ExecId) -> String {
+    format!("order/{exec_id}")
+}
+
+/// What an executor says about an exec.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolReport {
+    /// Who says it.
     pub executor_id: ExecutorId,
     /// The sandbox that it ran in, when there was one.
     pub sandbox: Option<SandboxRef>,
@@ -108,11 +139,11 @@ pub struct ToolReply {
 }
 
 /// What came of a [`ToolRequest`].
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToolOutcome {
-    /// It ran; its result is sealed, because it quotes output.
-    Finished(Sealed<ExecResult>),
+    /// It was started; this is its end.
+    Finished(ExecResult),
     /// It was certainly never started.
     NotStarted(NotStarted),
 }

@@ -2,7 +2,7 @@
 //!
 //! Signing and verifying stand in the control plane and the executor; what is signed stands here.
 
-use domain::ids::{ExecId, GrantId, SessionId, TenantId};
+use domain::ids::{ExecId, ExecutorId, GrantId, SessionId, TenantId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -34,6 +34,8 @@ pub struct GrantClaims {
     pub tenant_id: TenantId,
     /// In which session.
     pub session_id: SessionId,
+    /// The one executor that may run it: the session's sandbox is there.
+    pub executor_id: ExecutorId,
     /// [`order_digest`] of the order.
     pub order_sha256: String,
     /// The policy version that decided.
