@@ -57,6 +57,8 @@ CREATE TABLE sessions (
     limits             jsonb NOT NULL,
     -- Set when the first command is authorized, and then kept.
     image_digest       text,
+    -- The executor that holds its sandbox; set together with the image.
+    executor_id        text,
     sandbox_id         text,
     sandbox_generation integer,
     created_by         text NOT NULL,
@@ -82,6 +84,7 @@ CREATE TABLE turns (
     PRIMARY KEY (tenant_id, id),
     FOREIGN KEY (tenant_id, session_id) REFERENCES sessions (tenant_id, id)
 );
+CREATE INDEX turns_open ON turns (tenant_id, session_id) WHERE finished_at IS NULL;
 
 -- One model call of a turn that was completed: a repeated attempt finds it here.
 CREATE TABLE turn_steps (
@@ -139,6 +142,8 @@ CREATE TABLE execs (
     PRIMARY KEY (tenant_id, id),
     FOREIGN KEY (tenant_id, session_id) REFERENCES sessions (tenant_id, id)
 );
+-- What is not over yet, for limits and for closing.
+CREATE INDEX execs_open ON execs (tenant_id, session_id) WHERE finished_at IS NULL;
 CREATE INDEX execs_by_session ON execs (tenant_id, session_id, created_at DESC, id DESC);
 
 CREATE TABLE approvals (

@@ -42,3 +42,4 @@ GRANT SELECT, INSERT ON tenants, turn_steps, conversation_items, output_chunks, 
 GRANT SELECT, INSERT, UPDATE ON tokens, executors, sessions, turns, execs, approvals, audit_heads
     TO bulkhead_app;
 GRANT SELECT, INSERT, DELETE ON outbox TO bulkhead_app;
+GRANT DELETE ON idempotency_keys TO bulkhead_app;

@@ -96,11 +96,28 @@ impl Dispatcher {
     async fn sweep(&self) {
         let Ok(overdue) = self.store.list_overdue(OVERDUE_S).await else { return };
         for outgoing in overdue {
-            if let Err(error) = self.send(&outgoing).await {
-                tracing::warn!(%error, session_id = %outgoing.session_id, "message stays in the outbox");
-                return;
+            if self.is_moot(&outgoing).await {
+                let _ = self.store.delete_outgoing(outgoing.id).await;
+                continue;
+            }
+            match self.send(&outgoing).await {
+                Ok(()) => {}
+                // Nobody's message would arrive now.
+                Err(DispatchError::Unavailable) => return,
+                // Only this one is refused; it must not hold up the others.
+                Err(error) => {
+                    let session_id = outgoing.session_id;
+                    tracing::warn!(%error, %session_id, "message stays in the outbox");
+                }
             }
         }
+    }
+
+    /// Whether an interrupt comes too late: it must not hit the turn after the one it was for.
+    async fn is_moot(&self, outgoing: &Outgoing) -> bool {
+        let Message::Interrupt(turn_id) = outgoing.message else { return false };
+        let Ok(mut scope) = self.store.tenant(outgoing.tenant_id).await else { return false };
+        scope.get_turn(turn_id).await.is_ok_and(|turn| turn.is_over())
     }
 
     /// Sends a promised message now.
@@ -177,7 +194,7 @@ async fn signal(client: &Client, outgoing: &Outgoing) -> Result<(), DispatchErro
         Message::Shutdown => start_with!(SessionWorkflow::request_shutdown, ()),
         Message::Approval(approval) => hint!(SessionWorkflow::receive_approval, approval),
         Message::CancelExec(exec_id) => hint!(SessionWorkflow::cancel_exec, exec_id),
-        Message::Interrupt => hint!(SessionWorkflow::interrupt, ()),
+        Message::Interrupt(_) => hint!(SessionWorkflow::interrupt, ()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Signs grants: the permission to run exactly one order, once.
 
+use domain::ids::ExecutorId;
 use jsonwebtoken::{Algorithm, Header};
 use protocol::exec::ExecOrder;
 use protocol::grant::{AUDIENCE, GrantClaims, ISSUER, order_digest};
@@ -8,13 +9,14 @@ use time::OffsetDateTime;
 use crate::ids;
 use crate::keys::Signer;
 
-/// Signs a grant for `order`.
+/// Signs a grant for `order`, to be run by one executor.
 ///
 /// # Errors
 /// When it cannot be signed.
 pub fn sign(
     signer: &Signer,
     order: &ExecOrder,
+    executor_id: ExecutorId,
     policy_version: i64,
     now: OffsetDateTime,
 ) -> Result<String, jsonwebtoken::errors::Error> {
@@ -29,6 +31,7 @@ pub fn sign(
         exp: now + domain::limits::GRANT_TTL_S,
         tenant_id: order.tenant_id,
         session_id: order.session_id,
+        executor_id,
         order_sha256: order_digest(order),
         policy_version,
     };

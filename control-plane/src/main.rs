@@ -142,9 +142,7 @@ async fn work(config: WorkerConfig) -> anyhow::Result<()> {
 
 async fn migrate(config: DatabaseConfig) -> anyhow::Result<()> {
     Keys::create_missing(&config.key_dir)?;
-    let store = Store::connect_lazily(&config.database_url, 1)?;
-    store.migrate().await.context("cannot bring the database up to date")?;
-    Ok(())
+    Store::migrate(&config.database_url).await.context("cannot bring the database up to date")
 }
 
 async fn doctor(config: ServeConfig) -> anyhow::Result<()> {
@@ -187,7 +185,7 @@ async fn platform_token(config: DatabaseConfig) -> anyhow::Result<()> {
     };
     scope.insert_token(&stored).await?;
     let entry = AuditEntry {
-        actor: "operator",
+        actor: "operator".into(),
         token_id: None,
         address: None,
         action: "token.create",
@@ -196,7 +194,7 @@ async fn platform_token(config: DatabaseConfig) -> anyhow::Result<()> {
         outcome: "ok",
         detail: serde_json::json!({ "name": "platform", "role": "platform" }),
     };
-    scope.append_audit(&entry).await?;
+    scope.append_audit(entry);
     scope.commit().await?;
     use std::io::Write as _;
     writeln!(std::io::stdout(), "{}", issued.secret)?;

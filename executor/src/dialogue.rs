@@ -14,6 +14,7 @@ use crate::clock::now_ms;
 use crate::journal::Entry;
 use crate::run::Job;
 use crate::sandbox::{Connection, Ear, Heard};
+use crate::ship::Parcel;
 use crate::spool::{OutputSink, SpoolError};
 
 /// What every command finds in its environment, unless its order says otherwise.
@@ -33,7 +34,7 @@ pub(crate) enum Ending {
     Exit { exit: Exit, totals: [u64; 2] },
     /// PID 1 could not start it.
     Refused(StartFailure),
-    /// PID 1 never got the start, and nobody here has the order.
+    /// PID 1 never got the start, and nobody here has the order, or it was called off.
     NeverStarted,
     /// The sandbox is gone.
     Vanished,
@@ -129,8 +130,8 @@ impl<'a> Dialogue<'a> {
         &self.sinks
     }
 
-    /// Talks until the end is known.
-    pub(crate) async fn run(&mut self) -> Result<Ending, SpoolError> {
+    /// Talks until the end is known. `parcel` is told when the command is known to run.
+    pub(crate) async fn run(&mut self, parcel: &Parcel) -> Result<Ending, SpoolError> {
         let mut cancelled = false;
         if let Some(ending) = self.follow_presence() {
             return Ok(ending);
@@ -140,7 +141,7 @@ impl<'a> Dialogue<'a> {
                 // Frames first: what PID 1 said before it died must not be lost.
                 biased;
                 Some(heard) = self.ear.frames.recv() => {
-                    if let Some(ending) = self.hear(heard).await? {
+                    if let Some(ending) = self.hear(heard, parcel).await? {
                         return Ok(ending);
                     }
                 }
@@ -173,6 +174,9 @@ impl<'a> Dialogue<'a> {
         if self.connection.as_ref().is_some_and(|old| old.epoch == connection.epoch) {
             return None;
         }
+        if self.fresh && self.cancel.is_cancelled() {
+            return Some(Ending::NeverStarted);
+        }
         self.attached = false;
         connection.send(match &self.start {
             Some(start) if std::mem::take(&mut self.fresh) => ToInit::Start(start.clone()),
@@ -185,13 +189,18 @@ impl<'a> Dialogue<'a> {
         None
     }
 
-    async fn hear(&mut self, heard: Heard) -> Result<Option<Ending>, SpoolError> {
+    async fn hear(
+        &mut self,
+        heard: Heard,
+        parcel: &Parcel,
+    ) -> Result<Option<Ending>, SpoolError> {
         if self.connection.as_ref().is_none_or(|connection| connection.epoch != heard.epoch) {
             return Ok(None);
         }
         match heard.frame {
             FromInit::Started { .. } => {
                 self.attached = true;
+                parcel.mark_started();
                 if self.cancel.is_cancelled() {
                     self.send_cancel();
                 }
@@ -230,12 +239,14 @@ impl<'a> Dialogue<'a> {
     }
 
     /// PID 1 does not know it. The same PID 1 as ever, so it never got the start: it may have it
-    /// now. A second time, it did get it and has forgotten it, and nothing true is left to say.
+    /// now, unless it was called off. A second time, it did get it and has forgotten it, and nothing
+    /// true is left to say.
     fn start_again(&mut self) -> Option<Ending> {
         if std::mem::replace(&mut self.unknown_before, true) {
             return Some(Ending::Vanished);
         }
-        let Some(start) = self.start.clone() else { return Some(Ending::NeverStarted) };
+        let start = self.start.clone().filter(|_| !self.cancel.is_cancelled());
+        let Some(start) = start else { return Some(Ending::NeverStarted) };
         self.send(ToInit::Start(start));
         None
     }

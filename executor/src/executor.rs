@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::ids::{ExecutorId, SessionId, TenantId};
-use protocol::exec::{NotStarted, ToolOutcome, ToolReply, ToolRequest};
+use protocol::exec::{
+    Intent, NotStarted, ToolOutcome, ToolReply, ToolReport, ToolRequest, reply_context,
+};
 use sealing::{Key, SealError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -16,7 +18,7 @@ use crate::control::ControlPlane;
 use crate::grant::Gate;
 use crate::journal::{Journal, JournalError};
 use crate::run::{Job, RunEnd, Workshop};
-use crate::runs::Runs;
+use crate::runs::{Runs, Ticket};
 use crate::sandboxes::{SandboxError, Sandboxes, Site};
 use crate::ship::Shipper;
 use crate::spool::sweep_spool;
@@ -44,8 +46,8 @@ pub enum ExecError {
     /// Something of ours failed; the log says what.
     #[error("the executor could not see the command through; it will try again")]
     Failed,
-    /// The result could not be sealed.
-    #[error("the result could not be sealed")]
+    /// The report could not be sealed.
+    #[error("the report could not be sealed")]
     Seal(#[from] SealError),
 }
 
@@ -98,7 +100,7 @@ impl Executor {
         Ok(Self {
             executor_id,
             tenant_id,
-            gate: Gate::new(tenant_id, payload_key.clone(), grant_key),
+            gate: Gate::new(executor_id, tenant_id, payload_key.clone(), grant_key),
             payload_key,
             runs,
             sandboxes,
@@ -111,7 +113,8 @@ impl Executor {
         self.tenant_id
     }
 
-    /// Runs a granted command, or joins it, or answers from the journal. `cancel` calls it off.
+    /// Does what a request wants: runs a granted command, joins it, answers from the journal, or
+    /// settles it for ever. `cancel` calls a run off.
     ///
     /// # Errors
     /// When nothing true can be said now.
@@ -121,25 +124,8 @@ impl Executor {
         cancel: &CancellationToken,
     ) -> Result<ToolReply, ExecError> {
         loop {
-            let admitted = match self.gate.admit(request, now_s()) {
-                Ok(admitted) => admitted,
-                Err(refusal) => {
-                    let reason = &refusal as &dyn std::error::Error;
-                    tracing::warn!(exec = %request.exec_id, reason, "refused");
-                    return Ok(self.reply_not_started(NotStarted::GrantRefused));
-                }
-            };
-            let session_id = admitted.order.session_id;
-            let job = Job {
-                exec_id: request.exec_id,
-                order: Some(admitted.order),
-                order_sha256: admitted.order_sha256,
-                expired: admitted.expired,
-                cancel: CancellationToken::new(),
-            };
-            let Some(ticket) = self.runs.join_or_begin(session_id, job) else {
-                tracing::warn!(exec = %request.exec_id, "refused: it runs with another order");
-                return Ok(self.reply_not_started(NotStarted::GrantRefused));
+            let Some(ticket) = self.take_ticket(request, cancel.is_cancelled()) else {
+                return self.reply_not_started(request, NotStarted::GrantRefused);
             };
             let mut waiting = ticket.clone();
             let end = tokio::select! {
@@ -149,18 +135,58 @@ impl Executor {
                     ticket.clone().wait().await
                 }
             };
+            // A run that was joined to settle it ended without a start: nothing forbids a later one
+            // yet.
+            let unsettled = request.intent == Intent::Settle && ticket.intent == Intent::Run;
             match end {
-                RunEnd::Withdrawn => continue,
+                RunEnd::Withdrawn => {}
+                RunEnd::NotStarted { .. } | RunEnd::Failed if unsettled => {}
                 end => return self.reply(request, end),
             }
         }
     }
 
-    /// Removes a session's sandbox; what runs in it is called off first.
+    /// A place to wait for the request's exec. `None` when the request is refused.
+    fn take_ticket(&self, request: &ToolRequest, called_off: bool) -> Option<Ticket> {
+        let exec = request.exec_id;
+        let admitted = match self.gate.admit(request, now_s()) {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                let reason = &refusal as &dyn std::error::Error;
+                tracing::warn!(%exec, reason, "refused");
+                return None;
+            }
+        };
+        let session_id = admitted.order.session_id;
+        let job = Job {
+            exec_id: exec,
+            intent: request.intent,
+            order: Some(admitted.order),
+            order_sha256: admitted.order_sha256,
+            expired: admitted.expired,
+            cancel: CancellationToken::new(),
+        };
+        let end_it = called_off || request.intent == Intent::Settle;
+        if end_it {
+            // Before it begins, so that it does not get as far as a start.
+            job.cancel.cancel();
+        }
+        let ticket = self.runs.join_or_begin(session_id, job);
+        match &ticket {
+            Some(ticket) if end_it => ticket.cancel(),
+            Some(_) => {}
+            None => tracing::warn!(%exec, "refused: it runs with another order"),
+        }
+        ticket
+    }
+
+    /// Removes a session's sandbox for ever; what runs in it is called off first.
     ///
     /// # Errors
     /// When Docker or the journal fails; safe to repeat.
     pub async fn close(&self, session_id: SessionId) -> Result<(), SandboxError> {
+        // First, so that nothing is started any more while the rest is called off.
+        self.sandboxes.mark_closed(session_id).await?;
         let tickets = self.runs.of_session(session_id);
         for ticket in &tickets {
             ticket.cancel();
@@ -173,25 +199,30 @@ impl Executor {
         if tokio::time::timeout(CLOSE_GRACE, ended).await.is_err() {
             tracing::warn!(session = %session_id, "closing it although commands still run");
         }
-        self.sandboxes.close(session_id).await
+        self.sandboxes.remove(session_id).await
     }
 
     fn reply(&self, request: &ToolRequest, end: RunEnd) -> Result<ToolReply, ExecError> {
         let (sandbox, outcome) = match end {
             RunEnd::Finished { result, sandbox } => {
-                let context = format!("result/{}", request.exec_id);
-                let sealed = sealing::seal(&self.payload_key, self.tenant_id, &context, &*result)?;
-                (Some(sandbox), ToolOutcome::Finished(sealed))
+                (Some(sandbox), ToolOutcome::Finished(Arc::unwrap_or_clone(result)))
             }
             RunEnd::NotStarted { why, sandbox } => (sandbox, ToolOutcome::NotStarted(why)),
             RunEnd::Withdrawn | RunEnd::Failed => return Err(ExecError::Failed),
         };
-        Ok(ToolReply { executor_id: self.executor_id, sandbox, outcome })
+        let report = ToolReport { executor_id: self.executor_id, sandbox, outcome };
+        let context = reply_context(request.exec_id);
+        Ok(ToolReply {
+            report: sealing::seal(&self.payload_key, self.tenant_id, &context, &report)?,
+        })
     }
 
-    fn reply_not_started(&self, why: NotStarted) -> ToolReply {
-        let outcome = ToolOutcome::NotStarted(why);
-        ToolReply { executor_id: self.executor_id, sandbox: None, outcome }
+    fn reply_not_started(
+        &self,
+        request: &ToolRequest,
+        why: NotStarted,
+    ) -> Result<ToolReply, ExecError> {
+        self.reply(request, RunEnd::NotStarted { why, sandbox: None })
     }
 }
 

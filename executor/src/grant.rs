@@ -1,9 +1,9 @@
 //! The gate: a request passes only with a grant signed by the control plane for exactly this
-//! order, of this tenant. Refuses everything else, without quoting any of it.
+//! order, of this tenant, on this executor. Refuses everything else, without quoting any of it.
 
-use domain::ids::TenantId;
+use domain::ids::{ExecutorId, TenantId};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
-use protocol::exec::{ExecOrder, ToolRequest};
+use protocol::exec::{ExecOrder, ToolRequest, order_context};
 use protocol::grant::{AUDIENCE, GrantClaims, ISSUER, order_digest};
 use sealing::{Key, SealError};
 
@@ -25,6 +25,9 @@ pub enum Refusal {
     /// The grant is for another tenant.
     #[error("the grant is for another tenant")]
     OtherTenant,
+    /// The grant is for another executor.
+    #[error("the grant is for another executor")]
+    OtherExecutor,
     /// The order cannot be opened.
     #[error("the order cannot be opened")]
     Order(#[source] SealError),
@@ -48,6 +51,7 @@ pub struct Admitted {
 
 /// See the module.
 pub struct Gate {
+    executor_id: ExecutorId,
     tenant_id: TenantId,
     payload_key: Key,
     grant_key: DecodingKey,
@@ -55,8 +59,14 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A gate for one tenant. `grant_key` is the control plane's Ed25519 public key, 32 bytes.
-    pub fn new(tenant_id: TenantId, payload_key: Key, grant_key: [u8; 32]) -> Self {
+    /// A gate for one tenant's executor. `grant_key` is the control plane's Ed25519 public key, 32
+    /// bytes.
+    pub fn new(
+        executor_id: ExecutorId,
+        tenant_id: TenantId,
+        payload_key: Key,
+        grant_key: [u8; 32],
+    ) -> Self {
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[AUDIENCE]);
@@ -64,7 +74,8 @@ impl Gate {
         // Times are checked below: an exec that has started outlives its grant.
         validation.validate_exp = false;
         validation.validate_nbf = false;
-        Self { tenant_id, payload_key, grant_key: DecodingKey::from_ed_der(&grant_key), validation }
+        let grant_key = DecodingKey::from_ed_der(&grant_key);
+        Self { executor_id, tenant_id, payload_key, grant_key, validation }
     }
 
     /// Checks a request at `now_s` (seconds since the epoch).
@@ -84,7 +95,10 @@ impl Gate {
         if claims.tenant_id != self.tenant_id {
             return Err(Refusal::OtherTenant);
         }
-        let context = format!("order/{}", request.exec_id);
+        if claims.executor_id != self.executor_id {
+            return Err(Refusal::OtherExecutor);
+        }
+        let context = order_context(request.exec_id);
         let order = sealing::open(&self.payload_key, self.tenant_id, &context, &request.order)
             .map_err(Refusal::Order)?;
         let order_sha256 = order_digest(&order);
@@ -108,6 +122,7 @@ mod tests {
     use ed25519_dalek::SigningKey;
     use ed25519_dalek::pkcs8::EncodePrivateKey as _;
     use jsonwebtoken::{EncodingKey, Header, encode};
+    use protocol::exec::Intent;
     use uuid::Uuid;
 
     const NOW: i64 = 1_000_000;
@@ -127,7 +142,8 @@ mod tests {
 
         fn gate(&self) -> Gate {
             let public = self.signing.verifying_key().to_bytes();
-            Gate::new(Uuid::from_u128(1).into(), self.payload.clone(), public)
+            let executor = Uuid::from_u128(5).into();
+            Gate::new(executor, Uuid::from_u128(1).into(), self.payload.clone(), public)
         }
 
         fn sign(&self, claims: &GrantClaims, header: &Header) -> String {
@@ -139,9 +155,10 @@ mod tests {
             let (mut claims, mut order) = (claims(), order());
             claims.order_sha256 = order_digest(&order);
             change(&mut claims, &mut order);
-            let context = format!("order/{}", order.exec_id);
+            let context = order_context(order.exec_id);
             ToolRequest {
                 exec_id: order.exec_id,
+                intent: Intent::Run,
                 grant: self.sign(&claims, &Header::new(Algorithm::EdDSA)),
                 order: sealing::seal(&self.payload, order.tenant_id, &context, &order)
                     .expect("seals"),
@@ -175,6 +192,7 @@ mod tests {
             exp: NOW + 300,
             tenant_id: Uuid::from_u128(1).into(),
             session_id: Uuid::from_u128(2).into(),
+            executor_id: Uuid::from_u128(5).into(),
             order_sha256: String::new(),
             policy_version: 1,
         }
@@ -202,7 +220,7 @@ mod tests {
     #[test]
     fn any_difference_between_grant_and_order_is_refused() {
         let signer = Signer::new();
-        let changes: [fn(&mut GrantClaims, &mut ExecOrder); 9] = [
+        let changes: [fn(&mut GrantClaims, &mut ExecOrder); 10] = [
             |_, order| order.command.push(' '),
             |_, order| order.cwd = "/".into(),
             |_, order| order.exec_id = Uuid::from_u128(9).into(),
@@ -210,6 +228,7 @@ mod tests {
             |claims, _| claims.sub = Uuid::from_u128(9).into(),
             |claims, _| claims.tenant_id = Uuid::from_u128(9).into(),
             |claims, _| claims.session_id = Uuid::from_u128(9).into(),
+            |claims, _| claims.executor_id = Uuid::from_u128(9).into(),
             |claims, _| claims.aud = "bulkhead-cli".into(),
             |claims, _| claims.iss = "somebody".into(),
         ];

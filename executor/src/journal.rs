@@ -1,5 +1,5 @@
-//! The journal: which execs were started, where, and how they ended; which sandbox each session
-//! has. Every change is on disk before the call returns. Refuses to forget what is unfinished.
+//! The journal: which execs were started, where, and how they ended; which must never start; which
+//! sandbox each session has. Every change is on disk before the call returns. Refuses to forget what is unfinished.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 const EXECS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("execs");
 const RESULTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("results");
+/// Execs that were called off before they started, with the time: none of them may ever start.
+const TOMBSTONES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tombstones");
 const SESSIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sessions");
 
 /// The journal failed. What was asked for has not happened.
@@ -71,11 +73,9 @@ pub struct Entry {
 /// The sandbox of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionRow {
-    /// Its newest incarnation.
-    pub sandbox: SandboxRef,
-    /// That incarnation's PID 1.
-    pub boot_id: u64,
-    /// When the session was closed, in milliseconds since the epoch.
+    /// Its newest incarnation. A session may be closed without ever having had one.
+    pub sandbox: Option<SandboxRef>,
+    /// When the session was closed, in milliseconds since the epoch. It gets no sandbox any more.
     pub closed_at_ms: Option<u64>,
 }
 
@@ -93,7 +93,7 @@ impl Journal {
     pub fn open(path: &Path) -> Result<Self, JournalError> {
         let database = Database::create(path).map_err(JournalError::Open)?;
         let write = database.begin_write().map_err(database_error)?;
-        for table in [EXECS, RESULTS, SESSIONS] {
+        for table in [EXECS, RESULTS, TOMBSTONES, SESSIONS] {
             write.open_table(table).map_err(database_error)?;
         }
         write.commit().map_err(database_error)?;
@@ -145,6 +145,23 @@ impl Journal {
     /// See [`JournalError`].
     pub async fn withdraw(&self, exec_id: ExecId) -> Result<(), JournalError> {
         self.write(vec![(EXECS, exec_id.to_string(), None)]).await
+    }
+
+    /// Writes that an exec was certainly never started and never may be. Takes its start back.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub async fn bury(&self, exec_id: ExecId, now_ms: u64) -> Result<(), JournalError> {
+        let tombstone = put(TOMBSTONES, &exec_id, &now_ms)?;
+        self.write(vec![tombstone, (EXECS, exec_id.to_string(), None)]).await
+    }
+
+    /// Whether an exec was called off before it started.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub async fn is_buried(&self, exec_id: ExecId) -> Result<bool, JournalError> {
+        Ok(self.get::<u64>(TOMBSTONES, exec_id.to_string()).await?.is_some())
     }
 
     /// Notes that an exec's output needs no more shipping.
@@ -209,7 +226,8 @@ impl Journal {
         Ok(self.scan(ended).await?.into_iter().map(|(exec_id, _)| exec_id).collect())
     }
 
-    /// Forgets what ended and was shipped, and sessions that were closed, before `before_ms`.
+    /// Forgets what ended and was shipped, tombstones, and sessions that were closed, before
+    /// `before_ms`. Grants are over long before.
     ///
     /// # Errors
     /// See [`JournalError`].
@@ -225,12 +243,14 @@ impl Journal {
                 row.closed_at_ms.is_some_and(|closed| closed < before_ms)
             })
             .await?;
+        let tombstones = self.rows::<u64>(TOMBSTONES, move |buried| *buried < before_ms).await?;
         let count = old.len();
-        let mut deletions = Vec::with_capacity(2 * count + sessions.len());
+        let mut deletions = Vec::with_capacity(2 * count + tombstones.len() + sessions.len());
         for (exec_id, _) in old {
             deletions.push((EXECS, exec_id.to_string(), None));
             deletions.push((RESULTS, exec_id.to_string(), None));
         }
+        deletions.extend(tombstones.into_iter().map(|(id, _)| (TOMBSTONES, id, None)));
         deletions.extend(sessions.into_iter().map(|(id, _)| (SESSIONS, id, None)));
         self.write(deletions).await?;
         Ok(count)

@@ -83,8 +83,8 @@ async fn work(settings: Settings, stopping: CancellationToken) -> anyhow::Result
             => client?,
         () = stopping.cancelled() => return Ok(()),
     };
-    tracing::info!(queue = %enrolment.task_queue, "ready");
-    worker::run(client, executor, enrolment.task_queue, stopping).await?;
+    tracing::info!(queues = ?enrolment.task_queues, "ready");
+    worker::run(client, executor, &enrolment.task_queues, stopping).await?;
     tracing::info!("stopped; commands run on");
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! One exec from journal to result: decides between starting, attaching and answering from the
-//! journal, talks to PID 1, and writes the end down. Never starts what may have been started.
+//! journal, talks to PID 1, and writes the end down. Never starts what may have been started, nor
+//! what was settled before.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use domain::exec::ExecOutcome;
 use domain::ids::ExecId;
 use domain::sandbox::SandboxRef;
-use protocol::exec::{ExecOrder, ExecResult, NotStarted};
+use protocol::exec::{ExecOrder, ExecResult, Intent, NotStarted};
 use protocol::init::{Exit, StartFailure, Stream};
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +33,7 @@ pub(crate) struct Workshop {
 /// One exec to see through.
 pub(crate) struct Job {
     pub(crate) exec_id: ExecId,
+    pub(crate) intent: Intent,
     /// What to run. Absent after a restart, until an activity brings it again.
     pub(crate) order: Option<ExecOrder>,
     pub(crate) order_sha256: String,
@@ -78,10 +80,7 @@ pub(crate) async fn drive(shop: &Workshop, job: &Job) -> RunEnd {
 
 async fn try_drive(shop: &Workshop, job: &Job) -> Result<RunEnd, RunError> {
     let Some(entry) = shop.journal.find(job.exec_id).await? else {
-        return match &job.order {
-            Some(order) => begin(shop, job, order).await,
-            None => Ok(RunEnd::Withdrawn),
-        };
+        return begin_or_bury(shop, job).await;
     };
     if entry.order_sha256 != job.order_sha256 {
         tracing::warn!(exec = %job.exec_id, "refused: the journal knows another order");
@@ -94,6 +93,27 @@ async fn try_drive(shop: &Workshop, job: &Job) -> Result<RunEnd, RunError> {
             Ok(RunEnd::Finished { result: Arc::new(result), sandbox: entry.sandbox })
         }
     }
+}
+
+/// The exec was never started: starts it, or sees to it that it never is.
+async fn begin_or_bury(shop: &Workshop, job: &Job) -> Result<RunEnd, RunError> {
+    if shop.journal.is_buried(job.exec_id).await? {
+        return Ok(not_started(NotStarted::Cancelled, None));
+    }
+    match (job.intent, &job.order) {
+        (Intent::Settle, _) => bury(shop, job, None).await,
+        (Intent::Run, Some(order)) => begin(shop, job, order).await,
+        (Intent::Run, None) => Ok(RunEnd::Withdrawn),
+    }
+}
+
+async fn bury(
+    shop: &Workshop,
+    job: &Job,
+    sandbox: Option<SandboxRef>,
+) -> Result<RunEnd, RunError> {
+    shop.journal.bury(job.exec_id, now_ms()).await?;
+    Ok(not_started(NotStarted::Cancelled, sandbox))
 }
 
 async fn begin(shop: &Workshop, job: &Job, order: &ExecOrder) -> Result<RunEnd, RunError> {
@@ -123,7 +143,7 @@ async fn begin(shop: &Workshop, job: &Job, order: &ExecOrder) -> Result<RunEnd, 
     };
     let sinks = open_sinks(shop, job.exec_id).await?;
     let ear = sandbox.listen(job.exec_id);
-    // Cancelled after this line, it is started and then ended: the journal must not guess.
+    // From here on the journal must not guess: PID 1 has to be asked.
     shop.journal.record_start(job.exec_id, &entry).await?;
     let start = crate::dialogue::start_frame(order, shop.uid);
     let dialogue = Dialogue::new(job, &entry, Some(start), ear, sinks);
@@ -140,7 +160,8 @@ async fn resume(shop: &Workshop, job: &Job, entry: Entry) -> Result<RunEnd, RunE
         return record(shop, job.exec_id, entry, result, &parcel).await;
     };
     let ear = sandbox.listen(job.exec_id);
-    let start = job.order.as_ref().map(|order| crate::dialogue::start_frame(order, shop.uid));
+    let order = job.order.as_ref().filter(|_| job.intent == Intent::Run);
+    let start = order.map(|order| crate::dialogue::start_frame(order, shop.uid));
     let dialogue = Dialogue::resume(job, &entry, start, ear, sinks);
     see_through(shop, job, entry, &sandbox, dialogue).await
 }
@@ -156,7 +177,7 @@ async fn see_through(
     // Whatever happens here, the shipping must not wait for a result that nobody makes.
     let _abandon = AbandonOnDrop(Arc::clone(&parcel));
     shop.shipper.dispatch(Arc::clone(&parcel));
-    let ending = match dialogue.run().await? {
+    let ending = match dialogue.run(&parcel).await? {
         Ending::Overdue => {
             tracing::error!(exec = %job.exec_id, "PID 1 broke its promise; killing the sandbox");
             shop.sandboxes.kill(entry.sandbox).await;
@@ -167,8 +188,8 @@ async fn see_through(
     let result = match ending {
         Ending::Exit { exit, totals } => {
             let kills = entry.oom_kills_before.zip(sandbox.oom_kills());
-            let oom_killed = kills.is_some_and(|(before, after)| after > before);
-            finished(&entry, dialogue.sinks(), exit, totals, oom_killed)
+            let grown = kills.is_some_and(|(before, after)| after > before);
+            finished(&entry, dialogue.sinks(), exit, totals, is_oom_killed(exit, grown))
         }
         Ending::Vanished | Ending::Overdue => lost(&entry, dialogue.sinks()),
         Ending::Refused(why) => {
@@ -180,6 +201,9 @@ async fn see_through(
             return Ok(not_started(why, Some(entry.sandbox)));
         }
         Ending::NeverStarted => {
+            if job.intent == Intent::Settle {
+                return bury(shop, job, Some(entry.sandbox)).await;
+            }
             shop.journal.withdraw(job.exec_id).await?;
             return Ok(RunEnd::Withdrawn);
         }
@@ -243,19 +267,29 @@ fn not_started(why: NotStarted, sandbox: Option<SandboxRef>) -> RunEnd {
 }
 
 fn explain(exec_id: ExecId, error: &SandboxError) -> NotStarted {
-    let image_missing = matches!(error, SandboxError::Docker(DockerError::ImageMissing(_)));
     tracing::warn!(exec = %exec_id, error = error as &dyn std::error::Error, "no sandbox for it");
-    if image_missing { NotStarted::ImageMissing } else { NotStarted::SandboxUnavailable }
+    match error {
+        SandboxError::Docker(DockerError::ImageMissing(_)) => NotStarted::ImageMissing,
+        // For ever: "unavailable" would be tried again.
+        SandboxError::Closed => NotStarted::Cancelled,
+        _ => NotStarted::SandboxUnavailable,
+    }
+}
+
+/// Whether the kernel ended it for want of memory, given that its sandbox's count of such kills has
+/// grown during its life. The count is the sandbox's: of two commands that overlap and both end by
+/// SIGKILL, one may be blamed for the other's.
+fn is_oom_killed(exit: Exit, grown: bool) -> bool {
+    // 137 is how a shell reports a child of its own that SIGKILL ended.
+    grown && (exit.signal == Some(9) || exit.code == Some(137))
 }
 
 /// What `waitpid` told, in the words of the protocol.
 fn outcome(exit: Exit, oom_killed: bool) -> ExecOutcome {
-    // 137 is how a shell reports a child of its own that SIGKILL ended.
-    let killed = exit.signal == Some(9) || exit.code == Some(137);
     match exit {
         Exit { cancelled: true, .. } => ExecOutcome::Cancelled,
         Exit { timed_out: true, .. } => ExecOutcome::TimedOut,
-        _ if oom_killed && killed => ExecOutcome::Killed,
+        _ if oom_killed => ExecOutcome::Killed,
         _ => ExecOutcome::Exited,
     }
 }
@@ -302,9 +336,13 @@ mod tests {
 
     #[test]
     fn only_the_kernels_kill_for_want_of_memory_counts_as_killed() {
+        let killed = |code, signal, grown| is_oom_killed(exit(code, signal), grown);
+        assert!(killed(None, Some(9), true));
+        assert!(killed(Some(137), None, true));
+        assert!(!killed(Some(0), None, true), "something else of the sandbox was killed");
+        assert!(!killed(None, Some(15), true));
+        assert!(!killed(None, Some(9), false));
         assert_eq!(outcome(exit(None, Some(9)), true), ExecOutcome::Killed);
-        assert_eq!(outcome(exit(Some(137), None), true), ExecOutcome::Killed);
-        assert_eq!(outcome(exit(Some(0), None), true), ExecOutcome::Exited);
         assert_eq!(outcome(exit(None, Some(9)), false), ExecOutcome::Exited);
     }
 

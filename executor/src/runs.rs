@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use domain::ids::{ExecId, SessionId};
+use protocol::exec::Intent;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -24,6 +25,8 @@ struct Underway {
 /// A place to wait for an exec's end.
 #[derive(Clone)]
 pub(crate) struct Ticket {
+    /// What is being done about the exec, by whoever came first.
+    pub(crate) intent: Intent,
     end: watch::Receiver<Option<RunEnd>>,
     cancel: CancellationToken,
 }
@@ -63,14 +66,17 @@ impl Runs {
             return same.then(|| underway.ticket.clone());
         }
         let (sender, end) = watch::channel(None);
-        let ticket = Ticket { end, cancel: job.cancel.clone() };
+        let ticket = Ticket { intent: job.intent, end, cancel: job.cancel.clone() };
         let (exec_id, order_sha256) = (job.exec_id, job.order_sha256.clone());
         let departure = Departure { exec_id, active: Arc::clone(&self.active) };
         let shop = Arc::clone(&self.shop);
         // It cannot leave before it is entered: leaving takes the lock that we hold.
         let task = tokio::spawn(async move {
-            let _departure = departure;
+            let departure = departure;
             let end = run::drive(&shop, &job).await;
+            // First leave, then tell: who asks again must not find this very end once more. The
+            // entry owns this task, which therefore never awaits anything again.
+            drop(departure);
             sender.send_replace(Some(end));
         });
         let task = AbortOnDropHandle::new(task);
@@ -87,6 +93,7 @@ impl Runs {
         for (exec_id, entry) in unfinished {
             let job = Job {
                 exec_id,
+                intent: Intent::Run,
                 order: None,
                 order_sha256: entry.order_sha256,
                 expired: true,

@@ -57,6 +57,9 @@ pub enum SandboxError {
     /// The session's sandbox is made of another image.
     #[error("the session's sandbox is made of another image")]
     OtherImage,
+    /// The session was closed: it gets no sandbox any more.
+    #[error("the session is closed")]
+    Closed,
     /// The task that made it was ended.
     #[error("the sandbox's creation was interrupted")]
     Interrupted,
@@ -80,8 +83,16 @@ pub struct Site {
     pub init_program: PathBuf,
 }
 
-/// The sandbox of a session, if it has one. The lock is held while one is made.
-type Slot = Arc<tokio::sync::Mutex<Option<Arc<Sandbox>>>>;
+/// The lock is held while a sandbox is made.
+type Slot = Arc<tokio::sync::Mutex<Berth>>;
+
+/// The sandbox of a session, if it has one.
+#[derive(Default)]
+struct Berth {
+    sandbox: Option<Arc<Sandbox>>,
+    /// The session closes: no more commands go to its sandbox.
+    closed: bool,
+}
 
 /// See the module.
 pub(crate) struct Sandboxes {
@@ -108,15 +119,18 @@ impl Sandboxes {
         // A task of its own: a caller that is called off must not leave half a sandbox behind.
         let made = tokio::spawn(async move {
             let mut slot = slot.lock().await;
-            if let Some(sandbox) = slot.clone() {
+            if slot.closed {
+                return Err(SandboxError::Closed);
+            }
+            if let Some(sandbox) = slot.sandbox.clone() {
                 match wait_ready(&sandbox).await {
                     Err(SandboxError::Gone) => site.clear_away(sandbox.reference()).await,
                     ready => return ready.map(|connection| (sandbox, connection)),
                 }
-                *slot = None;
+                slot.sandbox = None;
             }
             let (sandbox, connection) = site.create(session_id, limits, image).await?;
-            *slot = Some(Arc::clone(&sandbox));
+            slot.sandbox = Some(Arc::clone(&sandbox));
             Ok((sandbox, connection))
         });
         let (sandbox, connection) = made.await.map_err(|_| SandboxError::Interrupted)??;
@@ -129,7 +143,7 @@ impl Sandboxes {
     /// The session's sandbox, if it is this very one.
     pub(crate) async fn find(&self, session: SessionId, id: SandboxId) -> Option<Arc<Sandbox>> {
         let slot = self.slot(session);
-        let sandbox = slot.lock().await.clone();
+        let sandbox = slot.lock().await.sandbox.clone();
         sandbox.filter(|sandbox| sandbox.reference().id == id)
     }
 
@@ -140,14 +154,31 @@ impl Sandboxes {
         }
     }
 
-    /// Removes the session's sandbox. One that is gone already is no failure.
-    pub(crate) async fn close(&self, session_id: SessionId) -> Result<(), SandboxError> {
+    /// Writes that the session is closed: from now on no command gets a sandbox there.
+    pub(crate) async fn mark_closed(&self, session_id: SessionId) -> Result<(), SandboxError> {
         let slot = self.slot(session_id);
         let mut slot = slot.lock().await;
         let row =
             self.site.journal.find_session(session_id).await.map_err(SandboxError::Journal)?;
-        let sandbox = slot.take();
-        let reference = sandbox.as_ref().map(|s| s.reference()).or(row.map(|row| row.sandbox));
+        let row = row.unwrap_or(SessionRow { sandbox: None, closed_at_ms: None });
+        if row.closed_at_ms.is_none() {
+            let row = SessionRow { closed_at_ms: Some(now_ms()), ..row };
+            let written = self.site.journal.record_session(session_id, &row).await;
+            written.map_err(SandboxError::Journal)?;
+        }
+        slot.closed = true;
+        Ok(())
+    }
+
+    /// Removes a closed session's sandbox. One that is gone already is no failure.
+    pub(crate) async fn remove(&self, session_id: SessionId) -> Result<(), SandboxError> {
+        let slot = self.slot(session_id);
+        let mut slot = slot.lock().await;
+        let row =
+            self.site.journal.find_session(session_id).await.map_err(SandboxError::Journal)?;
+        let sandbox = slot.sandbox.take();
+        let known = row.and_then(|row| row.sandbox);
+        let reference = sandbox.as_ref().map(|sandbox| sandbox.reference()).or(known);
         if let Some(sandbox) = &sandbox {
             sandbox.mark_removed();
         }
@@ -155,11 +186,6 @@ impl Sandboxes {
             let name = container_name(reference);
             self.site.docker.remove(&name).await.map_err(SandboxError::Docker)?;
             self.site.remove_folder(reference.id);
-        }
-        if let Some(row) = row {
-            let row = SessionRow { closed_at_ms: Some(now_ms()), ..row };
-            let written = self.site.journal.record_session(session_id, &row).await;
-            written.map_err(SandboxError::Journal)?;
         }
         lock(&self.slots).remove(&session_id);
         Ok(())
@@ -177,7 +203,7 @@ impl Sandboxes {
                 Some(sandbox) => {
                     kept.push(sandbox.reference().id);
                     let slot = self.slot(sandbox.session_id);
-                    *slot.lock().await = Some(Arc::new(sandbox));
+                    slot.lock().await.sandbox = Some(Arc::new(sandbox));
                 }
                 None => {
                     tracing::info!(container = %container.name, "removing a leftover container");
@@ -204,7 +230,11 @@ impl Site {
         image_digest: String,
     ) -> Result<(Arc<Sandbox>, Connection), SandboxError> {
         let row = self.journal.find_session(session_id).await.map_err(SandboxError::Journal)?;
-        let generation = row.map_or(1, |row| row.sandbox.generation.saturating_add(1));
+        if row.is_some_and(|row| row.closed_at_ms.is_some()) {
+            return Err(SandboxError::Closed);
+        }
+        let last = row.and_then(|row| row.sandbox);
+        let generation = last.map_or(1, |sandbox| sandbox.generation.saturating_add(1));
         let id = SandboxId::from(uuid::Uuid::now_v7());
         let reference = SandboxRef { id, generation };
         let listener = self.listen(id)?;
@@ -245,8 +275,7 @@ impl Site {
                 return Err(error);
             }
         };
-        let row =
-            SessionRow { sandbox: reference, boot_id: connection.boot_id, closed_at_ms: None };
+        let row = SessionRow { sandbox: Some(reference), closed_at_ms: None };
         if let Err(error) = self.journal.record_session(session_id, &row).await {
             self.clear_away(reference).await;
             return Err(SandboxError::Journal(error));
@@ -262,7 +291,7 @@ impl Site {
         };
         let row = self.journal.find_session(session_id).await.map_err(SandboxError::Journal)?;
         // Without a row nothing has run in it: it was being made when we died.
-        if row.is_none_or(|row| row.sandbox != reference || row.closed_at_ms.is_some()) {
+        if row.is_none_or(|row| row.sandbox != Some(reference) || row.closed_at_ms.is_some()) {
             return Ok(None);
         }
         let state = self.docker.inspect(&container.name).await.map_err(SandboxError::Docker)?;

@@ -32,6 +32,8 @@ pub(crate) struct Parcel {
 #[derive(Default, Clone, Copy)]
 struct Phase {
     live: bool,
+    /// PID 1 says that the command runs, or ran.
+    started: bool,
     finished: bool,
     /// The journal knows the end, so that it may be told of the shipping's.
     recorded: bool,
@@ -63,9 +65,14 @@ impl Parcel {
 
     /// Output of an exec whose result is in the journal.
     pub(crate) fn left_over(exec_id: ExecId, started_at_ms: u64, views: [SpoolView; 2]) -> Self {
-        let phase = Phase { live: true, finished: true, recorded: true, abandoned: false };
+        let phase = Phase { live: true, finished: true, recorded: true, ..Phase::default() };
         let views = views.map(Arc::new);
         Self { exec_id, started_at_ms, views, phase: Mutex::new(phase) }
+    }
+
+    /// PID 1 has confirmed that it started the command.
+    pub(crate) fn mark_started(&self) {
+        self.lock().started = true;
     }
 
     /// The command ended. Tells whether anything has to be shipped.
@@ -149,12 +156,13 @@ impl Shipper {
 
     async fn ship_all(&self, parcel: &Parcel) -> Result<(), GivenUp> {
         let mut offsets = [0; 2];
-        if !parcel.phase().finished {
-            self.report_started(parcel).await;
-        }
+        let mut reported = false;
         loop {
             // Read before the bytes: what comes later is seen in the next round.
             let over = parcel.phase();
+            if over.started && !over.finished && !std::mem::replace(&mut reported, true) {
+                self.report_started(parcel).await;
+            }
             for stream in Stream::BOTH {
                 self.ship_stream(parcel, stream, &mut offsets[stream.index()]).await?;
             }

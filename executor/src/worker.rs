@@ -1,9 +1,10 @@
-//! The Temporal side: connects with patience, polls the tenant's queue, stops gracefully. Commands
+//! The Temporal side: connects with patience, polls the executor's queues, stops gracefully. Commands
 //! survive all of it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::try_join_all;
 use protocol::enrolment::Enrolment;
 use temporalio_client::{Client, ClientOptions, Connection, ConnectionOptions, Url};
 use temporalio_sdk::runtime::RuntimeOptions;
@@ -69,33 +70,51 @@ pub async fn connect(
     Client::new(connection, options).map_err(|error| WorkerError::Client(error.into()))
 }
 
-/// Polls until `stopping` is cancelled, then ends within the grace.
+/// Polls all `task_queues` until `stopping` is cancelled, then ends within the grace.
 ///
-/// The future cannot leave its thread: the SDK's worker is not `Send`.
+/// The future cannot leave its thread: the SDK's workers are not `Send`.
 ///
 /// # Errors
-/// When the worker cannot be made, or stops by itself.
+/// When a worker cannot be made, or stops by itself.
 pub async fn run(
     client: Client,
     executor: Arc<Executor>,
-    task_queue: String,
+    task_queues: &[String],
     stopping: CancellationToken,
 ) -> Result<(), WorkerError> {
-    let failed = |error: Box<dyn std::error::Error + Send + Sync>| WorkerError::Worker(error);
     let runtime = RuntimeOptions::builder().build().map_err(|error| failed(error.into()))?;
     let runtime = Runtime::from_current_tokio(runtime).map_err(|error| failed(error.into()))?;
+    let tools = || Tools::new(Arc::clone(&executor), stopping.clone());
+    let mut workers = task_queues
+        .iter()
+        .map(|queue| make_worker(&runtime, client.clone(), tools(), queue))
+        .collect::<Result<Vec<_>, _>>()?;
+    let stops: Vec<_> = workers.iter().map(Worker::shutdown_handle).collect();
+    tokio::spawn(async move {
+        stopping.cancelled().await;
+        stops.into_iter().for_each(|stop| stop());
+    });
+    let runs = workers
+        .iter_mut()
+        .map(async |worker| worker.run().await.map_err(|error| failed(error.into())));
+    try_join_all(runs).await.map(drop)
+}
+
+fn make_worker(
+    runtime: &Runtime,
+    client: Client,
+    tools: Tools,
+    task_queue: &str,
+) -> Result<Worker, WorkerError> {
     let options = WorkerOptions::new(task_queue)
         .max_heartbeat_throttle_interval(HEARTBEAT_THROTTLE)
         .default_heartbeat_throttle_interval(HEARTBEAT_THROTTLE)
         .graceful_shutdown_period(GRACE)
-        .register_activities(Tools::new(executor, stopping.clone()))
+        .register_activities(tools)
         .build();
-    let mut worker =
-        Worker::new(&runtime, client, options).map_err(|error| failed(error.into()))?;
-    let stop = worker.shutdown_handle();
-    tokio::spawn(async move {
-        stopping.cancelled().await;
-        stop();
-    });
-    worker.run().await.map_err(|error| failed(error.into()))
+    Worker::new(runtime, client, options).map_err(|error| failed(error.into()))
+}
+
+fn failed(error: Box<dyn std::error::Error + Send + Sync>) -> WorkerError {
+    WorkerError::Worker(error)
 }

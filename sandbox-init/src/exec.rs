@@ -1,26 +1,39 @@
 //! One command from its start until the executor has its result.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use domain::ids::ExecId;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
-use nix::unistd::{Pid, write};
+use nix::sys::wait::WaitStatus;
+use nix::unistd::{Pid, read, write};
 use protocol::init::{Exit, FromInit, Start, StartFailure, Stream};
 
 use crate::process::{self, Child};
+use crate::shepherd::STATUS_BYTES;
 use crate::stream::OutputStream;
+use crate::tree;
+
+/// How long until it is seen whether a kill left anything, and how often it is then repeated: five
+/// seconds in all. What lives on is stuck in the kernel.
+const SWEEP_PAUSE: Duration = Duration::from_millis(10);
+const MAX_SWEEPS: u32 = 500;
 
 /// See the module.
 pub(crate) struct Exec {
     exec_id: ExecId,
-    pid: Pid,
+    shepherd: Pid,
+    /// Where the shepherd tells the wait status; closed when it has.
+    status: Option<OwnedFd>,
     started: Instant,
     grace: Duration,
-    /// When the next signal is due: SIGTERM first, SIGKILL after the grace.
+    /// When the next signal is due: SIGTERM first, SIGKILL after the grace, and again.
     due: Option<Instant>,
     ending: Option<Ending>,
+    sweeps: u32,
+    /// The shepherd ended, and with it everything that the command started.
+    gone: bool,
     exit: Option<Exit>,
     stdin: Option<Input>,
     streams: [OutputStream; 2],
@@ -46,15 +59,18 @@ impl Exec {
     /// # Errors
     /// Says why it could not be started.
     pub(crate) fn start(start: Start, now: Instant) -> Result<Self, StartFailure> {
-        let Child { pid, stdin, output } = process::spawn(&start)?;
+        let Child { shepherd, status, stdin, output } = process::spawn(&start)?;
         let stdin = stdin.zip(start.stdin).map(|(pipe, bytes)| Input { pipe, bytes, written: 0 });
         Ok(Self {
             exec_id: start.exec_id,
-            pid,
+            shepherd,
+            status: Some(status),
             started: now,
             grace: Duration::from_millis(start.grace_ms),
             due: Some(now + Duration::from_millis(start.timeout_ms)),
             ending: None,
+            sweeps: 0,
+            gone: false,
             exit: None,
             stdin,
             streams: output.map(OutputStream::new),
@@ -62,14 +78,14 @@ impl Exec {
         })
     }
 
-    /// Whether `pid` is this command's leader and it has not ended yet.
-    pub(crate) fn is_running(&self, pid: Pid) -> bool {
-        self.pid == pid && self.exit.is_none()
+    /// Whether `pid` is this command's shepherd and it has not ended yet.
+    pub(crate) fn is_below(&self, pid: Pid) -> bool {
+        self.shepherd == pid && !self.gone
     }
 
     /// When [`Exec::tick`] has something to do.
     pub(crate) fn due(&self) -> Option<Instant> {
-        self.due.filter(|_| self.exit.is_none())
+        self.due.filter(|_| !self.is_settled())
     }
 
     /// Ends the command when its time is over; kills it when it did not listen.
@@ -87,21 +103,57 @@ impl Exec {
     }
 
     fn end(&mut self, why: Ending, now: Instant) {
-        let signal = match self.ending {
-            None => Signal::SIGTERM,
-            Some(_) => Signal::SIGKILL,
-        };
-        self.ending.get_or_insert(why);
-        process::signal_tree(self.pid, signal);
-        self.due = Some(now + self.grace);
+        if self.ending.is_none() {
+            self.ending = Some(why);
+            tree::signal_all(self.shepherd, Signal::SIGTERM);
+            self.due = Some(now + self.grace);
+        } else {
+            self.sweeps += 1;
+            tree::kill_all(self.shepherd);
+            self.due = Some(now + SWEEP_PAUSE);
+        }
     }
 
-    /// The leader ended, as `waitpid` told.
-    pub(crate) fn ended(&mut self, code: Option<i32>, signal: Option<i32>, now: Instant) {
-        if self.ending.is_some() {
-            // What it started and left behind in its session must not outlive the order to stop.
-            process::signal_tree(self.pid, Signal::SIGKILL);
+    /// Whether nothing more is to be done about the command's processes. What a command that ended
+    /// by itself left behind may live on; after an order to stop, nothing may.
+    fn is_settled(&self) -> bool {
+        let swept = self.ending.is_none() || self.gone || self.sweeps >= MAX_SWEEPS;
+        self.exit.is_some() && swept
+    }
+
+    /// The shepherd ended. It told the status before, unless somebody killed it.
+    pub(crate) fn shepherd_ended(&mut self, now: Instant) {
+        self.gone = true;
+        self.read_status(now);
+        if self.exit.is_none() {
+            self.ended(None, Some(Signal::SIGKILL as i32), now);
         }
+    }
+
+    /// Hears how the command's leader ended, if the shepherd has told.
+    fn read_status(&mut self, now: Instant) {
+        let Some(pipe) = &self.status else { return };
+        let mut bytes = [0; STATUS_BYTES];
+        match read(pipe, &mut bytes) {
+            Ok(STATUS_BYTES) => {
+                let status = i32::from_ne_bytes(bytes);
+                match WaitStatus::from_raw(self.shepherd, status) {
+                    Ok(WaitStatus::Exited(_, code)) => self.ended(Some(code), None, now),
+                    Ok(WaitStatus::Signaled(_, signal, _)) => {
+                        self.ended(None, Some(signal as i32), now);
+                    }
+                    // A real-time signal, which nix has no name for.
+                    _ => self.ended(None, Some(status & 0x7f), now),
+                }
+            }
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            // The shepherd was killed; its own end follows.
+            Ok(_) | Err(_) => self.status = None,
+        }
+    }
+
+    fn ended(&mut self, code: Option<i32>, signal: Option<i32>, now: Instant) {
+        self.status = None;
         self.exit = Some(Exit {
             code,
             signal,
@@ -117,10 +169,8 @@ impl Exec {
 
     /// Descriptors that could be read, with their numbers.
     pub(crate) fn readable(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.streams
-            .iter()
-            .filter(|stream| !stream.is_drained())
-            .filter_map(OutputStream::wants_read)
+        let streams = self.streams.iter().filter(|stream| !stream.is_drained());
+        streams.filter_map(OutputStream::wants_read).chain(self.status.as_ref().map(AsFd::as_fd))
     }
 
     /// The standard input, while it has bytes to take.
@@ -128,8 +178,12 @@ impl Exec {
         self.stdin.as_ref().map(|input| input.pipe.as_fd())
     }
 
-    /// Reads from the stream behind this descriptor, if it is one of ours.
-    pub(crate) fn read_fd(&mut self, fd: i32) {
+    /// Reads from the pipe behind this descriptor, if it is one of ours.
+    pub(crate) fn read_fd(&mut self, fd: i32, now: Instant) {
+        if self.status.as_ref().is_some_and(|status| status.as_raw_fd() == fd) {
+            self.read_status(now);
+            return;
+        }
         for stream in &mut self.streams {
             if stream.raw_fd() == Some(fd) {
                 stream.read_once();
@@ -184,7 +238,7 @@ impl Exec {
             }
         }
         let complete = self.streams.iter().all(|stream| stream.is_drained() && stream.is_sent());
-        let exit = self.exit.filter(|_| complete && !self.exit_sent)?;
+        let exit = self.exit.filter(|_| complete && self.is_settled() && !self.exit_sent)?;
         self.exit_sent = true;
         let totals = [self.streams[0].total(), self.streams[1].total()];
         Some(FromInit::Exited { exec_id, exit, totals })

@@ -7,8 +7,10 @@
 mod exec;
 mod link;
 mod process;
+mod shepherd;
 mod stream;
 mod supervisor;
+mod tree;
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -1,4 +1,5 @@
-//! Starting a command: fork, drop every privilege, exec. And hardening PID 1 itself.
+//! Starting a command: fork its shepherd, which forks it, drop every privilege, exec. And hardening
+//! PID 1 itself.
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -14,6 +15,8 @@ use nix::unistd::{
 };
 use protocol::init::{Start, StartFailure};
 
+use crate::shepherd;
+
 /// Highest capability number that a kernel may know; unknown ones are skipped.
 const MAX_CAPABILITY: i32 = 63;
 
@@ -26,8 +29,10 @@ const FAILED_OTHER: u8 = 2;
 
 /// A command that was started.
 pub(crate) struct Child {
-    /// Leader of its own session and process group.
-    pub(crate) pid: Pid,
+    /// The process that all of the command's processes are below; see [`shepherd`].
+    pub(crate) shepherd: Pid,
+    /// Reading end of the pipe that tells the command's wait status; reads do not block.
+    pub(crate) status: OwnedFd,
     /// Writing end of its standard input, if it gets any.
     pub(crate) stdin: Option<OwnedFd>,
     /// Reading ends of stdout and stderr; reads do not block.
@@ -70,7 +75,8 @@ pub(crate) fn spawn(start: &Start) -> Result<Child, StartFailure> {
     let (stdout_read, stdout_write) = pipe()?;
     let (stderr_read, stderr_write) = pipe()?;
     let (failure_read, failure_write) = pipe()?;
-    for reader in [&stdout_read, &stderr_read] {
+    let (status_read, status_write) = pipe()?;
+    for reader in [&stdout_read, &stderr_read, &status_read] {
         set_nonblocking(reader)?;
     }
     set_nonblocking(&stdin_write)?;
@@ -80,21 +86,22 @@ pub(crate) fn spawn(start: &Start) -> Result<Child, StartFailure> {
         Err(_) => Err(StartFailure::Resources),
         Ok(ForkResult::Child) => {
             let stdio = [&stdin_read, &stdout_write, &stderr_write].map(AsRawFd::as_raw_fd);
-            let code = match become_command(start.uid, &argv, &env, &cwd, stdio) {
-                Err(BeforeExec::Cwd) => FAILED_CWD,
-                Err(BeforeExec::Other) | Ok(_) => FAILED_OTHER,
+            let launch = || match become_command(start.uid, &argv, &env, &cwd, stdio) {
+                Err(BeforeExec::Cwd) => give_up(&failure_write, FAILED_CWD),
+                Err(BeforeExec::Other) => give_up(&failure_write, FAILED_OTHER),
+                Ok(never) => never,
             };
-            let _ = write(&failure_write, &[code]);
-            // SAFETY: ends the child at once; nothing of PID 1's state may run in it.
-            unsafe { libc::_exit(127) }
+            let Err(_) = shepherd::run(&status_write, launch);
+            give_up(&failure_write, FAILED_OTHER)
         }
         Ok(ForkResult::Parent { child }) => {
-            drop((failure_write, stdin_read, stdout_write, stderr_write));
+            drop((failure_write, status_write, stdin_read, stdout_write, stderr_write));
             let mut code = [0];
-            // Ends with the child's exec, which closes the pipe: well under a millisecond.
+            // Ends with the command's exec, which closes the pipe: about a millisecond.
             match read(&failure_read, &mut code) {
                 Ok(0) => Ok(Child {
-                    pid: child,
+                    shepherd: child,
+                    status: status_read,
                     stdin: start.stdin.is_some().then_some(stdin_write),
                     output: [stdout_read, stderr_read],
                 }),
@@ -109,31 +116,19 @@ pub(crate) fn spawn(start: &Start) -> Result<Child, StartFailure> {
     }
 }
 
-/// Reaps one process that ended, whoever's it was.
-pub(crate) fn reap() -> Option<WaitStatus> {
+/// Tells PID 1 that there is no command, and ends this process.
+fn give_up(failure: &OwnedFd, code: u8) -> ! {
+    let _ = write(failure, &[code]);
+    // SAFETY: ends the process at once; nothing of PID 1's state may run in it.
+    unsafe { libc::_exit(127) }
+}
+
+/// Reaps one process that ended, whoever's it was: a shepherd, usually.
+pub(crate) fn reap() -> Option<Pid> {
     match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
         Ok(WaitStatus::StillAlive) | Err(_) => None,
-        Ok(status) => Some(status),
+        Ok(status) => status.pid(),
     }
-}
-
-/// Sends `signal` to a command's process group and to whatever else is in its session.
-pub(crate) fn signal_tree(leader: Pid, signal: Signal) {
-    let _ = kill(Pid::from_raw(-leader.as_raw()), signal);
-    for pid in session_members(leader) {
-        let _ = kill(pid, signal);
-    }
-}
-
-/// Processes whose session is the one that `leader` opened.
-fn session_members(leader: Pid) -> Vec<Pid> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .map(Pid::from_raw)
-        .filter(|pid| nix::unistd::getsid(Some(*pid)) == Ok(leader))
-        .collect()
 }
 
 enum BeforeExec {

@@ -11,8 +11,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::WaitStatus;
-use protocol::init::{FromInit, ToInit, VERSION};
+use protocol::init::{FromInit, MAX_CHUNK_BYTES, ToInit, VERSION};
 
 use crate::exec::Exec;
 use crate::link::{Broken, Link};
@@ -22,6 +21,9 @@ use crate::process;
 const RECONNECT: Duration = Duration::from_millis(25);
 /// Pipes of finished commands that are kept open for processes they left behind.
 const MAX_LEFTOVER_PIPES: usize = 64;
+/// How often those are emptied: a process left behind that never stops writing waits in between,
+/// and PID 1 does not run after it.
+const LEFTOVER_PAUSE: Duration = Duration::from_millis(10);
 
 /// See the module.
 pub(crate) struct Supervisor {
@@ -34,6 +36,8 @@ pub(crate) struct Supervisor {
     /// Every exec that was ever started here: none is started twice.
     started: BTreeSet<ExecId>,
     leftover_pipes: VecDeque<OwnedFd>,
+    /// Until when the leftover pipes are left alone.
+    leftovers_rest_until: Option<Instant>,
 }
 
 impl Supervisor {
@@ -49,6 +53,7 @@ impl Supervisor {
             execs: BTreeMap::new(),
             started: BTreeSet::new(),
             leftover_pipes: VecDeque::new(),
+            leftovers_rest_until: None,
         })
     }
 
@@ -63,13 +68,13 @@ impl Supervisor {
             let ready = self.wait()?;
             let now = Instant::now();
             while matches!(self.signals.read_signal(), Ok(Some(_))) {}
-            self.read_output(&ready);
+            self.read_output(&ready, now);
             self.reap(now);
             for exec in self.execs.values_mut() {
                 exec.tick(now);
                 exec.feed();
             }
-            self.discard_leftovers();
+            self.discard_leftovers(&ready, now);
             self.receive(now);
         }
     }
@@ -113,8 +118,12 @@ impl Supervisor {
             fds.extend(exec.readable().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
             fds.extend(exec.writable().map(|fd| PollFd::new(fd, PollFlags::POLLOUT)));
         }
-        fds.extend(self.leftover_pipes.iter().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
-        match poll(&mut fds, self.timeout()) {
+        let now = Instant::now();
+        if self.leftovers_rest_until.is_none_or(|until| until <= now) {
+            let leftovers = self.leftover_pipes.iter();
+            fds.extend(leftovers.map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
+        }
+        match poll(&mut fds, self.timeout(now)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error),
         }
@@ -122,9 +131,9 @@ impl Supervisor {
         Ok(fds.iter().filter(|fd| readable(fd)).map(|fd| fd.as_fd().as_raw_fd()).collect())
     }
 
-    fn timeout(&self) -> PollTimeout {
-        let now = Instant::now();
-        let due = self.execs.values().filter_map(Exec::due).min();
+    fn timeout(&self, now: Instant) -> PollTimeout {
+        let due = self.execs.values().filter_map(Exec::due);
+        let due = due.chain(self.leftovers_rest_until.filter(|until| *until > now)).min();
         let until_due = due.map(|due| due.saturating_duration_since(now));
         let reconnect = self.link.is_none().then_some(RECONNECT);
         match until_due.into_iter().chain(reconnect).min() {
@@ -134,24 +143,19 @@ impl Supervisor {
         }
     }
 
-    fn read_output(&mut self, ready: &[i32]) {
+    fn read_output(&mut self, ready: &[i32], now: Instant) {
         for exec in self.execs.values_mut() {
             for fd in ready {
-                exec.read_fd(*fd);
+                exec.read_fd(*fd, now);
             }
             exec.drain_if_ended();
         }
     }
 
     fn reap(&mut self, now: Instant) {
-        while let Some(status) = process::reap() {
-            let (pid, code, signal) = match status {
-                WaitStatus::Exited(pid, code) => (pid, Some(code), None),
-                WaitStatus::Signaled(pid, signal, _) => (pid, None, Some(signal as i32)),
-                _ => continue,
-            };
-            if let Some(exec) = self.execs.values_mut().find(|exec| exec.is_running(pid)) {
-                exec.ended(code, signal, now);
+        while let Some(pid) = process::reap() {
+            if let Some(exec) = self.execs.values_mut().find(|exec| exec.is_below(pid)) {
+                exec.shepherd_ended(now);
                 exec.drain_if_ended();
             }
         }
@@ -229,12 +233,18 @@ impl Supervisor {
     }
 
     /// Reads and drops what processes write whose command is over; closes what has ended.
-    fn discard_leftovers(&mut self) {
-        let mut chunk = [0; 4096];
-        self.leftover_pipes.retain(|pipe| match nix::unistd::read(pipe, &mut chunk) {
-            Ok(0) => false,
-            Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => true,
-            Err(_) => false,
+    fn discard_leftovers(&mut self, ready: &[i32], now: Instant) {
+        let mut chunk = [0; MAX_CHUNK_BYTES];
+        self.leftover_pipes.retain(|pipe| {
+            if !ready.contains(&pipe.as_raw_fd()) {
+                return true;
+            }
+            self.leftovers_rest_until = Some(now + LEFTOVER_PAUSE);
+            match nix::unistd::read(pipe, &mut chunk) {
+                Ok(0) => false,
+                Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => true,
+                Err(_) => false,
+            }
         });
     }
 }

@@ -105,3 +105,20 @@ async fn a_removed_container_is_lost_and_said_so() {
     assert_eq!((&next["state"], &next["stdout"]["head"]), (&json!("exited"), &json!("")));
     assert_eq!(next["sandbox"]["generation"], 2);
 }
+
+#[tokio::test]
+async fn a_cancel_while_the_executor_is_away_ends_the_command_and_tells_the_truth() {
+    let _turn = TURN.lock().await;
+    let session = stack().session().await;
+    let exec = start(&session).await;
+    stack().kill("executor-acme");
+    let path = format!("/v1/execs/{}/cancel", exec["exec_id"].as_str().expect("an id"));
+    session.agent.post(&path, json!({})).await.expect(200);
+    let exec = session.wait(&exec).await;
+    assert_eq!(exec["state"], "cancelled", "{exec}");
+    let output = session.output(&exec, "stdout").await;
+    assert!(expected_output().starts_with(&output) && !output.is_empty());
+    let ticking = "ps -eo args | grep -c '[s]leep 0.2'";
+    let left = session.run_approved(json!({ "command": ticking })).await;
+    assert_eq!(left["stdout"]["head"], "0\n");
+}

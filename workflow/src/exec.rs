@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use domain::agenda::Work;
 use domain::ids::ExecId;
-use protocol::exec::{ToolReply, ToolRequest};
+use protocol::exec::{Intent, ToolReply, ToolRequest};
 use protocol::session::{Authorized, ExecRef, Fact, Recorded};
 use temporalio_sdk::workflows::select;
 use temporalio_sdk::{ActivityExecutionError, CancellableFuture, WorkflowContext};
 
 use crate::activities::{Control, Tools};
-use crate::jobs::JobEnd;
 use crate::options;
 use crate::session::{SessionWorkflow, record};
 
@@ -18,10 +17,14 @@ type Ctx = WorkflowContext<SessionWorkflow>;
 
 /// Runs `exec_id` as part of `work`. `turn_since` is the number of interrupts at the start of the
 /// turn that it belongs to, if it belongs to one.
-pub(crate) async fn run(ctx: &Ctx, work: Work, exec_id: ExecId, turn_since: Option<u64>) -> JobEnd {
+pub(crate) async fn run(ctx: &Ctx, work: Work, exec_id: ExecId, turn_since: Option<u64>) {
     loop {
         let nudges = ctx.state(|s| s.nudges);
-        let exec = ExecRef { tenant_id: ctx.state(|s| s.input.tenant_id), exec_id };
+        let exec = ctx.state(|s| ExecRef {
+            tenant_id: s.input.tenant_id,
+            session_id: s.input.session_id,
+            exec_id,
+        });
         let authorized =
             ctx.execute_local_activity(Control::authorize, exec, options::control()).await;
         match authorized {
@@ -30,25 +33,29 @@ pub(crate) async fn run(ctx: &Ctx, work: Work, exec_id: ExecId, turn_since: Opti
                 let why = if approval_id.is_some() { "exec.asked" } else { "exec.waiting" };
                 note(ctx, why, exec_id);
                 if !wait_for_nudge(ctx, work, nudges, look_again_in_ms).await {
-                    return JobEnd::Aborted;
+                    return;
                 }
             }
             Ok(Authorized::Run { request, task_queue, timeout_ms }) => {
                 note(ctx, "exec.authorized", exec_id);
                 ctx.state_mut(|s| s.task_queue = Some(task_queue.clone()));
-                let reply = call(ctx, request, task_queue, timeout_ms, turn_since).await;
-                let fact = to_fact(exec_id, reply);
-                match record(ctx, fact).await {
+                let reply = call(ctx, &request, &task_queue, timeout_ms, turn_since).await;
+                let reply = match reply {
+                    Ok(reply) => Some(reply),
+                    Err(_) => settle(ctx, request, task_queue, timeout_ms).await,
+                };
+                match record(ctx, to_fact(exec_id, reply)).await {
                     Some(Recorded::Retry { after_ms }) => {
                         if !wait_for_nudge(ctx, work, nudges, after_ms).await {
-                            return JobEnd::Aborted;
+                            return;
                         }
                     }
                     Some(Recorded::Done) => return finish(ctx, exec_id),
-                    None => return JobEnd::Aborted,
+                    None => return,
                 }
             }
-            Err(_) => return JobEnd::Aborted,
+            // For a whole day the database could not be asked: the exec stays as it is on record.
+            Err(_) => return,
         }
     }
 }
@@ -71,17 +78,19 @@ async fn wait_for_nudge(ctx: &Ctx, work: Work, seen: u64, look_again_in_ms: u64)
     goes_on
 }
 
+/// Has the command run. When it is called off, still waits for what its executor says of it.
 async fn call(
     ctx: &Ctx,
-    request: ToolRequest,
-    task_queue: String,
+    request: &ToolRequest,
+    task_queue: &str,
     timeout_ms: u64,
     turn_since: Option<u64>,
 ) -> Result<ToolReply, ActivityExecutionError> {
     let exec_id = request.exec_id;
     let token = ctx.cancellation_token().child_token();
-    let options = options::tool_exec(task_queue, Duration::from_millis(timeout_ms), token.clone());
-    let mut reply = ctx.execute_activity(Tools::tool_exec, request, options);
+    let timeout = Duration::from_millis(timeout_ms);
+    let options = options::tool_exec(task_queue.to_owned(), timeout, token.clone());
+    let mut reply = ctx.execute_activity(Tools::tool_exec, request.clone(), options);
     select! {
         reply = reply => reply,
         _ = ctx.wait_condition(|s| {
@@ -94,19 +103,29 @@ async fn call(
     }
 }
 
-fn to_fact(exec_id: ExecId, reply: Result<ToolReply, ActivityExecutionError>) -> Fact {
+/// The request was called off, or given up, without an answer: its executor was away. Asks again
+/// for the truth, and that the command be ended or never started. Nobody else knows it.
+async fn settle(
+    ctx: &Ctx,
+    request: ToolRequest,
+    task_queue: String,
+    timeout_ms: u64,
+) -> Option<ToolReply> {
+    let request = ToolRequest { intent: Intent::Settle, ..request };
+    let token = ctx.cancellation_token().child_token();
+    let options = options::tool_exec(task_queue, Duration::from_millis(timeout_ms), token);
+    ctx.execute_activity(Tools::tool_exec, request, options).await.ok()
+}
+
+fn to_fact(exec_id: ExecId, reply: Option<ToolReply>) -> Fact {
     match reply {
-        Ok(reply) => Fact::Replied { exec_id, reply: Box::new(reply) },
-        Err(error) => Fact::Unanswered {
-            exec_id,
-            cancelled: matches!(error, ActivityExecutionError::Cancelled(_)),
-        },
+        Some(reply) => Fact::Replied { exec_id, reply: Box::new(reply) },
+        None => Fact::Unanswered { exec_id },
     }
 }
 
-fn finish(ctx: &Ctx, exec_id: ExecId) -> JobEnd {
+fn finish(ctx: &Ctx, exec_id: ExecId) {
     note(ctx, "exec.finished", exec_id);
-    JobEnd::Finished
 }
 
 fn note(ctx: &Ctx, kind: &str, exec_id: ExecId) {

@@ -9,16 +9,7 @@ use std::task::{Context, Poll};
 use domain::agenda::Work;
 use futures::future::FusedFuture;
 
-/// How a piece of work ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum JobEnd {
-    /// It is done, one way or the other.
-    Finished,
-    /// The workflow itself was cancelled or must stop.
-    Aborted,
-}
-
-type Job = Pin<Box<dyn Future<Output = JobEnd>>>;
+type Job = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Running work, oldest first.
 #[derive(Default)]
@@ -26,7 +17,7 @@ pub(crate) struct Jobs(Vec<(Work, Job)>);
 
 impl Jobs {
     /// Starts one more.
-    pub(crate) fn start(&mut self, work: Work, job: impl Future<Output = JobEnd> + 'static) {
+    pub(crate) fn start(&mut self, work: Work, job: impl Future<Output = ()> + 'static) {
         self.0.push((work, Box::pin(job)));
     }
 
@@ -43,14 +34,14 @@ pub(crate) struct NextDone<'a> {
 }
 
 impl Future for NextDone<'_> {
-    type Output = (Work, JobEnd);
+    type Output = Work;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         for at in 0..self.jobs.0.len() {
-            if let Poll::Ready(end) = self.jobs.0[at].1.as_mut().poll(cx) {
+            if self.jobs.0[at].1.as_mut().poll(cx).is_ready() {
                 let (work, _) = self.jobs.0.remove(at);
                 self.done = true;
-                return Poll::Ready((work, end));
+                return Poll::Ready(work);
             }
         }
         Poll::Pending

@@ -56,11 +56,20 @@ pub(crate) fn tool_exec(
     .build()
 }
 
-/// For `close_sandbox`: best effort; the executor's own sweep finds what is left.
-pub(crate) fn close_sandbox(task_queue: String) -> ActivityOptions {
+/// For `close_sandbox` while clients wait for the session's end.
+pub(crate) fn close_sandbox_soon(task_queue: String) -> ActivityOptions {
+    close_sandbox(task_queue, 20 * SECOND)
+}
+
+/// For `close_sandbox` when the executor was away: as long as a command would wait for it.
+pub(crate) fn close_sandbox_late(task_queue: String) -> ActivityOptions {
+    close_sandbox(task_queue, EXECUTOR_WAIT)
+}
+
+fn close_sandbox(task_queue: String, schedule_to_close: Duration) -> ActivityOptions {
     ActivityOptions::with_close_timeouts(ActivityCloseTimeouts::ScheduleAndStartToClose {
-        start_to_close: 30 * SECOND,
-        schedule_to_close: 120 * SECOND,
+        start_to_close: 20 * SECOND,
+        schedule_to_close,
     })
     .task_queue(task_queue)
     .retry_policy(retry(SECOND, 10 * SECOND, 0))

@@ -9,11 +9,12 @@ use protocol::session::{
 use temporalio_macros::{workflow, workflow_methods};
 use temporalio_sdk::workflows::select;
 use temporalio_sdk::{
-    ContinueAsNewOptions, SyncWorkflowContext, WorkflowContext, WorkflowContextView, WorkflowResult,
+    ActivityOptions, ContinueAsNewOptions, SyncWorkflowContext, WorkflowContext,
+    WorkflowContextView, WorkflowResult,
 };
 
 use crate::activities::{Control, Tools};
-use crate::jobs::{JobEnd, Jobs};
+use crate::jobs::Jobs;
 use crate::{exec, options, turn};
 
 /// A durable conversation: one workflow for as long as the session lives.
@@ -54,18 +55,12 @@ impl SessionWorkflow {
                 let next = ctx.state(Self::carry_over);
                 ctx.continue_as_new(next, ContinueAsNewOptions::default())?;
             }
-            let suggested = ctx.continue_as_new_suggested();
             select! {
-                (work, end) = jobs.next_done() => {
-                    ctx.state_mut(|s| s.agenda.finish(work));
-                    if end == JobEnd::Aborted {
-                        return Ok(());
-                    }
-                }
+                work = jobs.next_done() => ctx.state_mut(|s| s.agenda.finish(work)),
                 stop = ctx.wait_condition(|s| {
                     s.agenda.can_start()
                         || s.agenda.is_over()
-                        || (suggested && s.agenda.can_carry_over())
+                        || (ctx.continue_as_new_suggested() && s.agenda.can_carry_over())
                 }) => stop?,
             }
         }
@@ -129,7 +124,7 @@ impl SessionWorkflow {
     }
 }
 
-async fn perform(ctx: WorkflowContext<SessionWorkflow>, work: Work) -> JobEnd {
+async fn perform(ctx: WorkflowContext<SessionWorkflow>, work: Work) {
     match work {
         Work::Exec(exec_id) => exec::run(&ctx, work, exec_id, None).await,
         Work::Turn(turn_id) => turn::run(&ctx, work, turn_id).await,
@@ -138,15 +133,25 @@ async fn perform(ctx: WorkflowContext<SessionWorkflow>, work: Work) -> JobEnd {
 
 async fn close(ctx: &WorkflowContext<SessionWorkflow>) -> WorkflowResult<()> {
     let (input, task_queue) = ctx.state(|s| (s.input.clone(), s.task_queue.clone()));
-    if let Some(task_queue) = task_queue {
-        let what = CloseSandbox { tenant_id: input.tenant_id, session_id: input.session_id };
-        // A failure leaves a container for the executor's sweep; the session ends all the same.
-        let _ = ctx
-            .execute_activity(Tools::close_sandbox, what, options::close_sandbox(task_queue))
-            .await;
-    }
+    let what = CloseSandbox { tenant_id: input.tenant_id, session_id: input.session_id };
+    let closed = match &task_queue {
+        Some(queue) => close_sandbox(ctx, what, options::close_sandbox_soon(queue.clone())).await,
+        None => true,
+    };
     record(ctx, Fact::SessionClosed).await;
+    // The session is over for its clients; the executor may still be away.
+    if let Some(queue) = task_queue.filter(|_| !closed) {
+        close_sandbox(ctx, what, options::close_sandbox_late(queue)).await;
+    }
     Ok(())
+}
+
+async fn close_sandbox(
+    ctx: &WorkflowContext<SessionWorkflow>,
+    what: CloseSandbox,
+    options: ActivityOptions,
+) -> bool {
+    ctx.execute_activity(Tools::close_sandbox, what, options).await.is_ok()
 }
 
 /// Writes a fact down; `None` when the control plane could not be reached for a whole day.

@@ -8,7 +8,6 @@ use temporalio_sdk::workflows::{join_all, select};
 use temporalio_sdk::{ActivityExecutionError, WorkflowContext};
 
 use crate::activities::Control;
-use crate::jobs::JobEnd;
 use crate::session::{SessionWorkflow, record};
 use crate::{exec, options};
 
@@ -16,7 +15,7 @@ type Ctx = WorkflowContext<SessionWorkflow>;
 
 /// Runs one turn to its end. A turn that was carried over starts with its newest step again, which
 /// the control plane answers from its database.
-pub(crate) async fn run(ctx: &Ctx, work: Work, turn_id: TurnId) -> JobEnd {
+pub(crate) async fn run(ctx: &Ctx, work: Work, turn_id: TurnId) {
     ctx.state_mut(|s| s.events.push("turn.started", turn_id.to_string()));
     let since = ctx.state(|s| s.agenda.interrupts());
     let mut step = 0;
@@ -37,26 +36,23 @@ pub(crate) async fn run(ctx: &Ctx, work: Work, turn_id: TurnId) -> JobEnd {
         if answer.done {
             break None;
         }
+        // The answer may have come while the interrupt was on its way: its commands never run.
+        if called_off() {
+            break Some(TurnEnd::Interrupted);
+        }
         ctx.state_mut(|s| s.agenda.branch(work, answer.execs.len()));
         let execs = answer.execs.iter().map(|exec_id| async {
-            let end = exec::run(ctx, work, *exec_id, Some(since)).await;
+            exec::run(ctx, work, *exec_id, Some(since)).await;
             ctx.state_mut(|s| s.agenda.end_branch(work));
-            end
         });
-        let ends = join_all(execs).await;
+        join_all(execs).await;
         ctx.state_mut(|s| s.agenda.branch(work, 1));
-        if ends.contains(&JobEnd::Aborted) {
-            return JobEnd::Aborted;
-        }
         step = answer.step + 1;
     };
-    if let Some(end) = end
-        && record(ctx, Fact::TurnEnded { turn_id, end }).await.is_none()
-    {
-        return JobEnd::Aborted;
+    if let Some(end) = end {
+        record(ctx, Fact::TurnEnded { turn_id, end }).await;
     }
     ctx.state_mut(|s| s.events.push("turn.finished", turn_id.to_string()));
-    JobEnd::Finished
 }
 
 async fn call_model(

@@ -46,9 +46,13 @@ impl App {
             ));
         }
         let mut scope = caller.open(self, Operation::DecideApprovals).await?;
-        let approval = scope.get_approval(id).await.map_err(AppError::of("approval"))?;
-        if approval.requested_by == caller.token_id {
-            return Err(AppError::Forbidden("whoever asked cannot approve".into()));
+        let approval = scope.lock_approval(id).await.map_err(AppError::of("approval"))?;
+        let own = approval.requested_by == caller.token_id
+            || scope.descends_from(caller.token_id, approval.requested_by).await?;
+        if own {
+            return Err(AppError::Forbidden(
+                "whoever asked cannot approve, nor a token that it made".into(),
+            ));
         }
         let wanted = match decision.verdict {
             Verdict::Approve => ApprovalState::Approved,
@@ -70,7 +74,7 @@ impl App {
         let mut entry =
             caller.session_entry("approval.decide", id.to_string(), approval.session_id, detail);
         entry.outcome = settled.as_str();
-        scope.append_audit(&entry).await?;
+        scope.append_audit(entry);
         let outgoing = scope.promise(approval.session_id, Message::Approval(id)).await?;
         let decided = scope.get_approval(id).await?;
         scope.commit().await?;

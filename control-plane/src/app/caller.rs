@@ -69,11 +69,11 @@ impl Caller {
     }
 
     /// An audit entry with the caller as actor.
-    pub fn entry(&self, action: &'static str, object: String, detail: Value) -> AuditEntry<'_> {
+    pub fn entry(&self, action: &'static str, object: String, detail: Value) -> AuditEntry {
         AuditEntry {
-            actor: &self.actor,
+            actor: self.actor.clone(),
             token_id: Some(self.token_id),
-            address: self.address.as_deref(),
+            address: self.address.clone(),
             action,
             object,
             session_id: None,
@@ -89,7 +89,7 @@ impl Caller {
         object: String,
         session_id: SessionId,
         detail: Value,
-    ) -> AuditEntry<'_> {
+    ) -> AuditEntry {
         AuditEntry { session_id: Some(session_id), ..self.entry(action, object, detail) }
     }
 }

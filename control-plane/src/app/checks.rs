@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use domain::limits;
+use domain::session::SessionState;
 
 use super::AppError;
+use crate::store::{Scope, Session};
 
 /// Checks the text of a command.
 ///
@@ -68,4 +70,27 @@ pub fn check_env(env: &BTreeMap<String, String>) -> Result<(), AppError> {
         "invalid_env",
         "env names must be letters, digits and underscores, and values free of NUL characters",
     ))
+}
+
+/// Checks that a session takes more work.
+///
+/// # Errors
+/// When it is closed or has too much unfinished work already.
+pub async fn check_open(scope: &mut Scope, session: &Session) -> Result<(), AppError> {
+    if session.state != SessionState::Open {
+        return Err(AppError::Conflict {
+            code: "session_closed",
+            message: "the session is closed; create another one".into(),
+        });
+    }
+    if scope.count_open_work(session.id).await? >= limits::MAX_OPEN_WORK {
+        return Err(AppError::TooMany {
+            code: "too_much_open_work",
+            message: format!(
+                "the session has {} unfinished turns and execs; wait for some of them",
+                limits::MAX_OPEN_WORK
+            ),
+        });
+    }
+    Ok(())
 }

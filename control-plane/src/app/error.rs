@@ -31,6 +31,14 @@ pub enum AppError {
         /// Sentence for people.
         message: String,
     },
+    /// There is too much of something already.
+    #[error("{message}")]
+    TooMany {
+        /// Stable name.
+        code: &'static str,
+        /// Sentence for people.
+        message: String,
+    },
     /// Something in the request is too large.
     #[error("{message}")]
     TooLarge {

@@ -4,7 +4,7 @@ use domain::access::Operation;
 use domain::exec::ExecEvent;
 use domain::ids::ExecId;
 use protocol::binary::Binary;
-use protocol::enrolment::{EnrolRequest, Enrolment, tenant_queue};
+use protocol::enrolment::{EnrolRequest, Enrolment, executor_queue, tenant_queue};
 use protocol::init::Stream;
 use serde_json::json;
 use time::OffsetDateTime;
@@ -32,13 +32,16 @@ impl App {
             "version": request.version, "host": request.host, "image_digest": request.image_digest,
         });
         let entry = caller.entry("executor.enrol", request.executor_id.to_string(), detail);
-        scope.append_audit(&entry).await?;
+        scope.append_audit(entry);
         scope.commit().await?;
         let payload_key =
             self.keys.unwrap(tenant.id, &tenant.payload_key).map_err(AppError::internal)?;
         Ok(Enrolment {
             tenant_id: tenant.id,
-            task_queue: tenant_queue(&tenant.name),
+            task_queues: vec![
+                executor_queue(&tenant.name, request.executor_id),
+                tenant_queue(&tenant.name),
+            ],
             tenant_name: tenant.name,
             sandbox_uid: SANDBOX_UID_BASE + tenant.number.unsigned_abs(),
             temporal_address: self.temporal.temporal_address.clone(),

@@ -5,6 +5,7 @@ mod caller;
 pub mod checks;
 mod error;
 mod executors;
+mod idempotency;
 mod sessions;
 mod submit_exec;
 mod submit_turn;

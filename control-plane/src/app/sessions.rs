@@ -70,7 +70,7 @@ impl App {
         let detail = json!({ "name": name, "limits": request.limits });
         let entry =
             caller.session_entry("session.create", session.id.to_string(), session.id, detail);
-        scope.append_audit(&entry).await?;
+        scope.append_audit(entry);
         scope.append_event(session.id, EventKind::SessionCreated, json!({})).await?;
         let stored = scope.get_session(session.id).await?;
         scope.commit().await?;
@@ -91,7 +91,7 @@ impl App {
             session.state.apply(SessionEvent::RequestShutdown).map_err(AppError::internal)?;
         scope.set_session_state(id, next).await?;
         let entry = caller.session_entry("session.close", id.to_string(), id, json!({}));
-        scope.append_audit(&entry).await?;
+        scope.append_audit(entry);
         scope.append_event(id, EventKind::SessionClosing, json!({})).await?;
         let outgoing = scope.promise(id, Message::Shutdown).await?;
         scope.commit().await?;
@@ -109,14 +109,17 @@ impl App {
     pub async fn interrupt_session(&self, caller: &Caller, id: SessionId) -> Result<(), AppError> {
         let mut scope = caller.open(self, Operation::Work).await?;
         scope.get_session(id).await.map_err(AppError::of("session"))?;
-        for turn in scope.list_open_turns(id).await? {
-            if turn.state == "running" {
-                scope.request_cancel_of_turn(turn.id).await?;
-            }
-        }
-        let entry = caller.session_entry("session.interrupt", id.to_string(), id, json!({}));
-        scope.append_audit(&entry).await?;
-        let outgoing = scope.promise(id, Message::Interrupt).await?;
+        let turns = scope.list_open_turns(id).await?;
+        let Some(turn) = turns.iter().find(|turn| turn.state == "running") else {
+            return Err(AppError::Conflict {
+                code: "no_turn_runs",
+                message: "no turn runs in this session; there is nothing to interrupt".into(),
+            });
+        };
+        scope.request_cancel_of_turn(turn.id).await?;
+        let detail = json!({ "turn_id": turn.id });
+        scope.append_audit(caller.session_entry("session.interrupt", id.to_string(), id, detail));
+        let outgoing = scope.promise(id, Message::Interrupt(turn.id)).await?;
         scope.commit().await?;
         if let Err(error) = self.dispatcher.send(&outgoing).await {
             tracing::warn!(%error, session_id = %id, "interrupt stays in the outbox");

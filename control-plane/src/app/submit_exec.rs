@@ -7,15 +7,15 @@ use domain::access::Operation;
 use domain::exec::{ExecOutcome, ExecState};
 use domain::ids::{ExecId, SessionId};
 use domain::limits;
-use domain::session::SessionState;
+use protocol::grant::hex;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
+use super::idempotency::claim_key;
 use super::{App, AppError, Caller, checks};
 use crate::ids;
-use crate::store::idempotency::KeyUse;
-use crate::store::{EventKind, Exec, ExecError, Message, NewExec, Scope};
+use crate::store::{EventKind, Exec, ExecError, Message, NewExec};
 
 /// A command to be run.
 pub struct SubmitExec {
@@ -55,15 +55,21 @@ impl App {
     ) -> Result<SubmittedExec, AppError> {
         check(request)?;
         let mut scope = caller.open(self, Operation::Work).await?;
-        let session = scope.get_session(session_id).await.map_err(AppError::of("session"))?;
-        if session.state != SessionState::Open {
-            return Err(AppError::Conflict {
-                code: "session_closed",
-                message: "the session is closed; create another one".into(),
-            });
-        }
+        let session = scope.hold_session(session_id).await.map_err(AppError::of("session"))?;
+        checks::check_open(&mut scope, &session).await?;
         let exec_id: ExecId = ids::new();
-        if let Some(earlier) = claim_key(&mut scope, caller, session_id, exec_id, request).await? {
+        let body = json!([
+            "exec",
+            session_id,
+            request.command,
+            request.cwd,
+            request.env,
+            request.stdin,
+            request.timeout_ms,
+        ]);
+        let key = request.idempotency_key.as_deref();
+        let earlier = claim_key(&mut scope, caller, key, &body, &exec_id.to_string()).await?;
+        if let Some(earlier) = earlier.and_then(|id| id.parse().ok()) {
             drop(scope);
             return self.wait(caller, earlier, session_id, request.wait_ms).await;
         }
@@ -79,9 +85,16 @@ impl App {
             created_by: &caller.token_id.to_string(),
         };
         scope.insert_exec(&exec).await?;
-        let detail = json!({ "command": exec.command, "cwd": exec.cwd });
+        let names: Vec<&String> = request.env.keys().collect();
+        let stdin = exec
+            .stdin
+            .map(|stdin| json!({ "bytes": stdin.len(), "sha256": hex(&Sha256::digest(stdin)) }));
+        let detail = json!({
+            "command": exec.command, "cwd": exec.cwd, "env_names": names, "stdin": stdin,
+            "timeout_ms": exec.timeout_ms,
+        });
         let entry = caller.session_entry("exec.create", exec_id.to_string(), session_id, detail);
-        scope.append_audit(&entry).await?;
+        scope.append_audit(entry);
         let data = json!({ "exec_id": exec_id, "state": "queued" });
         scope.append_event(session_id, EventKind::ExecCreated, data).await?;
         let outgoing = scope.promise(session_id, Message::Exec(exec_id)).await?;
@@ -108,6 +121,8 @@ impl App {
             code: "temporal_unavailable".into(),
             message: "Temporal did not answer when it was submitted".into(),
         };
+        // The caller may try again under the same key: this request never came to be.
+        scope.release_keys(&exec_id.to_string()).await?;
         scope.finish_unstarted_exec(exec_id, ExecOutcome::Cancelled.into(), Some(&error)).await?;
         let mut entry = caller.session_entry(
             "exec.finish",
@@ -116,7 +131,7 @@ impl App {
             json!({ "error": error }),
         );
         entry.outcome = "cancelled";
-        scope.append_audit(&entry).await?;
+        scope.append_audit(entry);
         let data = json!({ "exec_id": exec_id, "state": "cancelled" });
         scope.append_event(exec.session_id, EventKind::ExecFinished, data).await?;
         scope.commit().await?;
@@ -165,47 +180,13 @@ impl App {
         }
         scope.request_cancel(id).await?;
         let entry = caller.session_entry("exec.cancel", id.to_string(), exec.session_id, json!({}));
-        scope.append_audit(&entry).await?;
+        scope.append_audit(entry);
         let outgoing = scope.promise(exec.session_id, Message::CancelExec(id)).await?;
         scope.commit().await?;
         if let Err(error) = self.dispatcher.send(&outgoing).await {
             tracing::warn!(%error, exec_id = %id, "cancel stays in the outbox");
         }
         self.get_exec(caller, id).await
-    }
-}
-
-async fn claim_key(
-    scope: &mut Scope,
-    caller: &Caller,
-    session_id: SessionId,
-    exec_id: ExecId,
-    request: &SubmitExec,
-) -> Result<Option<ExecId>, AppError> {
-    let Some(key) = &request.idempotency_key else { return Ok(None) };
-    if key.is_empty() || key.len() > 255 {
-        return Err(AppError::invalid(
-            "invalid_idempotency_key",
-            "Idempotency-Key must be 1 to 255 bytes",
-        ));
-    }
-    let body = json!([
-        session_id,
-        request.command,
-        request.cwd,
-        request.env,
-        request.stdin,
-        request.timeout_ms,
-    ]);
-    let fingerprint = Sha256::digest(body.to_string().as_bytes());
-    let subject = exec_id.to_string();
-    match scope.claim_key(caller.token_id, key, &fingerprint, &subject).await? {
-        KeyUse::First => Ok(None),
-        KeyUse::Repeated(earlier) => Ok(earlier.parse().ok()),
-        KeyUse::Reused => Err(AppError::invalid(
-            "idempotency_key_reused",
-            "this Idempotency-Key was used for another request; use a new one",
-        )),
     }
 }
 

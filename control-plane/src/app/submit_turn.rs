@@ -3,10 +3,10 @@
 use domain::access::Operation;
 use domain::ids::{SessionId, TurnId};
 use domain::limits::MAX_TURN_BYTES;
-use domain::session::SessionState;
 use serde_json::json;
 
-use super::{App, AppError, Caller};
+use super::idempotency::claim_key;
+use super::{App, AppError, Caller, checks};
 use crate::ids;
 use crate::store::{EventKind, Message, Turn};
 
@@ -21,6 +21,7 @@ impl App {
         caller: &Caller,
         session_id: SessionId,
         input: &str,
+        idempotency_key: Option<&str>,
     ) -> Result<Turn, AppError> {
         if input.len() > MAX_TURN_BYTES {
             return Err(AppError::TooLarge {
@@ -35,24 +36,27 @@ impl App {
             ));
         }
         let mut scope = caller.open(self, Operation::Work).await?;
-        let session = scope.get_session(session_id).await.map_err(AppError::of("session"))?;
-        if session.state != SessionState::Open {
-            return Err(AppError::Conflict {
-                code: "session_closed",
-                message: "the session is closed; create another one".into(),
-            });
-        }
+        let session = scope.hold_session(session_id).await.map_err(AppError::of("session"))?;
+        checks::check_open(&mut scope, &session).await?;
         let turn_id: TurnId = ids::new();
+        let body = json!(["turn", session_id, input]);
+        let earlier =
+            claim_key(&mut scope, caller, idempotency_key, &body, &turn_id.to_string()).await?;
+        if let Some(earlier) = earlier.and_then(|id| id.parse().ok()) {
+            drop(scope);
+            return self.get_turn(caller, earlier).await;
+        }
         scope.insert_turn(turn_id, session_id, input, caller.token_id).await?;
         let entry = caller.session_entry("turn.create", turn_id.to_string(), session_id, json!({}));
-        scope.append_audit(&entry).await?;
+        scope.append_audit(entry);
         let data = json!({ "turn_id": turn_id });
         scope.append_event(session_id, EventKind::TurnCreated, data).await?;
         let outgoing = scope.promise(session_id, Message::Turn(turn_id)).await?;
         scope.commit().await?;
         if let Err(error) = self.dispatcher.send(&outgoing).await {
             let mut scope = caller.open(self, Operation::Work).await?;
-            if scope.get_turn(turn_id).await?.state == "queued" {
+            if scope.lock_turn(turn_id).await?.state == "queued" {
+                scope.release_keys(&turn_id.to_string()).await?;
                 let why = "Temporal did not answer when it was submitted";
                 scope.finish_turn(turn_id, "failed", None, Some(why)).await?;
                 let data = json!({ "turn_id": turn_id, "state": "failed" });

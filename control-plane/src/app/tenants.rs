@@ -36,10 +36,10 @@ impl App {
                 error => error.into(),
             })?;
         let entry = caller.entry("tenant.create", id.to_string(), json!({ "name": name }));
-        platform.append_audit(&entry).await?;
-        platform.commit().await?;
-
-        let mut scope = self.store.tenant(id).await?;
+        platform.append_audit(entry);
+        // One transaction: there is no tenant without an owner's token.
+        platform.continue_as_tenant(id).await?;
+        let mut scope = platform;
         let now = OffsetDateTime::now_utc();
         let token =
             tokens::issue(&self.keys.token, Role::Owner, Some(id), "owner", DEFAULT_LIFETIME, now)
@@ -54,7 +54,7 @@ impl App {
         };
         scope.insert_token(&stored).await?;
         let detail = json!({ "name": "owner", "role": "owner" });
-        scope.append_audit(&caller.entry("token.create", token.id.to_string(), detail)).await?;
+        scope.append_audit(caller.entry("token.create", token.id.to_string(), detail));
         scope.commit().await?;
         Ok((tenant, token))
     }

@@ -75,7 +75,7 @@ impl App {
         };
         scope.insert_token(&stored).await?;
         let detail = json!({ "name": request.name, "role": role.as_str() });
-        scope.append_audit(&caller.entry("token.create", issued.id.to_string(), detail)).await?;
+        scope.append_audit(caller.entry("token.create", issued.id.to_string(), detail));
         scope.commit().await?;
         Ok(CreatedToken { issued, role })
     }
@@ -95,7 +95,7 @@ impl App {
     pub async fn revoke_token(&self, caller: &Caller, id: TokenId) -> Result<(), AppError> {
         let mut scope = caller.open(self, Operation::ManageTokens).await?;
         scope.revoke_token(id).await.map_err(AppError::of("token"))?;
-        scope.append_audit(&caller.entry("token.revoke", id.to_string(), json!({}))).await?;
+        scope.append_audit(caller.entry("token.revoke", id.to_string(), json!({})));
         scope.commit().await?;
         // Here at once; elsewhere with the next refresh, which is at most two seconds away.
         self.verifier.refresh(&self.store).await?;

@@ -46,6 +46,7 @@ impl From<AppError> for ApiError {
             AppError::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
             AppError::Conflict { code, .. } => (StatusCode::CONFLICT, *code),
             AppError::Invalid { code, .. } => (StatusCode::UNPROCESSABLE_ENTITY, *code),
+            AppError::TooMany { code, .. } => (StatusCode::TOO_MANY_REQUESTS, *code),
             AppError::TooLarge { code, .. } => (StatusCode::PAYLOAD_TOO_LARGE, *code),
             AppError::DatabaseUnavailable(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "database_unavailable")
@@ -57,7 +58,9 @@ impl From<AppError> for ApiError {
         };
         if status.is_server_error() {
             let source = std::error::Error::source(&error);
-            tracing::error!(%error, source = source.map(tracing::field::debug), "request failed");
+            // Displayed, never debugged: a driver's debug form quotes values.
+            let source = source.map(ToString::to_string).unwrap_or_default();
+            tracing::error!(%error, source, "request failed");
         }
         Self::new(status, code, error.to_string())
     }
@@ -79,7 +82,7 @@ impl IntoResponse for ApiError {
             StatusCode::UNAUTHORIZED => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            StatusCode::SERVICE_UNAVAILABLE => {
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}

@@ -3,7 +3,7 @@
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Path, Query, Request};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 
 use super::ApiError;
@@ -76,4 +76,16 @@ impl<T: DeserializeOwned> axum::extract::FromRequestParts<App> for Params<T> {
         })?;
         Ok(Self(value))
     }
+}
+
+/// The request's `Idempotency-Key`, if it has one.
+///
+/// # Errors
+/// When it is not text.
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
+    key.to_str().map(|key| Some(key.to_owned())).map_err(|_| {
+        let detail = "Idempotency-Key must be printable ASCII";
+        ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_idempotency_key", detail)
+    })
 }

@@ -1,5 +1,6 @@
 //! Reads an answer's items: text for people, calls for the sandbox, and calls that make no sense.
 
+use domain::limits::MAX_CALLS_PER_ANSWER;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -48,6 +49,10 @@ pub fn read_answer(items: Vec<Value>) -> Answer {
             "function_call" | "custom_tool_call" => {
                 let call_id = item["call_id"].as_str().unwrap_or_default().to_owned();
                 match read_call(item, &call_id) {
+                    Ok(_) if answer.calls.len() >= MAX_CALLS_PER_ANSWER => {
+                        let why = format!("at most {MAX_CALLS_PER_ANSWER} calls in one answer");
+                        answer.refused.push((call_id, why));
+                    }
                     Ok(call) => answer.calls.push(call),
                     Err(why) => answer.refused.push((call_id, why)),
                 }

@@ -32,6 +32,10 @@ pub struct Approval {
     pub cwd: String,
     /// Names of the variables it would get.
     pub env_names: Vec<String>,
+    /// What it would read.
+    pub stdin: Option<Vec<u8>>,
+    /// Milliseconds it might run.
+    pub timeout_ms: i64,
     /// When it was asked.
     pub created_at: OffsetDateTime,
     /// When nobody may answer any more.
@@ -72,6 +76,8 @@ struct Row {
     command: String,
     cwd: String,
     env_names: Vec<String>,
+    stdin: Option<Vec<u8>>,
+    timeout_ms: i64,
     created_at: OffsetDateTime,
     expires_at: OffsetDateTime,
     decided_by: Option<String>,
@@ -93,6 +99,8 @@ impl TryFrom<Row> for Approval {
             command: row.command,
             cwd: row.cwd,
             env_names: row.env_names,
+            stdin: row.stdin,
+            timeout_ms: row.timeout_ms,
             created_at: row.created_at,
             expires_at: row.expires_at,
             decided_by: row.decided_by,
@@ -126,7 +134,7 @@ impl Scope {
         Ok(())
     }
 
-    /// One approval. Holds its row until the transaction ends: whoever is first decides.
+    /// One approval.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when this scope has no such approval.
@@ -135,7 +143,28 @@ impl Scope {
         let row: Row = sqlx::query_as(
             "SELECT a.id, a.exec_id, a.session_id, a.state, a.order_sha256, a.reasons,
                     a.requested_by, e.command, e.cwd,
-                    ARRAY(SELECT jsonb_object_keys(e.env)) AS env_names,
+                    ARRAY(SELECT jsonb_object_keys(e.env)) AS env_names, e.stdin, e.timeout_ms,
+                    a.created_at, a.expires_at, a.decided_by, a.reason
+             FROM approvals a JOIN execs e ON e.tenant_id = a.tenant_id AND e.id = a.exec_id
+             WHERE a.tenant_id = $1 AND a.id = $2",
+        )
+        .bind(owner)
+        .bind(id.to_string())
+        .fetch_one(self.connection())
+        .await?;
+        row.try_into()
+    }
+
+    /// One approval. Holds its row until the transaction ends: whoever is first decides.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when this scope has no such approval.
+    pub async fn lock_approval(&mut self, id: ApprovalId) -> Result<Approval, StoreError> {
+        let owner = self.owner.clone();
+        let row: Row = sqlx::query_as(
+            "SELECT a.id, a.exec_id, a.session_id, a.state, a.order_sha256, a.reasons,
+                    a.requested_by, e.command, e.cwd,
+                    ARRAY(SELECT jsonb_object_keys(e.env)) AS env_names, e.stdin, e.timeout_ms,
                     a.created_at, a.expires_at, a.decided_by, a.reason
              FROM approvals a JOIN execs e ON e.tenant_id = a.tenant_id AND e.id = a.exec_id
              WHERE a.tenant_id = $1 AND a.id = $2 FOR UPDATE OF a",
@@ -161,7 +190,7 @@ impl Scope {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT a.id, a.exec_id, a.session_id, a.state, a.order_sha256, a.reasons,
                     a.requested_by, e.command, e.cwd,
-                    ARRAY(SELECT jsonb_object_keys(e.env)) AS env_names,
+                    ARRAY(SELECT jsonb_object_keys(e.env)) AS env_names, e.stdin, e.timeout_ms,
                     a.created_at, a.expires_at, a.decided_by, a.reason
              FROM approvals a JOIN execs e ON e.tenant_id = a.tenant_id AND e.id = a.exec_id
              WHERE a.tenant_id = $1 AND ($2::text IS NULL OR a.state = $2)

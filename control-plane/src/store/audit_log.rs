@@ -1,6 +1,6 @@
 //! Appends to a chain of the audit log, and reads it.
 //!
-//! An append holds the chain's head until the transaction ends: numbers have no gaps, because a
+//! Writing holds the chain's head until the transaction ends: numbers have no gaps, because a
 //! transaction that fails gives its number back.
 
 use audit::{Event, GENESIS, Hash};
@@ -12,21 +12,21 @@ use super::{Scope, StoreError};
 
 /// What to write down.
 #[derive(Debug, Clone)]
-pub struct AuditEntry<'a> {
+pub struct AuditEntry {
     /// Who did it.
-    pub actor: &'a str,
+    pub actor: String,
     /// The token used, if one was.
     pub token_id: Option<TokenId>,
     /// Network address of the caller, if there was one.
-    pub address: Option<&'a str>,
+    pub address: Option<String>,
     /// What was done.
-    pub action: &'a str,
+    pub action: &'static str,
     /// What it was done to.
     pub object: String,
     /// The session that it belongs to, if any.
     pub session_id: Option<SessionId>,
     /// How it went.
-    pub outcome: &'a str,
+    pub outcome: &'static str,
     /// Everything else.
     pub detail: Value,
 }
@@ -69,22 +69,31 @@ impl AuditRecord {
 }
 
 impl Scope {
-    /// Appends to this scope's chain.
-    ///
-    /// # Errors
-    /// When the database fails. Without its audit event, the change must not be committed.
-    pub async fn append_audit(&mut self, entry: &AuditEntry<'_>) -> Result<(), StoreError> {
+    /// Appends to this scope's chain, when the transaction commits. Without its audit event, the
+    /// change is not committed.
+    pub fn append_audit(&mut self, entry: AuditEntry) {
+        self.audit.push(entry);
+    }
+
+    pub(super) async fn flush_audit(&mut self) -> Result<(), StoreError> {
+        for entry in std::mem::take(&mut self.audit) {
+            self.write_audit(entry).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_audit(&mut self, entry: AuditEntry) -> Result<(), StoreError> {
         let chain = self.owner.clone();
         let (seq, previous, time_us) = self.lock_head(&chain).await?;
         let event = Event {
             chain,
             seq: seq + 1,
             time_us,
-            actor: entry.actor.into(),
+            actor: entry.actor,
             token_id: entry.token_id.map(|id| id.to_string()),
-            address: entry.address.map(Into::into),
+            address: entry.address,
             action: entry.action.into(),
-            object: entry.object.clone(),
+            object: entry.object,
             session_id: entry.session_id.map(|id| id.to_string()),
             outcome: entry.outcome.into(),
             detail: entry.detail.to_string(),

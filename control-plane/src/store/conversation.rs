@@ -3,6 +3,7 @@
 use domain::ids::SessionId;
 use serde_json::Value;
 
+use super::text::clean;
 use super::{Scope, StoreError};
 
 impl Scope {
@@ -16,6 +17,7 @@ impl Scope {
         items: &[Value],
     ) -> Result<(), StoreError> {
         let owner = self.owner.clone();
+        let items: Vec<Value> = items.iter().cloned().map(clean).collect();
         sqlx::query(
             "WITH numbered AS (
                  UPDATE sessions SET next_item = next_item + cardinality($3)

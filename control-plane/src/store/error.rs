@@ -23,6 +23,8 @@ pub enum StoreError {
     Driver(#[source] sqlx::Error),
 }
 
+const TRY_AGAIN: [&str; 5] = ["25006", "40P01", "40001", "55P03", "57014"];
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         use sqlx::Error as E;
@@ -35,10 +37,11 @@ impl From<sqlx::Error> for StoreError {
                 Self::Conflict(database.constraint().unwrap_or("unique").into())
             }
             // 57P: the server is starting, stopping or was stopped. 25006: it is read-only.
+            // 40P01, 40001, 55P03, 57014: a deadlock, a conflict or a wait that was broken off.
             E::Database(database)
                 if database
                     .code()
-                    .is_some_and(|code| code.starts_with("57P") || code == "25006") =>
+                    .is_some_and(|code| code.starts_with("57P") || TRY_AGAIN.contains(&&*code)) =>
             {
                 Self::Unavailable(error)
             }

@@ -5,6 +5,7 @@ use serde_json::Value;
 use sqlx::FromRow;
 use time::OffsetDateTime;
 
+use super::text::clean;
 use super::{EVENTS_CHANNEL, Scope, StoreError};
 
 /// What happened. The name is what clients see.
@@ -92,7 +93,7 @@ impl Scope {
         .bind(owner)
         .bind(session_id.to_string())
         .bind(kind.as_str())
-        .bind(data)
+        .bind(clean(data))
         .bind(EVENTS_CHANNEL)
         .fetch_one(self.connection())
         .await?;

@@ -14,6 +14,7 @@ use time::OffsetDateTime;
 
 use super::error::parsed;
 use super::sessions::sandbox;
+use super::text::clean_text;
 use super::{Scope, StoreError};
 
 /// An exec.
@@ -204,7 +205,7 @@ impl Scope {
         .bind(exec.id.to_string())
         .bind(exec.session_id.to_string())
         .bind(exec.call.map(|(turn_id, _)| turn_id.to_string()))
-        .bind(exec.call.map(|(_, call_id)| call_id))
+        .bind(exec.call.map(|(_, call_id)| clean_text(call_id)))
         .bind(exec.command)
         .bind(exec.cwd)
         .bind(Json(exec.env))
@@ -267,6 +268,46 @@ impl Scope {
         .fetch_all(self.connection())
         .await?;
         rows.into_iter().map(Exec::try_from).collect()
+    }
+
+    /// Ids of the execs of a session, or of one turn of it, that are not over.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn list_open_execs(
+        &mut self,
+        session_id: SessionId,
+        turn_id: Option<TurnId>,
+    ) -> Result<Vec<ExecId>, StoreError> {
+        let owner = self.owner.clone();
+        let ids: Vec<String> = sqlx::query_scalar(
+            "SELECT id FROM execs WHERE tenant_id = $1 AND session_id = $2
+               AND finished_at IS NULL AND ($3::text IS NULL OR turn_id = $3) ORDER BY id",
+        )
+        .bind(owner)
+        .bind(session_id.to_string())
+        .bind(turn_id.map(|id| id.to_string()))
+        .fetch_all(self.connection())
+        .await?;
+        parsed(ids.iter().map(|id| id.parse().ok()).collect(), "open execs")
+    }
+
+    /// How many turns and execs of a session are not over.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn count_open_work(&mut self, session_id: SessionId) -> Result<i64, StoreError> {
+        let owner = self.owner.clone();
+        Ok(sqlx::query_scalar(
+            "SELECT (SELECT count(*) FROM execs
+                     WHERE tenant_id = $1 AND session_id = $2 AND finished_at IS NULL)
+                  + (SELECT count(*) FROM turns
+                     WHERE tenant_id = $1 AND session_id = $2 AND finished_at IS NULL)",
+        )
+        .bind(owner)
+        .bind(session_id.to_string())
+        .fetch_one(self.connection())
+        .await?)
     }
 
     /// Writes down a decision together with the state that follows from it.

@@ -52,4 +52,18 @@ impl Scope {
         .await?;
         Ok(if stored == fingerprint { KeyUse::Repeated(subject) } else { KeyUse::Reused })
     }
+
+    /// Gives back the keys that were claimed for a subject which never came to be.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn release_keys(&mut self, subject: &str) -> Result<(), StoreError> {
+        let owner = self.owner.clone();
+        sqlx::query("DELETE FROM idempotency_keys WHERE tenant_id = $1 AND subject = $2")
+            .bind(owner)
+            .bind(subject)
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
 }

@@ -14,6 +14,7 @@ mod output;
 mod scope;
 mod sessions;
 mod tenants;
+mod text;
 mod tokens;
 mod turns;
 
@@ -35,7 +36,7 @@ use std::time::Duration;
 
 use domain::ids::TenantId;
 use sqlx::PgPool;
-use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 
 /// Channel on which every commit that adds session events is announced, by session id.
 pub const EVENTS_CHANNEL: &str = "bulkhead_events";
@@ -54,21 +55,30 @@ impl Store {
     /// # Errors
     /// When `url` is not a Postgres URL.
     pub fn connect_lazily(url: &str, max_connections: u32) -> Result<Self, StoreError> {
+        // No wait without an end: a lock, a statement, a transaction that its owner forgot.
+        let options: PgConnectOptions = url.parse()?;
+        let options = options.options([
+            ("lock_timeout", "5s"),
+            ("statement_timeout", "15s"),
+            ("idle_in_transaction_session_timeout", "20s"),
+        ]);
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             // A dead connection shows at its first use; asking each time costs a round trip.
             .test_before_acquire(false)
-            .connect_lazy(url)?;
+            .connect_lazy_with(options);
         Ok(Self { pool })
     }
 
-    /// Brings the schema up to date. Needs the owner role.
+    /// Brings the schema of the database at `url` up to date, however long it takes. Needs the
+    /// owner role.
     ///
     /// # Errors
     /// When the database cannot be reached or a migration fails.
-    pub async fn migrate(&self) -> Result<(), StoreError> {
-        sqlx::migrate!("../migrations").run(&self.pool).await.map_err(StoreError::Migrate)
+    pub async fn migrate(url: &str) -> Result<(), StoreError> {
+        let pool = PgPoolOptions::new().max_connections(1).connect(url).await?;
+        sqlx::migrate!("../migrations").run(&pool).await.map_err(StoreError::Migrate)
     }
 
     /// Opens a transaction that sees this tenant and nothing else.

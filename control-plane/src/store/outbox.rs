@@ -21,8 +21,8 @@ pub enum Message {
     Approval(ApprovalId),
     /// An exec was called off.
     CancelExec(ExecId),
-    /// The running turn was interrupted.
-    Interrupt,
+    /// A turn was interrupted.
+    Interrupt(TurnId),
     /// The session was asked to end.
     Shutdown,
 }

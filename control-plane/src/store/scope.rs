@@ -3,7 +3,7 @@
 use domain::ids::TenantId;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 
-use super::StoreError;
+use super::{AuditEntry, StoreError};
 
 /// On whose behalf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,18 +29,29 @@ pub struct Scope {
     /// The value of `tenant_id` in every row that this scope sees.
     pub(super) owner: String,
     who: Who,
+    /// Audit entries of this transaction. They are appended last, so that the head of the chain,
+    /// which every change of a tenant needs, is held for a moment only and never waited for with
+    /// another row in hand that its holder wants.
+    pub(super) audit: Vec<AuditEntry>,
 }
 
 impl Scope {
     pub(super) async fn open(pool: &PgPool, who: Who) -> Result<Self, StoreError> {
         let mut transaction = pool.begin().await?;
         let owner = who.to_string();
-        // Local to the transaction: a pooled connection never carries it to the next caller.
-        sqlx::query("SELECT set_config('app.tenant_id', $1, true)")
-            .bind(&owner)
-            .execute(&mut *transaction)
-            .await?;
-        Ok(Self { transaction, owner, who })
+        set_tenant(&mut transaction, &owner).await?;
+        Ok(Self { transaction, owner, who, audit: Vec::new() })
+    }
+
+    /// Goes on, in the same transaction, on behalf of a tenant that the platform has just made.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn continue_as_tenant(&mut self, tenant_id: TenantId) -> Result<(), StoreError> {
+        self.flush_audit().await?;
+        self.who = Who::Tenant(tenant_id);
+        self.owner = self.who.to_string();
+        set_tenant(&mut self.transaction, &self.owner).await
     }
 
     /// Makes everything that was done in this scope last.
@@ -48,7 +59,8 @@ impl Scope {
     /// # Errors
     /// When the database refused or did not answer; then it may or may not have happened, and
     /// callers must be able to repeat it.
-    pub async fn commit(self) -> Result<(), StoreError> {
+    pub async fn commit(mut self) -> Result<(), StoreError> {
+        self.flush_audit().await?;
         Ok(self.transaction.commit().await?)
     }
 
@@ -60,4 +72,13 @@ impl Scope {
     pub(super) fn connection(&mut self) -> &mut PgConnection {
         &mut self.transaction
     }
+}
+
+/// Local to the transaction: a pooled connection never carries it to the next caller.
+async fn set_tenant(connection: &mut PgConnection, owner: &str) -> Result<(), StoreError> {
+    sqlx::query("SELECT set_config('app.tenant_id', $1, true)")
+        .bind(owner)
+        .execute(connection)
+        .await?;
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! Sessions.
 
-use domain::ids::{SandboxId, SessionId, TokenId};
+use domain::ids::{ExecutorId, SandboxId, SessionId, TokenId};
 use domain::limits::SandboxLimits;
 use domain::sandbox::SandboxRef;
 use domain::session::SessionState;
@@ -28,6 +28,8 @@ pub struct Session {
     pub limits: SandboxLimits,
     /// The image that its sandbox is made of, once one was chosen.
     pub image_digest: Option<String>,
+    /// The executor that holds its sandbox, once one was chosen.
+    pub executor_id: Option<ExecutorId>,
     /// Its newest sandbox, if it ever had one.
     pub sandbox: Option<SandboxRef>,
     /// When it was made.
@@ -61,6 +63,7 @@ struct Row {
     approval_mode: String,
     limits: Json<SandboxLimits>,
     image_digest: Option<String>,
+    executor_id: Option<String>,
     sandbox_id: Option<String>,
     sandbox_generation: Option<i32>,
     created_at: OffsetDateTime,
@@ -71,7 +74,10 @@ impl TryFrom<Row> for Session {
     type Error = StoreError;
 
     fn try_from(row: Row) -> Result<Self, StoreError> {
+        let executor_id =
+            row.executor_id.map(|id| parsed(id.parse().ok(), "session executor")).transpose()?;
         Ok(Self {
+            executor_id,
             id: parsed(row.id.parse().ok(), "session id")?,
             name: row.name,
             state: parsed(SessionState::from_name(&row.state), "session state")?,
@@ -129,8 +135,8 @@ impl Scope {
     pub async fn get_session(&mut self, id: SessionId) -> Result<Session, StoreError> {
         let owner = self.owner.clone();
         let row: Row = sqlx::query_as(
-            "SELECT id, name, state, model, approval_mode, limits, image_digest, sandbox_id,
-                    sandbox_generation, created_at, closed_at
+            "SELECT id, name, state, model, approval_mode, limits, image_digest, executor_id,
+                    sandbox_id, sandbox_generation, created_at, closed_at
              FROM sessions WHERE tenant_id = $1 AND id = $2",
         )
         .bind(owner)
@@ -152,8 +158,8 @@ impl Scope {
         let owner = self.owner.clone();
         // Ids are UUIDv7: their order is the order of creation.
         let rows: Vec<Row> = sqlx::query_as(
-            "SELECT id, name, state, model, approval_mode, limits, image_digest, sandbox_id,
-                    sandbox_generation, created_at, closed_at
+            "SELECT id, name, state, model, approval_mode, limits, image_digest, executor_id,
+                    sandbox_id, sandbox_generation, created_at, closed_at
              FROM sessions WHERE tenant_id = $1 AND ($2::text IS NULL OR id < $2)
              ORDER BY id DESC LIMIT $3",
         )
@@ -188,22 +194,39 @@ impl Scope {
         Ok(())
     }
 
-    /// Keeps the image that a session's sandbox is made of, unless one was kept before.
+    /// One session, which stays as it is until the transaction ends: it cannot be closed under
+    /// work that is being accepted.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when this scope has no such session.
+    pub async fn hold_session(&mut self, id: SessionId) -> Result<Session, StoreError> {
+        let owner = self.owner.clone();
+        sqlx::query("SELECT FROM sessions WHERE tenant_id = $1 AND id = $2 FOR UPDATE")
+            .bind(owner)
+            .bind(id.to_string())
+            .execute(self.connection())
+            .await?;
+        self.get_session(id).await
+    }
+
+    /// Keeps where a session's sandbox is and what it is made of, unless that was chosen before.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn pin_session_image(
+    pub async fn pin_session(
         &mut self,
         id: SessionId,
+        executor_id: ExecutorId,
         image_digest: &str,
     ) -> Result<(), StoreError> {
         let owner = self.owner.clone();
         sqlx::query(
-            "UPDATE sessions SET image_digest = coalesce(image_digest, $3)
-             WHERE tenant_id = $1 AND id = $2",
+            "UPDATE sessions SET executor_id = $3, image_digest = $4
+             WHERE tenant_id = $1 AND id = $2 AND executor_id IS NULL",
         )
         .bind(owner)
         .bind(id.to_string())
+        .bind(executor_id.to_string())
         .bind(image_digest)
         .execute(self.connection())
         .await?;

@@ -105,6 +105,32 @@ impl Scope {
         rows.into_iter().map(Token::try_from).collect()
     }
 
+    /// Whether `token` was made by `maker`, or by a token that `maker` made, and so on.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn descends_from(
+        &mut self,
+        token: TokenId,
+        maker: TokenId,
+    ) -> Result<bool, StoreError> {
+        let owner = self.owner.clone();
+        Ok(sqlx::query_scalar(
+            "WITH RECURSIVE makers AS (
+                 SELECT created_by FROM tokens WHERE tenant_id = $1 AND id = $2
+                 UNION
+                 SELECT t.created_by FROM tokens t JOIN makers m ON t.id = m.created_by
+                 WHERE t.tenant_id = $1
+             )
+             SELECT EXISTS (SELECT FROM makers WHERE created_by = $3)",
+        )
+        .bind(owner)
+        .bind(token.to_string())
+        .bind(maker.to_string())
+        .fetch_one(self.connection())
+        .await?)
+    }
+
     /// Revokes a token, for every control plane. Revoking twice changes nothing.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use sqlx::FromRow;
 use time::OffsetDateTime;
 
 use super::error::parsed;
+use super::text::clean_text;
 use super::{Scope, StoreError};
 
 /// A turn.
@@ -106,11 +107,29 @@ impl Scope {
         Ok(())
     }
 
-    /// One turn. Holds its row until the transaction ends.
+    /// One turn.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when this scope has no such turn.
     pub async fn get_turn(&mut self, id: TurnId) -> Result<Turn, StoreError> {
+        let owner = self.owner.clone();
+        let row: Row = sqlx::query_as(
+            "SELECT id, session_id, state, input, answer, error, created_by, created_at,
+                    finished_at
+             FROM turns WHERE tenant_id = $1 AND id = $2",
+        )
+        .bind(owner)
+        .bind(id.to_string())
+        .fetch_one(self.connection())
+        .await?;
+        row.try_into()
+    }
+
+    /// One turn. Holds its row until the transaction ends.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when this scope has no such turn.
+    pub async fn lock_turn(&mut self, id: TurnId) -> Result<Turn, StoreError> {
         let owner = self.owner.clone();
         let row: Row = sqlx::query_as(
             "SELECT id, session_id, state, input, answer, error, created_by, created_at,
@@ -179,8 +198,8 @@ impl Scope {
         .bind(owner)
         .bind(id.to_string())
         .bind(state)
-        .bind(answer)
-        .bind(error)
+        .bind(answer.map(clean_text))
+        .bind(error.map(clean_text))
         .execute(self.connection())
         .await?;
         Ok(())

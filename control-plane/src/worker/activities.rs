@@ -1,6 +1,7 @@
 //! The activities under the names that the workflow calls them by.
 #![allow(missing_docs)] // constants made by the macro carry no docs
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,17 +37,20 @@ impl Activities {
         context: ActivityContext,
         request: ModelRequest,
     ) -> Result<ModelStep, ActivityError> {
-        tokio::select! {
-            step = self.model_call(request) => step.map_err(retry),
-            () = context.cancelled() => Err(ActivityError::cancelled()),
-            () = beat(&context) => Err(ActivityError::cancelled()),
-        }
+        let step = tokio::select! {
+            step = self.model_call(request, context.cancelled()) => step.map_err(retry)?,
+            never = beat(&context) => match never {},
+        };
+        step.ok_or_else(ActivityError::cancelled)
     }
 }
 
-/// Tells Temporal once a second that the attempt is alive; ends when it cannot.
-async fn beat(context: &ActivityContext) {
-    while context.record_heartbeat(()).await.is_ok() {
+/// Tells Temporal once a second that the attempt is alive.
+async fn beat(context: &ActivityContext) -> Infallible {
+    loop {
+        if let Err(error) = context.record_heartbeat(()).await {
+            tracing::warn!(%error, "heartbeat failed");
+        }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

@@ -5,11 +5,12 @@
 
 use domain::approval::ApprovalState;
 use domain::exec::{ExecEvent, ExecOutcome, ExecState};
-use domain::ids::ApprovalId;
+use domain::ids::{ApprovalId, ExecutorId};
 use domain::limits::APPROVAL_TTL_MS;
 use domain::session::SessionState;
 use policy::{CommandRequest, Engine, Outcome};
-use protocol::exec::{ExecOrder, ToolRequest};
+use protocol::enrolment::executor_queue;
+use protocol::exec::{ExecOrder, Intent, ToolRequest, order_context};
 use protocol::grant::order_digest;
 use protocol::session::{Authorized, ExecRef};
 use serde_json::json;
@@ -17,18 +18,20 @@ use time::OffsetDateTime;
 
 use super::{Activities, ActivityFailure, closing, order};
 use crate::store::{
-    Approval, AuditEntry, EventKind, Exec, NewApproval, RecordedDecision, Scope, Session,
+    Approval, AuditEntry, EventKind, Exec, ExecError, NewApproval, RecordedDecision, Scope,
+    Session, StoreError,
 };
 use crate::{grants, ids};
-
-/// How long to wait for an executor before looking again, in milliseconds.
-const EXECUTOR_LOOK_MS: u64 = 1000;
 
 impl Activities {
     pub(super) async fn authorize(&self, exec: ExecRef) -> Result<Authorized, ActivityFailure> {
         let mut scope = self.store.tenant(exec.tenant_id).await?;
-        let stored = scope.lock_exec(exec.exec_id).await?;
-        if stored.state.is_terminal() {
+        let stored = match scope.lock_exec(exec.exec_id).await {
+            // A forged signal may name anything; only the session's own execs are carried out.
+            Err(StoreError::NotFound) => return Ok(Authorized::Settled),
+            stored => stored?,
+        };
+        if stored.state.is_terminal() || stored.session_id != exec.session_id {
             return Ok(Authorized::Settled);
         }
         let session = scope.get_session(stored.session_id).await?;
@@ -37,13 +40,13 @@ impl Activities {
             scope.commit().await?;
             return Ok(Authorized::Settled);
         }
-        let Some(image_digest) = find_image(&mut scope, &session).await? else {
+        let Some(home) = find_home(&mut scope, &session).await? else {
             return wait_for_executor(scope, &stored).await;
         };
-        let order = order::build(exec.tenant_id, &session, &stored, image_digest);
+        let order = order::build(exec.tenant_id, &session, &stored, home.image_digest);
         let next = match (stored.state, &stored.decision) {
-            (ExecState::PendingApproval, _) => answer(&mut scope, &stored).await?,
-            (_, Some(recorded)) => Next::Run { policy_version: recorded.policy_version },
+            (ExecState::PendingApproval, _) => answer(&mut scope, &stored, &order).await?,
+            (_, Some(recorded)) => again(&mut scope, &stored, recorded, &order).await?,
             (_, None) => decide(&mut scope, &stored, &order).await?,
         };
         scope.commit().await?;
@@ -52,23 +55,31 @@ impl Activities {
             Next::Wait { approval_id, look_again_in_ms } => {
                 Ok(Authorized::Wait { approval_id: Some(approval_id), look_again_in_ms })
             }
-            Next::Run { policy_version } => self.grant(&order, policy_version).await,
+            Next::Run { policy_version } => {
+                self.grant(&order, home.executor_id, policy_version).await
+            }
         }
     }
 
     async fn grant(
         &self,
         order: &ExecOrder,
+        executor_id: ExecutorId,
         policy_version: i64,
     ) -> Result<Authorized, ActivityFailure> {
         let tenant = self.tenant_keys.get(order.tenant_id).await?;
         let now = OffsetDateTime::now_utc();
-        let grant = grants::sign(&self.keys.grant, order, policy_version, now)?;
-        let context = format!("order/{}", order.exec_id);
+        let grant = grants::sign(&self.keys.grant, order, executor_id, policy_version, now)?;
+        let context = order_context(order.exec_id);
         let sealed = sealing::seal(&tenant.payload_key, order.tenant_id, &context, order)?;
         Ok(Authorized::Run {
-            request: ToolRequest { exec_id: order.exec_id, grant, order: sealed },
-            task_queue: tenant.task_queue,
+            request: ToolRequest {
+                exec_id: order.exec_id,
+                intent: Intent::Run,
+                grant,
+                order: sealed,
+            },
+            task_queue: executor_queue(&tenant.name, executor_id),
             timeout_ms: order.timeout_ms,
         })
     }
@@ -80,29 +91,61 @@ enum Next {
     Run { policy_version: i64 },
 }
 
-/// The image of the session's sandbox: kept from its first command on.
-async fn find_image(
-    scope: &mut Scope,
-    session: &Session,
-) -> Result<Option<String>, ActivityFailure> {
-    if let Some(image_digest) = &session.image_digest {
-        return Ok(Some(image_digest.clone()));
+/// Where a session's sandbox is and what it is made of.
+struct Home {
+    executor_id: ExecutorId,
+    image_digest: String,
+}
+
+/// Chosen with the session's first command and then kept: an exec that two executors could take
+/// could be started twice.
+async fn find_home(scope: &mut Scope, session: &Session) -> Result<Option<Home>, ActivityFailure> {
+    if let (Some(executor_id), Some(image_digest)) = (session.executor_id, &session.image_digest) {
+        return Ok(Some(Home { executor_id, image_digest: image_digest.clone() }));
     }
     let newest = scope.list_executors().await?.into_iter().next();
     let Some(executor) = newest else { return Ok(None) };
-    scope.pin_session_image(session.id, &executor.image_digest).await?;
-    Ok(Some(executor.image_digest))
+    scope.pin_session(session.id, executor.id, &executor.image_digest).await?;
+    // Two first commands at once: whoever came first has chosen.
+    let session = scope.get_session(session.id).await?;
+    Ok(session
+        .executor_id
+        .zip(session.image_digest)
+        .map(|(executor_id, image_digest)| Home { executor_id, image_digest }))
 }
 
 async fn wait_for_executor(mut scope: Scope, exec: &Exec) -> Result<Authorized, ActivityFailure> {
     const REASON: &str = "no executor of this tenant has enrolled yet; start bulkhead-executor";
-    if exec.waiting_reason.is_none() {
-        scope.set_exec_waiting(exec.id, REASON).await?;
-        let data = json!({ "exec_id": exec.id, "reason": REASON });
-        scope.append_event(exec.session_id, EventKind::ExecWaiting, data).await?;
-    }
+    closing::keep_waiting(&mut scope, exec, REASON).await?;
     scope.commit().await?;
-    Ok(Authorized::Wait { approval_id: None, look_again_in_ms: EXECUTOR_LOOK_MS })
+    let look_again_in_ms = closing::patience_ms(exec);
+    Ok(Authorized::Wait { approval_id: None, look_again_in_ms })
+}
+
+/// Decided before: the grant expired, or the answer got lost. What was approved is compared with
+/// what would run, whatever happened to the rows in between.
+async fn again(
+    scope: &mut Scope,
+    exec: &Exec,
+    recorded: &RecordedDecision,
+    order: &ExecOrder,
+) -> Result<Next, ActivityFailure> {
+    if let Some(approval_id) = exec.approval_id {
+        let approval = scope.get_approval(approval_id).await?;
+        if approval.order_sha256 != order_digest(order) {
+            return refuse_changed(scope, exec).await;
+        }
+    }
+    Ok(Next::Run { policy_version: recorded.policy_version })
+}
+
+async fn refuse_changed(scope: &mut Scope, exec: &Exec) -> Result<Next, ActivityFailure> {
+    let error = ExecError {
+        code: "order_changed".into(),
+        message: "what would run is not what was approved".into(),
+    };
+    closing::settle_with(scope, exec, ExecOutcome::Cancelled, Some(&error)).await?;
+    Ok(Next::Settled)
 }
 
 /// Asks the policy, for the first and only time.
@@ -120,7 +163,7 @@ async fn decide(
         decided_by: "policy".into(),
     };
     let digest = order_digest(order);
-    audit(scope, exec, &recorded, "policy", recorded.decision.outcome.as_str(), &digest).await?;
+    audit(scope, exec, &recorded, "policy", recorded.decision.outcome.as_str(), &digest);
     match recorded.decision.outcome {
         Outcome::Allow => {
             let state = exec.state.apply(ExecEvent::Allow)?;
@@ -155,9 +198,12 @@ async fn decide(
 }
 
 /// Reads what a human answered, if one did.
-async fn answer(scope: &mut Scope, exec: &Exec) -> Result<Next, ActivityFailure> {
-    let approval_id =
-        exec.approval_id.ok_or(crate::store::StoreError::Inconsistent("exec approval"))?;
+async fn answer(
+    scope: &mut Scope,
+    exec: &Exec,
+    order: &ExecOrder,
+) -> Result<Next, ActivityFailure> {
+    let approval_id = exec.approval_id.ok_or(StoreError::Inconsistent("exec approval"))?;
     let approval = scope.get_approval(approval_id).await?;
     match approval.state {
         ApprovalState::Pending => {
@@ -171,6 +217,9 @@ async fn answer(scope: &mut Scope, exec: &Exec) -> Result<Next, ActivityFailure>
             let reason = "nobody answered the approval in time";
             closing::settle(scope, exec, ExecOutcome::Denied, Some(reason)).await?;
             Ok(Next::Settled)
+        }
+        ApprovalState::Approved if approval.order_sha256 != order_digest(order) => {
+            refuse_changed(scope, exec).await
         }
         ApprovalState::Approved => approve(scope, exec, &approval).await,
         ApprovalState::Denied | ApprovalState::Expired | ApprovalState::Cancelled => {
@@ -191,7 +240,7 @@ async fn approve(
 ) -> Result<Next, ActivityFailure> {
     let recorded = record_human(scope, exec, approval).await?;
     let who = &recorded.decided_by;
-    audit(scope, exec, &recorded, who, "allow", &approval.order_sha256).await?;
+    audit(scope, exec, &recorded, who, "allow", &approval.order_sha256);
     let data = json!({ "exec_id": exec.id });
     scope.append_event(exec.session_id, EventKind::ExecQueued, data).await?;
     Ok(Next::Run { policy_version: recorded.policy_version })
@@ -203,8 +252,7 @@ async fn record_human(
     exec: &Exec,
     approval: &Approval,
 ) -> Result<RecordedDecision, ActivityFailure> {
-    let mut recorded =
-        exec.decision.clone().ok_or(crate::store::StoreError::Inconsistent("exec decision"))?;
+    let mut recorded = exec.decision.clone().ok_or(StoreError::Inconsistent("exec decision"))?;
     recorded.decided_by = approval.decided_by.clone().unwrap_or_else(|| "nobody".into());
     let approved = approval.state == ApprovalState::Approved;
     recorded.decision.outcome = if approved { Outcome::Allow } else { Outcome::Deny };
@@ -218,16 +266,16 @@ async fn record_human(
     Ok(recorded)
 }
 
-async fn audit(
+fn audit(
     scope: &mut Scope,
     exec: &Exec,
     recorded: &RecordedDecision,
     actor: &str,
-    outcome: &str,
+    outcome: &'static str,
     order_sha256: &str,
-) -> Result<(), ActivityFailure> {
-    let entry = AuditEntry {
-        actor,
+) {
+    scope.append_audit(AuditEntry {
+        actor: actor.into(),
         token_id: None,
         address: None,
         action: "exec.authorize",
@@ -237,6 +285,5 @@ async fn audit(
         detail: json!({
             "decision": recorded, "order_sha256": order_sha256, "approval_id": exec.approval_id,
         }),
-    };
-    Ok(scope.append_audit(&entry).await?)
+    });
 }

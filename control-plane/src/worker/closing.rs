@@ -11,6 +11,26 @@ use serde_json::{Value, json};
 use super::ActivityFailure;
 use crate::store::{AuditEntry, EventKind, Exec, ExecError, Scope};
 
+/// Says why an exec has not started yet, once for each reason.
+pub(super) async fn keep_waiting(
+    scope: &mut Scope,
+    exec: &Exec,
+    reason: &str,
+) -> Result<(), ActivityFailure> {
+    if exec.waiting_reason.as_deref() == Some(reason) {
+        return Ok(());
+    }
+    scope.set_exec_waiting(exec.id, reason).await?;
+    let data = json!({ "exec_id": exec.id, "reason": reason });
+    Ok(scope.append_event(exec.session_id, EventKind::ExecWaiting, data).await?)
+}
+
+/// How long to wait before looking again, in milliseconds: a part of the time waited so far.
+pub(super) fn patience_ms(exec: &Exec) -> u64 {
+    let waited = time::OffsetDateTime::now_utc() - exec.created_at;
+    u64::try_from(waited.whole_milliseconds() / 4).unwrap_or(0).clamp(1000, 30_000)
+}
+
 /// Ends an exec that never ran, or of which nothing is known.
 pub(super) async fn settle(
     scope: &mut Scope,
@@ -41,9 +61,10 @@ pub(super) async fn settle_with(
     let reason = error.map(|error| error.message.as_str());
     let detail = json!({ "reason": reason });
     announce(scope, exec, outcome, None, detail).await?;
-    let text = match reason {
-        Some(reason) => format!("The command did not run ({}): {reason}", outcome.as_str()),
-        None => format!("The command did not run to its end ({}).", outcome.as_str()),
+    let reason = reason.unwrap_or("no reason was given");
+    let text = match outcome {
+        ExecOutcome::Lost => format!("Lost: the command may have run in part. {reason}"),
+        _ => format!("The command did not run ({}): {reason}", outcome.as_str()),
     };
     answer_model(scope, exec, &text).await
 }
@@ -83,7 +104,7 @@ async fn announce(
     detail: Value,
 ) -> Result<(), ActivityFailure> {
     let entry = AuditEntry {
-        actor: "worker",
+        actor: "worker".into(),
         token_id: None,
         address: None,
         action: "exec.finish",
@@ -92,7 +113,7 @@ async fn announce(
         outcome: outcome.as_str(),
         detail,
     };
-    scope.append_audit(&entry).await?;
+    scope.append_audit(entry);
     let data = json!({
         "exec_id": exec.id, "state": outcome.as_str(), "exit_code": exit_code,
     });

@@ -21,15 +21,16 @@ impl Activities {
     pub(super) async fn model_call(
         &self,
         request: ModelRequest,
-    ) -> Result<ModelStep, ActivityFailure> {
+        called_off: impl Future<Output = ()>,
+    ) -> Result<Option<ModelStep>, ActivityFailure> {
         let ModelRequest { tenant_id, session_id, turn_id, step } = request;
         let mut scope = self.store.tenant(tenant_id).await?;
-        let turn = scope.get_turn(turn_id).await?;
+        let turn = scope.lock_turn(turn_id).await?;
         if let Some(known) = scope.find_step(turn_id, step).await? {
-            return Ok(ModelStep { step: known.step, execs: known.execs, done: known.done });
+            return Ok(Some(ModelStep { step: known.step, execs: known.execs, done: known.done }));
         }
         if turn.is_over() {
-            return Ok(ModelStep { step, execs: Vec::new(), done: true });
+            return Ok(Some(ModelStep { step, execs: Vec::new(), done: true }));
         }
         if turn.state == "queued" {
             begin(&mut scope, &turn).await?;
@@ -40,23 +41,30 @@ impl Activities {
 
         let prompt = Prompt { model: session.model.as_deref(), items: &items, session_id };
         let (sender, pieces) = mpsc::channel(64);
-        let (answer, ()) = tokio::join!(
-            self.model.stream(&prompt, sender),
-            self.relay(tenant_id, session_id, turn_id, pieces),
-        );
+        let answer = async {
+            let relay = self.relay(tenant_id, session_id, turn_id, pieces);
+            tokio::join!(self.model.stream(&prompt, sender), relay).0
+        };
+        // Only the waiting is broken off, never the storing.
+        let answer = tokio::select! {
+            answer = answer => answer,
+            () = called_off => return Ok(None),
+        };
         match answer {
             Ok(items) => {
                 let answer = read_answer(items);
                 let mut scope = self.store.tenant(tenant_id).await?;
                 let stored = store_answer(&mut scope, &turn, step, answer).await?;
                 scope.commit().await?;
-                Ok(stored)
+                Ok(Some(stored))
             }
             Err(ModelError::Refused(text)) => {
                 let mut scope = self.store.tenant(tenant_id).await?;
-                finish(&mut scope, &turn, "failed", None, Some(&text)).await?;
+                if !scope.lock_turn(turn_id).await?.is_over() {
+                    finish(&mut scope, &turn, "failed", None, Some(&text)).await?;
+                }
                 scope.commit().await?;
-                Ok(ModelStep { step, execs: Vec::new(), done: true })
+                Ok(Some(ModelStep { step, execs: Vec::new(), done: true }))
             }
             Err(error) => Err(error.into()),
         }
@@ -106,6 +114,10 @@ async fn store_answer(
     step: u32,
     answer: Answer,
 ) -> Result<ModelStep, ActivityFailure> {
+    // An attempt that was given up may come late: the turn that ended stays as it is.
+    if scope.lock_turn(turn.id).await?.is_over() {
+        return Ok(ModelStep { step, execs: Vec::new(), done: true });
+    }
     let mut items = answer.items;
     // A call that cannot be carried out is answered at once, so that the model can mend it.
     items.extend(answer.refused.iter().map(|(call_id, why)| {
@@ -147,7 +159,7 @@ async fn store_call(
     };
     scope.insert_exec(&exec).await?;
     let entry = AuditEntry {
-        actor: "model",
+        actor: "model".into(),
         token_id: Some(turn.created_by),
         address: None,
         action: "exec.create",
@@ -156,7 +168,7 @@ async fn store_call(
         outcome: "ok",
         detail: json!({ "command": exec.command, "cwd": exec.cwd, "turn_id": turn.id }),
     };
-    scope.append_audit(&entry).await?;
+    scope.append_audit(entry);
     let data = json!({ "exec_id": exec_id, "state": "queued", "turn_id": turn.id });
     scope.append_event(turn.session_id, EventKind::ExecCreated, data).await?;
     Ok(exec_id)

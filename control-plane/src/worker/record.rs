@@ -1,30 +1,32 @@
 //! The activity `record`: writes down what happened. Safe to repeat: a fact that is known changes
 //! nothing.
 
-use domain::exec::ExecOutcome;
+use domain::exec::{ExecOutcome, ExecState};
 use domain::ids::{ExecId, SessionId, TenantId, TurnId};
 use domain::session::{SessionEvent, SessionState};
-use protocol::exec::{NotStarted, ToolOutcome, ToolReply};
+use protocol::exec::{NotStarted, ToolOutcome, ToolReply, ToolReport, reply_context};
 use protocol::session::{Fact, RecordRequest, Recorded, TurnEnd};
 use serde_json::json;
 
 use super::{Activities, ActivityFailure, closing};
 use crate::store::{AuditEntry, EventKind, Exec, ExecError, Scope};
 
-/// How long to wait before an exec is tried again whose sandbox could not be made.
-const SANDBOX_RETRY_MS: u64 = 2000;
-
 impl Activities {
     pub(super) async fn record(&self, request: RecordRequest) -> Result<Recorded, ActivityFailure> {
         let RecordRequest { tenant_id, session_id, fact } = request;
+        match &fact {
+            Fact::TurnEnded { turn_id, .. } => {
+                self.settle_open(tenant_id, session_id, Some(*turn_id)).await?;
+            }
+            Fact::SessionClosed => self.settle_open(tenant_id, session_id, None).await?,
+            Fact::Replied { .. } | Fact::Unanswered { .. } => {}
+        }
         let mut scope = self.store.tenant(tenant_id).await?;
         let recorded = match fact {
             Fact::Replied { exec_id, reply } => {
                 self.replied(&mut scope, tenant_id, exec_id, *reply).await?
             }
-            Fact::Unanswered { exec_id, cancelled } => {
-                unanswered(&mut scope, exec_id, cancelled).await?
-            }
+            Fact::Unanswered { exec_id } => unanswered(&mut scope, exec_id).await?,
             Fact::TurnEnded { turn_id, end } => {
                 turn_ended(&mut scope, session_id, turn_id, end).await?
             }
@@ -45,29 +47,56 @@ impl Activities {
         if exec.state.is_terminal() {
             return Ok(Recorded::Done);
         }
-        match reply.outcome {
-            ToolOutcome::NotStarted(why) => not_started(scope, &exec, why).await,
-            ToolOutcome::Finished(sealed) => {
-                let tenant = self.tenant_keys.get(tenant_id).await?;
-                let context = format!("result/{exec_id}");
-                match sealing::open(&tenant.payload_key, tenant_id, &context, &sealed) {
-                    Ok(result) => {
-                        closing::finish(scope, &exec, &result, reply.sandbox).await?;
-                        if let Some(sandbox) = reply.sandbox {
-                            scope.set_session_sandbox(exec.session_id, sandbox).await?;
-                        }
-                    }
-                    // Not made with the tenant's key for this exec: whoever sent it is no executor
-                    // of the tenant, and what became of the command is not known.
-                    Err(error) => {
-                        tracing::error!(%exec_id, %error, "forged or damaged result refused");
-                        let reason = "the result that came back was not its executor's";
-                        closing::settle(scope, &exec, ExecOutcome::Lost, Some(reason)).await?;
-                    }
+        let key = self.tenant_keys.get(tenant_id).await?.payload_key;
+        let context = reply_context(exec_id);
+        match sealing::open(&key, tenant_id, &context, &reply.report) {
+            Ok(ToolReport { outcome: ToolOutcome::NotStarted(why), .. }) => {
+                not_started(scope, &exec, why).await
+            }
+            Ok(ToolReport { outcome: ToolOutcome::Finished(result), sandbox, .. }) => {
+                closing::finish(scope, &exec, &result, sandbox).await?;
+                if let Some(sandbox) = sandbox {
+                    scope.set_session_sandbox(exec.session_id, sandbox).await?;
                 }
                 Ok(Recorded::Done)
             }
+            // Not made with the tenant's key for this exec: whoever sent it is no executor of the
+            // tenant, and what became of the command is not known.
+            Err(error) => {
+                tracing::error!(%exec_id, %error, "forged or damaged report refused");
+                let reason = "the report that came back was not its executor's";
+                closing::settle(scope, &exec, ExecOutcome::Lost, Some(reason)).await?;
+                Ok(Recorded::Done)
+            }
         }
+    }
+
+    /// Ends what a turn or a session leaves behind, each exec in a transaction of its own: two
+    /// rows of the same kind are never held at once.
+    async fn settle_open(
+        &self,
+        tenant_id: TenantId,
+        session_id: SessionId,
+        turn_id: Option<TurnId>,
+    ) -> Result<(), ActivityFailure> {
+        let mut scope = self.store.tenant(tenant_id).await?;
+        let open = scope.list_open_execs(session_id, turn_id).await?;
+        drop(scope);
+        for exec_id in open {
+            let mut scope = self.store.tenant(tenant_id).await?;
+            let exec = scope.lock_exec(exec_id).await?;
+            if !exec.state.is_terminal() {
+                // What runs was waited for; what is left here was never handed to an executor.
+                let outcome = match exec.state {
+                    ExecState::Running => ExecOutcome::Lost,
+                    _ => ExecOutcome::Cancelled,
+                };
+                closing::settle(&mut scope, &exec, outcome, Some("its turn or session ended"))
+                    .await?;
+            }
+            scope.commit().await?;
+        }
+        Ok(())
     }
 }
 
@@ -76,17 +105,16 @@ async fn not_started(
     exec: &Exec,
     why: NotStarted,
 ) -> Result<Recorded, ActivityFailure> {
-    match why {
-        NotStarted::GrantExpired => return Ok(Recorded::Retry { after_ms: 1 }),
-        NotStarted::SandboxUnavailable if !exec.cancel_requested => {
-            if exec.waiting_reason.as_deref() != Some(why.message()) {
-                scope.set_exec_waiting(exec.id, why.message()).await?;
-                let data = json!({ "exec_id": exec.id, "reason": why.message() });
-                scope.append_event(exec.session_id, EventKind::ExecWaiting, data).await?;
-            }
-            return Ok(Recorded::Retry { after_ms: SANDBOX_RETRY_MS });
+    let may_try_again = matches!(why, NotStarted::GrantExpired | NotStarted::SandboxUnavailable);
+    if may_try_again && !exec.cancel_requested {
+        if exec.state == ExecState::Running {
+            // It was started once, somewhere. It is not started again.
+            let reason = "its executor knows nothing of it any more";
+            closing::settle(scope, exec, ExecOutcome::Lost, Some(reason)).await?;
+            return Ok(Recorded::Done);
         }
-        _ => {}
+        closing::keep_waiting(scope, exec, why.message()).await?;
+        return Ok(Recorded::Retry { after_ms: closing::patience_ms(exec) });
     }
     let code = match why {
         NotStarted::GrantExpired => "grant_expired",
@@ -101,22 +129,13 @@ async fn not_started(
     Ok(Recorded::Done)
 }
 
-/// Nobody answered. Called off before any executor took it: it never ran. Otherwise it may have.
-async fn unanswered(
-    scope: &mut Scope,
-    exec_id: ExecId,
-    cancelled: bool,
-) -> Result<Recorded, ActivityFailure> {
+/// Nobody answered, for as long as anybody could: it may have run.
+async fn unanswered(scope: &mut Scope, exec_id: ExecId) -> Result<Recorded, ActivityFailure> {
     let exec = scope.lock_exec(exec_id).await?;
-    if exec.state.is_terminal() {
-        return Ok(Recorded::Done);
+    if !exec.state.is_terminal() {
+        let reason = "its executor never reported back";
+        closing::settle(scope, &exec, ExecOutcome::Lost, Some(reason)).await?;
     }
-    let (outcome, reason) = if cancelled && exec.started_at.is_none() {
-        (ExecOutcome::Cancelled, "it was cancelled before an executor took it")
-    } else {
-        (ExecOutcome::Lost, "its executor never reported back")
-    };
-    closing::settle(scope, &exec, outcome, Some(reason)).await?;
     Ok(Recorded::Done)
 }
 
@@ -126,7 +145,7 @@ async fn turn_ended(
     turn_id: TurnId,
     end: TurnEnd,
 ) -> Result<Recorded, ActivityFailure> {
-    let turn = scope.get_turn(turn_id).await?;
+    let turn = scope.lock_turn(turn_id).await?;
     if turn.is_over() {
         return Ok(Recorded::Done);
     }
@@ -145,6 +164,12 @@ async fn session_closed(
     scope: &mut Scope,
     session_id: SessionId,
 ) -> Result<Recorded, ActivityFailure> {
+    for turn in scope.list_open_turns(session_id).await? {
+        let error = Some("its session ended");
+        scope.finish_turn(turn.id, "interrupted", None, error).await?;
+        let data = json!({ "turn_id": turn.id, "state": "interrupted" });
+        scope.append_event(session_id, EventKind::TurnFinished, data).await?;
+    }
     let session = scope.get_session(session_id).await?;
     if session.state == SessionState::Closed {
         return Ok(Recorded::Done);
@@ -152,7 +177,7 @@ async fn session_closed(
     let state = session.state.apply(SessionEvent::Close)?;
     scope.set_session_state(session_id, state).await?;
     let entry = AuditEntry {
-        actor: "worker",
+        actor: "worker".into(),
         token_id: None,
         address: None,
         action: "session.closed",
@@ -161,7 +186,7 @@ async fn session_closed(
         outcome: "ok",
         detail: json!({}),
     };
-    scope.append_audit(&entry).await?;
+    scope.append_audit(entry);
     scope.append_event(session_id, EventKind::SessionClosed, json!({})).await?;
     Ok(Recorded::Done)
 }

@@ -1,10 +1,9 @@
-//! Tenants' payload keys and queue names, read once and kept: they never change.
+//! Tenants' payload keys and names, read once and kept: they never change.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use domain::ids::TenantId;
-use protocol::enrolment::tenant_queue;
 use sealing::Key;
 
 use super::ActivityFailure;
@@ -16,8 +15,8 @@ use crate::store::Store;
 pub struct TenantSecrets {
     /// Seals what its executors read.
     pub payload_key: Key,
-    /// The queue that its executors share.
-    pub task_queue: String,
+    /// Its name, which is part of its queues' names.
+    pub name: String,
 }
 
 /// See the module.
@@ -46,7 +45,7 @@ impl TenantKeys {
         let tenant = self.store.tenant(tenant_id).await?.get_own_tenant().await?;
         let secrets = TenantSecrets {
             payload_key: self.keys.unwrap(tenant_id, &tenant.payload_key)?,
-            task_queue: tenant_queue(&tenant.name),
+            name: tenant.name,
         };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(tenant_id, secrets.clone());

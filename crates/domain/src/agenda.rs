@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{ExecId, TurnId};
 
-/// Most pieces of work that one session carries out at once.
+/// Most pieces of work that one session carries out at once; what waits for a human does not count.
 pub const MAX_PARALLEL: usize = 32;
 /// Most pieces of work that wait in one session; the control plane refuses more long before.
 pub const MAX_WAITING: usize = 1000;
@@ -63,7 +63,8 @@ impl Agenda {
 
     /// Takes the next piece of work that may start now.
     pub fn start_next(&mut self) -> Option<Work> {
-        if self.active.len() >= MAX_PARALLEL {
+        let busy = self.active.iter().filter(|active| active.parked < active.branches).count();
+        if busy >= MAX_PARALLEL {
             return None;
         }
         let turn_runs = self.active.iter().any(|active| matches!(active.work, Work::Turn(_)));

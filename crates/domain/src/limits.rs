@@ -40,6 +40,10 @@ pub const GRANT_TTL_S: i64 = 300;
 pub const MAX_TURN_STEPS: u32 = 50;
 /// Longest tool output that the model is shown, in bytes.
 pub const MAX_MODEL_OUTPUT_BYTES: usize = 32 * 1024;
+/// Turns and execs of one session that may be unfinished at once.
+pub const MAX_OPEN_WORK: i64 = 256;
+/// Commands that a model may ask for in one answer.
+pub const MAX_CALLS_PER_ANSWER: usize = 16;
 /// Rows on one page of a list.
 pub const MAX_PAGE: i64 = 200;
 
@@ -83,9 +87,9 @@ impl SandboxLimits {
             let ok = (min..=max).contains(&value);
             if ok { Ok(()) } else { Err(LimitOutOfRange { field, value, min, max }) }
         };
-        within("memory_bytes", self.memory_bytes, 64 << 20, 64 << 30)?;
-        within("cpu_millis", self.cpu_millis.into(), 50, 64_000)?;
-        within("pids", self.pids.into(), 16, 4096)?;
+        within("memory_bytes", self.memory_bytes, 64 << 20, 4 << 30)?;
+        within("cpu_millis", self.cpu_millis.into(), 50, 4_000)?;
+        within("pids", self.pids.into(), 16, 1024)?;
         within("workspace_bytes", self.workspace_bytes, 1 << 20, self.memory_bytes)
     }
 }
@@ -103,7 +107,7 @@ mod tests {
     fn an_impossible_limit_is_named() {
         let limits = SandboxLimits { pids: 0, ..SandboxLimits::default() };
         let message = limits.validate().expect_err("pids 0").to_string();
-        assert_eq!(message, "limits.pids is 0; it must be between 16 and 4096");
+        assert_eq!(message, "limits.pids is 0; it must be between 16 and 1024");
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct SessionInput {
 pub struct ExecRef {
     /// Whose exec.
     pub tenant_id: TenantId,
+    /// The session that carries it out; an exec of another one is refused.
+    pub session_id: SessionId,
     /// Which exec.
     pub exec_id: ExecId,
 }
@@ -94,8 +96,6 @@ pub enum Fact {
     Unanswered {
         /// The exec.
         exec_id: ExecId,
-        /// Whether it was called off before any executor took it.
-        cancelled: bool,
     },
     /// A turn ended without the model's doing.
     TurnEnded {

@@ -103,3 +103,32 @@ async fn pending_approvals_are_listed_and_leave_the_list() {
     session.decide(&approval_id, "approve", None).await;
     assert!(!listed().await);
 }
+
+#[tokio::test]
+async fn a_token_made_by_whoever_asked_cannot_approve() {
+    let stack = Stack::shared();
+    let owner = stack.owner("acme");
+    let made = owner.post("/v1/tokens", json!({ "name": "puppet", "role": "reviewer" })).await;
+    let puppet = stack.caller(made.expect(201)["token"].as_str());
+    let id = owner.post("/v1/sessions", json!({})).await.expect(201)["session_id"].clone();
+    let id = id.as_str().expect("an id").to_owned();
+    let body = json!({ "command": "sleep 0" });
+    let exec = owner.post(&format!("/v1/sessions/{id}/execs"), body).await.expect(201);
+    let session = tests::TestSession { id, agent: owner.clone(), reviewer: stack.reviewer("acme") };
+    let path = format!("/v1/approvals/{}/decision", session.approval_of(&exec).await);
+    let answer = puppet.post(&path, json!({ "decision": "approve" })).await;
+    assert_eq!((answer.status, answer.code()), (403, "forbidden"));
+}
+
+#[tokio::test]
+async fn what_a_command_would_read_is_shown() {
+    let session = Stack::shared().session().await;
+    let body = json!({ "command": "bash", "stdin": "echo from-stdin", "env": { "A": "b" } });
+    let exec = session.submit(body).await;
+    let approval_id = session.approval_of(&exec).await;
+    let shown = session.reviewer.get(&format!("/v1/approvals/{approval_id}")).await.expect(200);
+    assert_eq!(shown["stdin"]["text"], "echo from-stdin");
+    assert_eq!(shown["env_names"], json!(["A"]));
+    session.decide(&approval_id, "approve", None).await;
+    assert_eq!(session.wait(&exec).await["stdout"]["head"], "from-stdin\n");
+}

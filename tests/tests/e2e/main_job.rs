@@ -81,3 +81,74 @@ async fn a_closed_session_takes_no_more_work_and_keeps_its_record() {
     assert_eq!((refused.status, refused.code()), (409, "session_closed"));
     assert_eq!(session.output(&exec, "stdout").await, b"before\n");
 }
+
+#[tokio::test]
+async fn many_commands_at_once_all_end_and_are_all_on_record() {
+    let session = Stack::shared().session().await;
+    let commands = (0..24).map(|n| {
+        let session = &session;
+        async move { session.run(&format!("echo {n}")).await["stdout"]["head"].clone() }
+    });
+    let mut said: Vec<String> = Vec::new();
+    for head in futures_join(commands).await {
+        said.push(head.as_str().expect("text").trim().to_owned());
+    }
+    assert_eq!(said, (0..24).map(|n| n.to_string()).collect::<Vec<_>>());
+    let events = session.reviewer.audit_of(&session.id).await;
+    let ends = events.iter().filter(|event| event["action"] == "exec.finish").count();
+    assert_eq!(ends, 24);
+}
+
+async fn futures_join<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut all: Vec<_> = all.map(Box::pin).collect();
+    let mut done: Vec<Option<F::Output>> = all.iter().map(|_| None).collect();
+    std::future::poll_fn(|context| {
+        for (future, done) in all.iter_mut().zip(&mut done) {
+            if done.is_none()
+                && let std::task::Poll::Ready(output) = future.as_mut().poll(context)
+            {
+                *done = Some(output);
+            }
+        }
+        let ready = done.iter().all(Option::is_some);
+        if ready { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    done.into_iter().flatten().collect()
+}
+
+#[tokio::test]
+async fn a_session_closed_in_the_middle_leaves_nothing_open() {
+    let session = Stack::shared().session().await;
+    let path = format!("/v1/sessions/{}/execs", session.id);
+    for _ in 0..8 {
+        session.agent.post(&path, json!({ "command": "sleep 0" })).await.expect(201);
+        session.agent.post(&path, json!({ "command": "true" })).await.expect(201);
+    }
+    assert_eq!(session.agent.delete(&format!("/v1/sessions/{}", session.id)).await.status, 202);
+    let mut events = session.agent.0.events(&session.id, 0);
+    while events.next().await.expect("events").kind != "session.closed" {}
+    let execs = session.agent.get(&format!("{path}?limit=200")).await.expect(200);
+    for exec in execs["items"].as_array().expect("a list") {
+        assert!(exec["finished_at"].is_string(), "{exec}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_takes_only_so_much_unfinished_work() {
+    let session = Stack::shared().session().await;
+    let path = format!("/v1/sessions/{}/execs", session.id);
+    let mut accepted = 0;
+    let refused = loop {
+        let answer = session.agent.post(&path, json!({ "command": "sleep 0" })).await;
+        if answer.status != 201 {
+            break answer;
+        }
+        accepted += 1;
+        assert!(accepted <= 256);
+    };
+    assert_eq!((refused.status, refused.code()), (429, "too_much_open_work"));
+    assert_eq!(accepted, 256);
+    // What waits for humans takes no slot from others.
+    assert_eq!(session.agent.delete(&format!("/v1/sessions/{}", session.id)).await.status, 202);
+}

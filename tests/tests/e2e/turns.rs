@@ -81,3 +81,40 @@ async fn an_interrupt_ends_the_turn_and_the_session_goes_on() {
     let next = session.turn("run 'echo still here'").await;
     assert!(next["answer"].as_str().is_some_and(|text| text.contains("still here")), "{next}");
 }
+
+#[tokio::test]
+async fn output_with_nul_bytes_reaches_the_model_and_harms_nothing() {
+    let session = Stack::shared().session().await;
+    let exec = session.run_approved(json!({ "command": "printf 'a\\0b' > nul" })).await;
+    assert_eq!(exec["exit_code"], 0);
+    let turn = session.turn("run 'cat nul'").await;
+    assert_eq!(turn["state"], "completed", "{turn}");
+    let again = session.turn("run 'echo fine'").await;
+    assert!(again["answer"].as_str().is_some_and(|text| text.contains("fine")), "{again}");
+}
+
+#[tokio::test]
+async fn an_interrupt_settles_what_waits_for_a_human() {
+    let session = Stack::shared().session().await;
+    let path = format!("/v1/sessions/{}/turns", session.id);
+    let body = json!({ "input": "run 'sleep 1' and run 'sleep 2'" });
+    let turn = session.agent.post(&path, body).await.expect(201);
+    let mut events = session.agent.0.events(&session.id, 0);
+    let mut asked = 0;
+    while asked < 2 {
+        let event = events.next().await.expect("events");
+        asked += usize::from(event.kind == "exec.pending_approval");
+    }
+    let interrupt = format!("/v1/sessions/{}/interrupt", session.id);
+    assert_eq!(session.agent.post(&interrupt, json!({})).await.status, 202);
+    assert_eq!(session.wait_turn(&turn).await["state"], "interrupted");
+    let path = format!("/v1/sessions/{}/execs", session.id);
+    let execs = session.agent.get(&path).await.expect(200);
+    for exec in execs["items"].as_array().expect("a list") {
+        assert_eq!(exec["state"], "cancelled", "{exec}");
+    }
+    let idle = session.agent.post(&interrupt, json!({})).await;
+    assert_eq!((idle.status, idle.code()), (409, "no_turn_runs"));
+    let next = session.turn("run 'echo onwards'").await;
+    assert!(next["answer"].as_str().is_some_and(|text| text.contains("onwards")), "{next}");
+}

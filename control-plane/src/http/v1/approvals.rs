@@ -6,7 +6,9 @@ use axum::http::StatusCode;
 use domain::access::Operation;
 use domain::approval::ApprovalState;
 use domain::ids::{ApprovalId, ExecId, SessionId};
+use protocol::grant::hex;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
 use crate::app::{App, AppError, Caller, DecideApproval, Verdict};
@@ -60,6 +62,8 @@ pub struct View {
     command: String,
     cwd: String,
     env_names: Vec<String>,
+    stdin: Option<StdinView>,
+    timeout_ms: i64,
     reasons: Vec<String>,
     order_sha256: String,
     #[serde(with = "time::serde::rfc3339")]
@@ -80,12 +84,32 @@ impl From<Approval> for View {
             command: approval.command,
             cwd: approval.cwd,
             env_names: approval.env_names,
+            stdin: approval.stdin.map(StdinView::from),
+            timeout_ms: approval.timeout_ms,
             reasons: approval.reasons,
             order_sha256: approval.order_sha256,
             created_at: approval.created_at,
             expires_at: approval.expires_at,
             decided_by: approval.decided_by,
             reason: approval.reason,
+        }
+    }
+}
+
+/// What a command would read: a program may come this way.
+#[derive(Serialize)]
+struct StdinView {
+    bytes: usize,
+    sha256: String,
+    text: String,
+}
+
+impl From<Vec<u8>> for StdinView {
+    fn from(stdin: Vec<u8>) -> Self {
+        Self {
+            bytes: stdin.len(),
+            sha256: hex(&Sha256::digest(&stdin)),
+            text: String::from_utf8_lossy(&stdin).into_owned(),
         }
     }
 }

@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 
 use crate::app::{App, AppError, Caller, SubmitExec};
 use crate::http::ApiError;
-use crate::http::json::{Body, Id, Params};
+use crate::http::json::{Body, Id, Params, idempotency_key};
 use crate::http::page::{Page, PageParams, checked_cursor, checked_limit};
 use crate::store::{Exec, ExecError, StoredStream};
 
@@ -141,14 +141,7 @@ pub async fn create(
     headers: HeaderMap,
     Body(body): Body<Create>,
 ) -> Result<(StatusCode, Json<View>), ApiError> {
-    let idempotency_key = headers
-        .get("idempotency-key")
-        .map(|key| key.to_str().map(Into::into))
-        .transpose()
-        .map_err(|_| {
-            let detail = "Idempotency-Key must be printable ASCII";
-            ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_idempotency_key", detail)
-        })?;
+    let idempotency_key = idempotency_key(&headers)?;
     let in_background = body.background.unwrap_or(false);
     let request = SubmitExec {
         command: body.command,

@@ -2,14 +2,14 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use domain::ids::{SessionId, TurnId};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::app::{App, Caller};
 use crate::http::ApiError;
-use crate::http::json::{Body, Id};
+use crate::http::json::{Body, Id, idempotency_key};
 use crate::store::Turn;
 
 /// Body of `POST /v1/sessions/{id}/turns`.
@@ -54,9 +54,11 @@ pub async fn create(
     State(app): State<App>,
     caller: Caller,
     Id(session_id): Id<SessionId>,
+    headers: HeaderMap,
     Body(body): Body<Create>,
 ) -> Result<(StatusCode, Json<View>), ApiError> {
-    let turn = app.submit_turn(&caller, session_id, &body.input).await?;
+    let key = idempotency_key(&headers)?;
+    let turn = app.submit_turn(&caller, session_id, &body.input, key.as_deref()).await?;
     Ok((StatusCode::CREATED, Json(turn.into())))
 }
 

@@ -1,0 +1,82 @@
+//! The shepherd: one small process per command, between PID 1 and it. Every descendant that loses
+//! its parent becomes the shepherd's child, so its descendants are exactly the command's processes,
+//! however often they fork and whatever sessions they open. It ends when the last of them has.
+//!
+//! It runs as root, so that commands can neither signal nor trace it, and owns nothing but the
+//! writing end of a pipe, by which it tells PID 1 how the command itself ended.
+
+use std::convert::Infallible;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::unistd::{ForkResult, dup2_raw, fork, write};
+
+/// Bytes by which the command's wait status is told.
+pub(crate) const STATUS_BYTES: usize = size_of::<libc::c_int>();
+
+/// The one descriptor that a shepherd has.
+const STATUS_FD: RawFd = 0;
+/// More than PID 1 can have open, by the container's `nofile`.
+const MAX_FD: RawFd = 1024;
+
+/// Turns this process, just forked from PID 1, into the shepherd of a command. `launch` runs in
+/// the command's process and comes back only when it fails.
+///
+/// # Errors
+/// When there can be no shepherd or no second process; nothing was started then.
+pub(crate) fn run(status: &OwnedFd, launch: impl FnOnce() -> Infallible) -> nix::Result<Infallible> {
+    nix::sys::prctl::set_dumpable(false)?;
+    nix::sys::prctl::set_child_subreaper(true)?;
+    // SAFETY: this process has one thread, so the child may run any code after the fork.
+    match unsafe { fork()? } {
+        ForkResult::Child => match launch() {},
+        ForkResult::Parent { child } => {
+            keep_only(status)?;
+            let _ = nix::sys::prctl::set_name(c"shepherd");
+            tend(child.as_raw())
+        }
+    }
+}
+
+/// Closes every descriptor but the status pipe: a forgotten one would keep a command's pipes open.
+fn keep_only(status: &OwnedFd) -> nix::Result<()> {
+    // SAFETY: descriptor 0 belongs to nobody in this process, and nothing uses it as an input.
+    let kept = unsafe { dup2_raw(status, STATUS_FD)? };
+    // It is closed by hand.
+    std::mem::forget(kept);
+    // SAFETY: whoever owned the descriptors never runs again in this process.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, STATUS_FD + 1, libc::c_uint::MAX, 0) };
+    if closed == -1 {
+        for fd in STATUS_FD + 1..MAX_FD {
+            // SAFETY: as above.
+            unsafe { libc::close(fd) };
+        }
+    }
+    Ok(())
+}
+
+/// Reaps until no descendant is left. Allocates nothing.
+fn tend(leader: libc::pid_t) -> ! {
+    loop {
+        let mut status: libc::c_int = 0;
+        // SAFETY: the pointer is to a local that outlives the call.
+        let ended = unsafe { libc::waitpid(-1, &raw mut status, 0) };
+        if ended == leader {
+            tell(status);
+        }
+        if ended == -1 && Errno::last() != Errno::EINTR {
+            // SAFETY: ends the process at once; nothing of PID 1's state may run in it.
+            unsafe { libc::_exit(0) }
+        }
+    }
+}
+
+fn tell(status: libc::c_int) {
+    // SAFETY: the descriptor is open until it is closed below, and nobody else has it.
+    let pipe = unsafe { BorrowedFd::borrow_raw(STATUS_FD) };
+    // Four bytes in an empty pipe are never split. Should PID 1 be gone, so are we.
+    let _ = write(pipe, &status.to_ne_bytes());
+    // SAFETY: ours, and not used again: a leader's number can only come back after its end.
+    unsafe { libc::close(pipe.as_raw_fd()) };
+}
