@@ -189,11 +189,7 @@ impl<'a> Dialogue<'a> {
         None
     }
 
-    async fn hear(
-        &mut self,
-        heard: Heard,
-        parcel: &Parcel,
-    ) -> Result<Option<Ending>, SpoolError> {
+    async fn hear(&mut self, heard: Heard, parcel: &Parcel) -> Result<Option<Ending>, SpoolError> {
         if self.connection.as_ref().is_none_or(|connection| connection.epoch != heard.epoch) {
             return Ok(None);
         }

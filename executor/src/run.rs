@@ -107,11 +107,7 @@ async fn begin_or_bury(shop: &Workshop, job: &Job) -> Result<RunEnd, RunError> {
     }
 }
 
-async fn bury(
-    shop: &Workshop,
-    job: &Job,
-    sandbox: Option<SandboxRef>,
-) -> Result<RunEnd, RunError> {
+async fn bury(shop: &Workshop, job: &Job, sandbox: Option<SandboxRef>) -> Result<RunEnd, RunError> {
     shop.journal.bury(job.exec_id, now_ms()).await?;
     Ok(not_started(NotStarted::Cancelled, sandbox))
 }

@@ -8,16 +8,15 @@ use std::time::{Duration, Instant};
 
 use domain::exec::ExecOutcome;
 use protocol::binary::Binary;
-use protocol::exec::{ExecOrder, NotStarted, ToolOutcome, ToolReply};
-use protocol::grant::hex;
+use protocol::exec::ToolRequest;
+use protocol::exec::{ExecOrder, NotStarted};
+use protocol::grant::{GrantClaims, hex};
 use sha2::{Digest as _, Sha256};
-use site::{Site, UID, docker, session, text, wait_until};
+use site::{Life, Site, UID, docker, session, text, wait_until};
+use uuid::Uuid;
 
-fn why(reply: &ToolReply) -> NotStarted {
-    match &reply.outcome {
-        ToolOutcome::NotStarted(why) => *why,
-        ToolOutcome::Finished(_) => panic!("it was started"),
-    }
+fn why(site: &Site, life: &Life, order: &ExecOrder, request: &ToolRequest) -> NotStarted {
+    site.why(order.exec_id, &life.exec(request))
 }
 
 #[test]
@@ -159,7 +158,7 @@ fn a_command_that_eats_all_memory_is_killed_and_the_sandbox_lives() {
     let order = site.order(session, "echo alive");
     let reply = life.exec(&site.grant(&order));
     assert_eq!(text(&site.result(order.exec_id, &reply).stdout), "alive\n");
-    assert_eq!(reply.sandbox.expect("a sandbox").generation, 1);
+    assert_eq!(site.generation(order.exec_id, &reply), 1);
 }
 
 #[test]
@@ -186,13 +185,17 @@ fn what_was_not_granted_never_starts() {
     let (site, session) = (Site::new(), session());
     let life = site.start();
     let order = site.order(session, "echo x");
-    assert_eq!(why(&life.exec(&site.grant_for(&order, -60))), NotStarted::GrantExpired);
+    assert_eq!(why(&site, &life, &order, &site.grant_for(&order, -60)), NotStarted::GrantExpired);
     let mut request = site.grant(&order);
     let other = ExecOrder { command: "echo y".into(), ..order.clone() };
     request.order = site.grant(&other).order;
-    assert_eq!(why(&life.exec(&request)), NotStarted::GrantRefused);
-    let missing = ExecOrder { image_digest: format!("sha256:{}", "0".repeat(64)), ..order };
-    assert_eq!(why(&life.exec(&site.grant(&missing))), NotStarted::ImageMissing);
+    assert_eq!(why(&site, &life, &order, &request), NotStarted::GrantRefused);
+    let missing = ExecOrder { image_digest: format!("sha256:{}", "0".repeat(64)), ..order.clone() };
+    assert_eq!(why(&site, &life, &missing, &site.grant(&missing)), NotStarted::ImageMissing);
+    let other = Uuid::now_v7().into();
+    let foreign = GrantClaims { executor_id: other, ..site.claims(&order, 300) };
+    let foreign = site.request(&order, &foreign);
+    assert_eq!(why(&site, &life, &order, &foreign), NotStarted::GrantRefused);
     assert_eq!(site.containers(), Vec::<String>::new());
 }
 
@@ -202,7 +205,7 @@ fn a_missing_folder_means_not_started_and_the_exec_may_come_again() {
     let life = site.start();
     let order = ExecOrder { cwd: "/work/later".into(), ..site.order(session, "pwd") };
     let request = site.grant(&order);
-    assert_eq!(why(&life.exec(&request)), NotStarted::CwdMissing);
+    assert_eq!(why(&site, &life, &order, &request), NotStarted::CwdMissing);
     site.run(&life, &site.order(session, "mkdir /work/later"));
     assert_eq!(text(&site.result(order.exec_id, &life.exec(&request)).stdout), "/work/later\n");
 }
@@ -226,7 +229,7 @@ fn a_killed_executor_goes_on_where_it_was() {
     assert_eq!(result.stdout.bytes_total, expected.len() as u64);
     assert_eq!(result.stdout.sha256, hex(&Sha256::digest(&expected)));
     assert_eq!(text(&result.stderr), "end\n");
-    assert_eq!(reply.sandbox.expect("a sandbox").generation, 1);
+    assert_eq!(site.generation(order.exec_id, &reply), 1);
     wait_until("it is shipped", || site.shipped(order.exec_id, "stdout") == expected.as_bytes());
     let starts = site.run(&life, &site.order(session, "cat /work/starts"));
     assert_eq!(text(&starts.stdout), "x\n");
@@ -263,7 +266,7 @@ fn a_vanished_container_means_lost_and_a_new_generation() {
     assert_eq!(site.result(order.exec_id, &life.exec(&request)), result, "never run again");
     let order = site.order(session, "ls -A /work | wc -l");
     let reply = life.exec(&site.grant(&order));
-    assert_eq!(reply.sandbox.expect("a sandbox").generation, 2);
+    assert_eq!(site.generation(order.exec_id, &reply), 2);
     assert_eq!(text(&site.result(order.exec_id, &reply).stdout), "0\n");
 }
 
@@ -283,7 +286,7 @@ fn a_container_that_vanished_in_the_executors_absence_is_lost_too() {
     assert_eq!(site.containers(), Vec::<String>::new(), "the dead container was removed");
     let order = site.order(session, "true");
     let reply = life.exec(&site.grant(&order));
-    assert_eq!(reply.sandbox.expect("a sandbox").generation, 2);
+    assert_eq!(site.generation(order.exec_id, &reply), 2);
 }
 
 #[test]
@@ -299,6 +302,219 @@ fn a_closed_session_leaves_nothing_behind() {
     let result = site.result(order.exec_id, &life.wait(task));
     assert_eq!(result.outcome, ExecOutcome::Cancelled);
     assert_eq!(site.containers(), Vec::<String>::new());
+    let late = site.order(session, "echo late");
+    assert_eq!(why(&site, &life, &late, &site.grant(&late)), NotStarted::Cancelled);
+    life.kill();
+    let life = site.start();
+    assert_eq!(why(&site, &life, &late, &site.grant(&late)), NotStarted::Cancelled);
+    assert_eq!(site.containers(), Vec::<String>::new());
+}
+
+#[test]
+fn a_session_that_was_closed_before_its_first_command_gets_no_sandbox() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    life.runtime.block_on(life.executor.close(session)).expect("closes");
+    let late = site.order(session, "echo late");
+    assert_eq!(why(&site, &life, &late, &site.grant(&late)), NotStarted::Cancelled);
+    assert_eq!(site.containers(), Vec::<String>::new());
+}
+
+#[test]
+fn a_settled_exec_that_never_started_never_does() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let order = site.order(session, "echo x >> /work/count");
+    let request = site.grant(&order);
+    assert_eq!(why(&site, &life, &order, &site.settle(&order)), NotStarted::Cancelled);
+    assert_eq!(site.containers(), Vec::<String>::new());
+    assert_eq!(why(&site, &life, &order, &request), NotStarted::Cancelled);
+    life.kill();
+    let life = site.start();
+    assert_eq!(why(&site, &life, &order, &request), NotStarted::Cancelled);
+    assert_eq!(why(&site, &life, &order, &site.settle(&order)), NotStarted::Cancelled);
+    let foreign = GrantClaims { executor_id: Uuid::now_v7().into(), ..site.claims(&order, -60) };
+    let foreign =
+        ToolRequest { grant: site.request(&order, &foreign).grant, ..site.settle(&order) };
+    assert_eq!(why(&site, &life, &order, &foreign), NotStarted::GrantRefused);
+}
+
+#[test]
+fn settling_a_finished_exec_gives_its_result_again() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let order = site.order(session, "echo x");
+    let result = site.run(&life, &order);
+    let settle = site.settle(&order);
+    assert_eq!(site.result(order.exec_id, &life.exec(&settle)), result);
+    life.kill();
+    let life = site.start();
+    assert_eq!(site.result(order.exec_id, &life.exec(&settle)), result);
+}
+
+#[test]
+fn settling_a_running_exec_ends_it_and_gives_the_truth() {
+    let (site, session) = (Site::new(), session());
+    let mut life = site.start();
+    for restart in [false, true] {
+        let order = site.order(session, "echo partial; sleep 999");
+        let (task, _cancel) = life.begin(site.grant(&order));
+        site.wait_started(order.exec_id);
+        let task = if restart {
+            life.kill();
+            life = site.start();
+            None
+        } else {
+            Some(task)
+        };
+        let result = site.result(order.exec_id, &life.exec(&site.settle(&order)));
+        assert_eq!(result.outcome, ExecOutcome::Cancelled);
+        assert_eq!(text(&result.stdout), "partial\n");
+        if let Some(task) = task {
+            assert_eq!(site.result(order.exec_id, &life.wait(task)), result);
+        }
+        assert_eq!(site.result(order.exec_id, &life.exec(&site.grant(&order))), result);
+    }
+}
+
+#[test]
+fn settling_while_the_sandbox_is_made_leaves_nothing_to_start() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let order = site.order(session, "echo x");
+    let request = site.grant(&order);
+    let (task, _cancel) = life.begin(request.clone());
+    let settled = site.report(order.exec_id, &life.exec(&site.settle(&order)));
+    let run = site.report(order.exec_id, &life.wait(task));
+    assert_eq!(run.outcome, settled.outcome);
+    assert_eq!(site.report(order.exec_id, &life.exec(&request)).outcome, settled.outcome);
+}
+
+/// Numbers of processes of one name in the site's container, as the container's own `ps` tells.
+fn count(site: &Site, name: &str) -> usize {
+    let names = docker(&["exec", &site.container(), "ps", "-e", "-o", "comm="]);
+    names.lines().filter(|line| line.trim() == name).count()
+}
+
+/// Ways to leave a command's session and process group, and to lose one's parent.
+const ESCAPES: [&str; 4] = [
+    "(setsid sleep 999 &); sleep 999",
+    "(setsid bash -c 'trap \"\" TERM HUP; (setsid sleep 999 &); while :; do sleep 999; done' &); \
+     sleep 999",
+    "setsid setsid bash -c '(sleep 999 &) ; exec sleep 999' & disown; sleep 999",
+    "bash -c '(bash -c \"(setsid sleep 999 > /dev/null 2>&1 < /dev/null &)\" &)'; \
+     trap '' TERM; while :; do sleep 999; done",
+];
+
+#[test]
+fn nothing_outlives_a_command_whose_time_is_over() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    for command in ESCAPES {
+        let order = ExecOrder { timeout_ms: 500, ..site.order(session, command) };
+        let result = site.run(&life, &order);
+        assert_eq!(result.outcome, ExecOutcome::TimedOut, "{command}");
+        assert_eq!(count(&site, "sleep"), 0, "{command}");
+        assert_eq!(count(&site, "bash"), 0, "{command}");
+    }
+    wait_until("every shepherd is gone", || count(&site, "shepherd") == 0);
+}
+
+#[test]
+fn nothing_outlives_a_cancelled_command() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    for command in ESCAPES {
+        let order = site.order(session, command);
+        let (task, cancel) = life.begin(site.grant(&order));
+        site.wait_started(order.exec_id);
+        wait_until("its processes run", || count(&site, "sleep") >= 2);
+        cancel.cancel();
+        let result = site.result(order.exec_id, &life.wait(task));
+        assert_eq!(result.outcome, ExecOutcome::Cancelled, "{command}");
+        assert_eq!(count(&site, "sleep"), 0, "{command}");
+    }
+}
+
+#[test]
+fn a_fork_bomb_comes_to_rest() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let bomb = "f() { f & f & }; while :; do f 2>/dev/null; done";
+    let order = ExecOrder { timeout_ms: 500, ..site.order(session, bomb) };
+    assert_eq!(site.run(&life, &order).outcome, ExecOutcome::TimedOut);
+    assert_eq!(count(&site, "bash"), 0);
+    let result = site.run(&life, &site.order(session, "echo alive"));
+    assert_eq!(text(&result.stdout), "alive\n");
+}
+
+#[test]
+fn a_daemon_of_a_command_that_ended_by_itself_lives_on() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let result = site.run(&life, &site.order(session, "setsid sleep 999 & echo done"));
+    assert_eq!((result.outcome, text(&result.stdout)), (ExecOutcome::Exited, "done\n".into()));
+    let order = ExecOrder { timeout_ms: 300, ..site.order(session, "sleep 998") };
+    assert_eq!(site.run(&life, &order).outcome, ExecOutcome::TimedOut);
+    let seen = site.run(&life, &site.order(session, "pgrep -fx 'sleep 999' | wc -l"));
+    assert_eq!(text(&seen.stdout), "1\n");
+    site.run(&life, &site.order(session, "pkill -x sleep"));
+    wait_until("its shepherd is gone", || count(&site, "shepherd") == 0);
+}
+
+#[test]
+fn a_command_cannot_touch_its_shepherd() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let probe = "kill -9 $PPID 2>/dev/null; echo $?; ls /proc/$PPID/fd 2>/dev/null; echo $?; \
+                 cat /proc/$PPID/comm";
+    let result = site.run(&life, &site.order(session, probe));
+    assert_eq!(text(&result.stdout), "1\n2\nshepherd\n");
+}
+
+#[test]
+fn many_commands_leave_no_process_behind() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    for n in 0..300 {
+        let result = site.run(&life, &site.order(session, "exit 3"));
+        assert_eq!(result.exit_code, Some(3), "{n}");
+    }
+    wait_until("every shepherd is gone", || count(&site, "shepherd") == 0);
+    let processes = docker(&["exec", &site.container(), "ps", "-e", "-o", "comm="]);
+    // PID 1 and the `ps` itself.
+    assert_eq!(processes.lines().count(), 2, "{processes}");
+}
+
+#[test]
+fn a_process_left_behind_that_never_stops_writing_does_not_keep_pid_1_busy() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    site.run(&life, &site.order(session, "true"));
+    let pid = docker(&["inspect", "-f", "{{.State.Pid}}", &site.container()]);
+    site.run(&life, &site.order(session, "setsid yes & true"));
+    let ticks = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("PID 1 lives");
+        let fields = stat.rsplit(')').next().expect("fields").split_whitespace();
+        fields.skip(11).take(2).map(|field| field.parse::<u64>().expect("ticks")).sum::<u64>()
+    };
+    let (before, start) = (ticks(), Instant::now());
+    wait_until("it has written for a while", || start.elapsed() > Duration::from_secs(2));
+    // A tick is 10 ms: a tenth of the time at most.
+    let spent = ticks() - before;
+    assert!(spent <= 20, "{spent} ticks in two seconds");
+    assert_eq!(count(&site, "yes"), 1);
+    site.run(&life, &site.order(session, "pkill -x yes"));
+}
+
+#[test]
+fn memory_that_something_else_ran_out_of_is_not_blamed_on_a_command() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let result = site.run(&life, &site.order(session, "tail /dev/zero; exit 0"));
+    assert_eq!((result.outcome, result.oom_killed), (ExecOutcome::Exited, false));
+    let result = site.run(&life, &site.order(session, "kill -9 $$"));
+    assert_eq!((result.outcome, result.oom_killed), (ExecOutcome::Exited, false));
 }
 
 #[test]

@@ -27,11 +27,13 @@ use temporalio_sdk::{
 };
 use workflow::activities::Tools;
 
-const QUEUE: &str = "tool-exec/acme";
+/// The queues of the executor's own and of its tenant; both have to be served.
+const QUEUES: [&str; 2] = ["tool-exec/acme", "tool-exec/acme/exr_1"];
 
 #[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct Input {
     request: ToolRequest,
+    queue: String,
 }
 
 /// Calls the activity as the session's workflow does.
@@ -57,7 +59,7 @@ impl Caller {
             .maximum_interval(Duration::from_secs(1))
             .build();
         let options = ActivityOptions::with_start_to_close_timeout(Duration::from_secs(60))
-            .task_queue(QUEUE.to_owned())
+            .task_queue(ctx.state(|s| s.input.queue.clone()))
             .heartbeat_timeout(Duration::from_secs(5))
             .cancellation_type(ActivityCancellationType::WaitCancellationCompleted)
             .cancellation_token(token.clone())
@@ -127,8 +129,8 @@ impl Engine {
         });
     }
 
-    fn call(&self, site: &Site, order: &ExecOrder) -> WorkflowHandle<Client, Caller> {
-        let input = Input { request: site.grant(order) };
+    fn call(&self, site: &Site, order: &ExecOrder, queue: &str) -> WorkflowHandle<Client, Caller> {
+        let input = Input { request: site.grant(order), queue: queue.into() };
         let id = order.exec_id.to_string();
         let options = WorkflowStartOptions::new("callers", &id).build();
         let started = self.client.start_workflow(Caller::run, input, options);
@@ -157,7 +159,7 @@ struct Program(Child);
 
 impl Program {
     fn start(site: &Site, engine: &Engine) -> Self {
-        Self(site.spawn(&engine.address, QUEUE))
+        Self(site.spawn(&engine.address, &QUEUES))
     }
 
     /// Asks it to stop and waits until it has.
@@ -200,29 +202,31 @@ async fn connect(address: &str) -> Client {
 fn a_command_survives_restart_and_crash_and_ends_when_called_off() {
     let (site, engine, session) = (Site::new(), Engine::start(), session());
     let program = Program::start(&site, &engine);
+    wait_until("it has an id", || site.has_executor());
+    let [shared, own] = QUEUES;
 
     let order = site.order(session, "echo hello");
-    let reply = engine.reply(&engine.call(&site, &order));
+    let reply = engine.reply(&engine.call(&site, &order, own));
     assert_eq!(text(&site.result(order.exec_id, &reply).stdout), "hello\n");
 
     let script = "echo x >> /work/starts; echo a; until [ -e /work/go ]; do sleep 0.05; done; \
                   echo b; cat /work/starts";
     let order = site.order(session, script);
-    let handle = engine.call(&site, &order);
+    let handle = engine.call(&site, &order, shared);
     site.wait_started(order.exec_id);
     program.stop();
     let program = Program::start(&site, &engine);
     let other = site.order(session, "true");
-    engine.reply(&engine.call(&site, &other));
+    engine.reply(&engine.call(&site, &other, own));
     drop(program);
     let program = Program::start(&site, &engine);
     let go = site.order(session, "touch /work/go");
-    engine.reply(&engine.call(&site, &go));
+    engine.reply(&engine.call(&site, &go, shared));
     let reply = engine.reply(&handle);
     assert_eq!(text(&site.result(order.exec_id, &reply).stdout), "a\nb\nx\n");
 
     let order = site.order(session, "echo partial; sleep 999");
-    let handle = engine.call(&site, &order);
+    let handle = engine.call(&site, &order, own);
     site.wait_started(order.exec_id);
     let signal = handle.signal(Caller::call_off, (), Default::default());
     engine.runtime.block_on(signal).expect("signals");

@@ -25,7 +25,10 @@ const MAX_FD: RawFd = 1024;
 ///
 /// # Errors
 /// When there can be no shepherd or no second process; nothing was started then.
-pub(crate) fn run(status: &OwnedFd, launch: impl FnOnce() -> Infallible) -> nix::Result<Infallible> {
+pub(crate) fn run(
+    status: &OwnedFd,
+    launch: impl FnOnce() -> Infallible,
+) -> nix::Result<Infallible> {
     nix::sys::prctl::set_dumpable(false)?;
     nix::sys::prctl::set_child_subreaper(true)?;
     // SAFETY: this process has one thread, so the child may run any code after the fork.
@@ -46,7 +49,8 @@ fn keep_only(status: &OwnedFd) -> nix::Result<()> {
     // It is closed by hand.
     std::mem::forget(kept);
     // SAFETY: whoever owned the descriptors never runs again in this process.
-    let closed = unsafe { libc::syscall(libc::SYS_close_range, STATUS_FD + 1, libc::c_uint::MAX, 0) };
+    let closed =
+        unsafe { libc::syscall(libc::SYS_close_range, STATUS_FD + 1, libc::c_uint::MAX, 0) };
     if closed == -1 {
         for fd in STATUS_FD + 1..MAX_FD {
             // SAFETY: as above.

@@ -154,7 +154,7 @@ impl Supervisor {
 
     fn reap(&mut self, now: Instant) {
         while let Some(pid) = process::reap() {
-            if let Some(exec) = self.execs.values_mut().find(|exec| exec.is_below(pid)) {
+            if let Some(exec) = self.execs.values_mut().find(|exec| exec.has_shepherd(pid)) {
                 exec.shepherd_ended(now);
                 exec.drain_if_ended();
             }

@@ -141,6 +141,7 @@ pub struct ToolReport {
 /// What came of a [`ToolRequest`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant)] // there is one of it per exec
 pub enum ToolOutcome {
     /// It was started; this is its end.
     Finished(ExecResult),

@@ -25,7 +25,10 @@ use executor::sandboxes::Site as SandboxSite;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use protocol::binary::Binary;
 use protocol::enrolment::{EnrolRequest, Enrolment};
-use protocol::exec::{ExecOrder, ExecResult, ToolOutcome, ToolReply, ToolRequest};
+use protocol::exec::{
+    ExecOrder, ExecResult, Intent, NotStarted, ToolOutcome, ToolReply, ToolReport, ToolRequest,
+    order_context, reply_context,
+};
 use protocol::grant::{AUDIENCE, GrantClaims, ISSUER, order_digest};
 use sealing::Key;
 use tokio::runtime::Runtime;
@@ -134,14 +137,14 @@ impl Site {
     }
 
     /// Runs the program itself, with its Temporal at `temporal_address`.
-    pub fn spawn(&self, temporal_address: &str, task_queue: &str) -> std::process::Child {
+    pub fn spawn(&self, temporal_address: &str, task_queues: &[&str]) -> std::process::Child {
         *self.enrolment.lock().expect("lock") = Some(Enrolment {
             tenant_id: self.tenant,
             tenant_name: "acme".into(),
             sandbox_uid: UID,
             temporal_address: temporal_address.into(),
             temporal_namespace: "default".into(),
-            task_queue: task_queue.into(),
+            task_queues: task_queues.iter().map(|queue| (*queue).to_owned()).collect(),
             grant_key: Binary(self.signing.verifying_key().to_bytes().to_vec()),
             payload_key: Binary(self.payload_key.expose().to_vec()),
         });
@@ -182,9 +185,14 @@ impl Site {
 
     /// The same, valid for `seconds` from now, which may be over already.
     pub fn grant_for(&self, order: &ExecOrder, seconds: i64) -> ToolRequest {
+        self.request(order, &self.claims(order, seconds))
+    }
+
+    /// What the control plane would sign for an order.
+    pub fn claims(&self, order: &ExecOrder, seconds: i64) -> GrantClaims {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let now = now.expect("after 1970").as_secs() as i64;
-        let claims = GrantClaims {
+        GrantClaims {
             iss: ISSUER.into(),
             aud: AUDIENCE.into(),
             sub: order.exec_id,
@@ -194,27 +202,70 @@ impl Site {
             exp: now + seconds,
             tenant_id: order.tenant_id,
             session_id: order.session_id,
+            executor_id: self.executor_id(),
             order_sha256: order_digest(order),
             policy_version: 1,
-        };
+        }
+    }
+
+    /// A request under the very claims given.
+    pub fn request(&self, order: &ExecOrder, claims: &GrantClaims) -> ToolRequest {
         let der = self.signing.to_pkcs8_der().expect("pkcs8");
         let key = EncodingKey::from_ed_der(der.as_bytes());
-        let context = format!("order/{}", order.exec_id);
+        let context = order_context(order.exec_id);
         ToolRequest {
             exec_id: order.exec_id,
-            grant: jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &key)
+            intent: Intent::Run,
+            grant: jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), claims, &key)
                 .expect("signs"),
             order: sealing::seal(&self.payload_key, self.tenant, &context, order).expect("seals"),
         }
     }
 
-    /// The opened result of a reply that has one.
+    /// What a reply says, once it is certain who says it.
+    pub fn report(&self, exec_id: ExecId, reply: &ToolReply) -> ToolReport {
+        let context = reply_context(exec_id);
+        let report = sealing::open(&self.payload_key, self.tenant, &context, &reply.report);
+        let report = report.expect("opens");
+        assert_eq!(report.executor_id, self.executor_id());
+        report
+    }
+
+    /// The result of a reply that has one.
     pub fn result(&self, exec_id: ExecId, reply: &ToolReply) -> ExecResult {
-        let ToolOutcome::Finished(sealed) = &reply.outcome else {
-            panic!("not started: {:?}", reply.outcome)
-        };
-        let context = format!("result/{exec_id}");
-        sealing::open(&self.payload_key, self.tenant, &context, sealed).expect("opens")
+        match self.report(exec_id, reply).outcome {
+            ToolOutcome::Finished(result) => result,
+            ToolOutcome::NotStarted(why) => panic!("not started: {why:?}"),
+        }
+    }
+
+    /// Why a reply says that nothing was started.
+    pub fn why(&self, exec_id: ExecId, reply: &ToolReply) -> NotStarted {
+        match self.report(exec_id, reply).outcome {
+            ToolOutcome::NotStarted(why) => why,
+            ToolOutcome::Finished(_) => panic!("it was started"),
+        }
+    }
+
+    /// The generation of the sandbox that a reply's command ran in.
+    pub fn generation(&self, exec_id: ExecId, reply: &ToolReply) -> u32 {
+        self.report(exec_id, reply).sandbox.expect("a sandbox").generation
+    }
+
+    /// Whether an executor was ever started here.
+    pub fn has_executor(&self) -> bool {
+        self.folder.join("data/executor-id").exists()
+    }
+
+    /// Who the executor of this site is: known from its first start on.
+    pub fn executor_id(&self) -> ExecutorId {
+        let id = std::fs::read_to_string(self.folder.join("data/executor-id"));
+        id.expect("an executor has run here").trim().parse().expect("an id")
+    }
+
+    /// The request to settle an exec, whatever became of it, with a grant that is long over.
+    pub fn settle(&self, order: &ExecOrder) -> ToolRequest {
+        ToolRequest { intent: Intent::Settle, ..self.grant_for(order, -60) }
     }
 
     /// Runs a command to its end.

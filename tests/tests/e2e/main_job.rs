@@ -1,5 +1,6 @@
 //! The points of `cargo xtask demo`, asserted one by one. (Its crash point is in `chaos`.)
 
+use futures::future::join_all;
 use serde_json::json;
 use tests::Stack;
 
@@ -90,31 +91,13 @@ async fn many_commands_at_once_all_end_and_are_all_on_record() {
         async move { session.run(&format!("echo {n}")).await["stdout"]["head"].clone() }
     });
     let mut said: Vec<String> = Vec::new();
-    for head in futures_join(commands).await {
+    for head in join_all(commands).await {
         said.push(head.as_str().expect("text").trim().to_owned());
     }
     assert_eq!(said, (0..24).map(|n| n.to_string()).collect::<Vec<_>>());
     let events = session.reviewer.audit_of(&session.id).await;
     let ends = events.iter().filter(|event| event["action"] == "exec.finish").count();
     assert_eq!(ends, 24);
-}
-
-async fn futures_join<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
-    let mut all: Vec<_> = all.map(Box::pin).collect();
-    let mut done: Vec<Option<F::Output>> = all.iter().map(|_| None).collect();
-    std::future::poll_fn(|context| {
-        for (future, done) in all.iter_mut().zip(&mut done) {
-            if done.is_none()
-                && let std::task::Poll::Ready(output) = future.as_mut().poll(context)
-            {
-                *done = Some(output);
-            }
-        }
-        let ready = done.iter().all(Option::is_some);
-        if ready { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-    })
-    .await;
-    done.into_iter().flatten().collect()
 }
 
 #[tokio::test]
