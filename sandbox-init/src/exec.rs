@@ -79,7 +79,7 @@ impl Exec {
     }
 
     /// Whether `pid` is this command's shepherd and it has not ended yet.
-    pub(crate) fn is_below(&self, pid: Pid) -> bool {
+    pub(crate) fn has_shepherd(&self, pid: Pid) -> bool {
         self.shepherd == pid && !self.gone
     }
 

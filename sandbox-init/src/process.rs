@@ -86,13 +86,14 @@ pub(crate) fn spawn(start: &Start) -> Result<Child, StartFailure> {
         Err(_) => Err(StartFailure::Resources),
         Ok(ForkResult::Child) => {
             let stdio = [&stdin_read, &stdout_write, &stderr_write].map(AsRawFd::as_raw_fd);
-            let launch = || match become_command(start.uid, &argv, &env, &cwd, stdio) {
-                Err(BeforeExec::Cwd) => give_up(&failure_write, FAILED_CWD),
-                Err(BeforeExec::Other) => give_up(&failure_write, FAILED_OTHER),
-                Ok(never) => never,
+            let launch = || become_command(start.uid, &argv, &env, &cwd, stdio);
+            let code = match shepherd::run(&status_write, launch) {
+                Err(BeforeExec::Cwd) => FAILED_CWD,
+                Err(BeforeExec::Other) | Ok(_) => FAILED_OTHER,
             };
-            let Err(_) = shepherd::run(&status_write, launch);
-            give_up(&failure_write, FAILED_OTHER)
+            let _ = write(&failure_write, &[code]);
+            // SAFETY: ends the child at once; nothing of PID 1's state may run in it.
+            unsafe { libc::_exit(127) }
         }
         Ok(ForkResult::Parent { child }) => {
             drop((failure_write, status_write, stdin_read, stdout_write, stderr_write));
@@ -114,13 +115,6 @@ pub(crate) fn spawn(start: &Start) -> Result<Child, StartFailure> {
             }
         }
     }
-}
-
-/// Tells PID 1 that there is no command, and ends this process.
-fn give_up(failure: &OwnedFd, code: u8) -> ! {
-    let _ = write(failure, &[code]);
-    // SAFETY: ends the process at once; nothing of PID 1's state may run in it.
-    unsafe { libc::_exit(127) }
 }
 
 /// Reaps one process that ended, whoever's it was: a shepherd, usually.

@@ -24,16 +24,17 @@ const MAX_FD: RawFd = 1024;
 /// the command's process and comes back only when it fails.
 ///
 /// # Errors
-/// When there can be no shepherd or no second process; nothing was started then.
-pub(crate) fn run(
+/// When there can be no shepherd, no second process, or no command. Whichever of the processes gets
+/// the error has to end.
+pub(crate) fn run<E: From<Errno>>(
     status: &OwnedFd,
-    launch: impl FnOnce() -> Infallible,
-) -> nix::Result<Infallible> {
+    launch: impl FnOnce() -> Result<Infallible, E>,
+) -> Result<Infallible, E> {
     nix::sys::prctl::set_dumpable(false)?;
     nix::sys::prctl::set_child_subreaper(true)?;
     // SAFETY: this process has one thread, so the child may run any code after the fork.
     match unsafe { fork()? } {
-        ForkResult::Child => match launch() {},
+        ForkResult::Child => launch(),
         ForkResult::Parent { child } => {
             keep_only(status)?;
             let _ = nix::sys::prctl::set_name(c"shepherd");
