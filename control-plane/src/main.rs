@@ -1,6 +1,5 @@
 //! `bulkhead-control-plane`: `serve`, `worker`, `migrate`, `doctor`, and the platform's first token.
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,13 +96,7 @@ async fn serve(config: ServeConfig) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("cannot listen on {}", config.listen))?;
     tracing::info!(address = %listener.local_addr()?, "API serves");
-    let service = http::router(app).into_make_service_with_connect_info::<SocketAddr>();
-    let server = axum::serve(listener, service).with_graceful_shutdown(terminated());
-    // Open event streams never end by themselves: a bounded drain.
-    tokio::select! {
-        outcome = server => outcome?,
-        () = async { terminated().await; tokio::time::sleep(Duration::from_secs(3)).await } => {}
-    }
+    http::serve(listener, http::router(app), terminated()).await;
     Ok(())
 }
 

@@ -473,6 +473,24 @@ fn a_command_cannot_touch_its_shepherd() {
 }
 
 #[test]
+fn nothing_outlives_a_shepherd_that_the_kernel_kills() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let other = site.order(session, "until [ -e /work/go ]; do sleep 0.02; done; echo whole");
+    let (bystander, _cancel) = life.begin(site.grant(&other));
+    site.wait_started(other.exec_id);
+    let order = site.order(session, "echo $PPID > /work/shepherd; setsid tail -f /dev/null & wait");
+    let (task, _cancel) = life.begin(site.grant(&order));
+    wait_until("it runs", || count(&site, "tail") == 1);
+    docker(&["exec", &site.container(), "bash", "-c", "kill -9 $(cat /work/shepherd)"]);
+    let result = site.result(order.exec_id, &life.wait(task));
+    assert_eq!(result.signal, Some(9));
+    wait_until("its processes are gone", || count(&site, "tail") == 0);
+    site.run(&life, &site.order(session, "touch /work/go"));
+    assert_eq!(text(&site.result(other.exec_id, &life.wait(bystander)).stdout), "whole\n");
+}
+
+#[test]
 fn many_commands_leave_no_process_behind() {
     let (site, session) = (Site::new(), session());
     let life = site.start();

@@ -78,6 +78,11 @@ impl Exec {
         })
     }
 
+    /// The process that the command's processes are below.
+    pub(crate) fn shepherd(&self) -> Pid {
+        self.shepherd
+    }
+
     /// Whether `pid` is this command's shepherd and it has not ended yet.
     pub(crate) fn has_shepherd(&self, pid: Pid) -> bool {
         self.shepherd == pid && !self.gone

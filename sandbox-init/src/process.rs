@@ -117,11 +117,22 @@ pub(crate) fn spawn(start: &Start) -> Result<Child, StartFailure> {
     }
 }
 
+/// A process that ended.
+pub(crate) struct Reaped {
+    /// Its number.
+    pub(crate) pid: Pid,
+    /// Whether a signal ended it.
+    pub(crate) killed: bool,
+}
+
 /// Reaps one process that ended, whoever's it was: a shepherd, usually.
-pub(crate) fn reap() -> Option<Pid> {
+pub(crate) fn reap() -> Option<Reaped> {
     match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
         Ok(WaitStatus::StillAlive) | Err(_) => None,
-        Ok(status) => status.pid(),
+        Ok(status) => {
+            let killed = matches!(status, WaitStatus::Signaled(..));
+            status.pid().map(|pid| Reaped { pid, killed })
+        }
     }
 }
 

@@ -11,11 +11,13 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
 use protocol::init::{FromInit, MAX_CHUNK_BYTES, ToInit, VERSION};
 
 use crate::exec::Exec;
 use crate::link::{Broken, Link};
-use crate::process;
+use crate::process::{self, Reaped};
+use crate::tree;
 
 /// How often PID 1 looks for an executor while there is none.
 const RECONNECT: Duration = Duration::from_millis(25);
@@ -35,6 +37,8 @@ pub(crate) struct Supervisor {
     execs: BTreeMap<ExecId, Exec>,
     /// Every exec that was ever started here: none is started twice.
     started: BTreeSet<ExecId>,
+    /// Every shepherd that lives, of forgotten execs too: PID 1 has no other children.
+    shepherds: BTreeSet<Pid>,
     leftover_pipes: VecDeque<OwnedFd>,
     /// Until when the leftover pipes are left alone.
     leftovers_rest_until: Option<Instant>,
@@ -52,6 +56,7 @@ impl Supervisor {
             link: None,
             execs: BTreeMap::new(),
             started: BTreeSet::new(),
+            shepherds: BTreeSet::new(),
             leftover_pipes: VecDeque::new(),
             leftovers_rest_until: None,
         })
@@ -153,7 +158,12 @@ impl Supervisor {
     }
 
     fn reap(&mut self, now: Instant) {
-        while let Some(pid) = process::reap() {
+        while let Some(Reaped { pid, killed }) = process::reap() {
+            if self.shepherds.remove(&pid) && killed {
+                // Commands cannot do that, but the kernel can, when memory runs out. What it kept
+                // has come to us, where nobody could tell it apart.
+                tree::kill_strays(&self.shepherds);
+            }
             if let Some(exec) = self.execs.values_mut().find(|exec| exec.has_shepherd(pid)) {
                 exec.shepherd_ended(now);
                 exec.drain_if_ended();
@@ -190,6 +200,7 @@ impl Supervisor {
                 Some(match Exec::start(start, now) {
                     Ok(exec) => {
                         self.started.insert(exec_id);
+                        self.shepherds.insert(exec.shepherd());
                         self.execs.insert(exec_id, exec);
                         FromInit::Started { exec_id, again: false }
                     }

@@ -16,15 +16,24 @@ pub(crate) fn signal_all(shepherd: Pid, signal: Signal) {
     }
 }
 
-/// Kills every process below `shepherd`. They are stopped first: what stands still cannot fork, and
-/// keeps its place under the limit of processes, so that a fork bomb comes to rest. What slips
-/// through all passes is left for the next call.
+/// Kills every process below `shepherd`.
 pub(crate) fn kill_all(shepherd: Pid) {
+    kill_found(|| descendants(shepherd.as_raw(), &parents()));
+}
+
+/// Kills everything but PID 1 and these shepherds with what is below them.
+pub(crate) fn kill_strays(shepherds: &BTreeSet<Pid>) {
+    kill_found(|| strays(Pid::this().as_raw(), shepherds, &parents()));
+}
+
+/// Kills what `find` finds. It is stopped first: what stands still cannot fork, and keeps its place
+/// under the limit of processes, so that a fork bomb comes to rest. What slips through all passes is
+/// left for the next call.
+fn kill_found(find: impl Fn() -> BTreeSet<i32>) {
     let mut stopped = BTreeSet::new();
     for _ in 0..MAX_PASSES {
-        let found = descendants(shepherd.as_raw(), &parents());
         let before = stopped.len();
-        for pid in found {
+        for pid in find() {
             if stopped.insert(pid) {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGSTOP);
             }
@@ -33,7 +42,19 @@ pub(crate) fn kill_all(shepherd: Pid) {
             break;
         }
     }
-    signal_all(shepherd, Signal::SIGKILL);
+    for pid in find() {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+}
+
+/// What is below `init` by another way than through one of its shepherds.
+fn strays(init: i32, shepherds: &BTreeSet<Pid>, parents: &BTreeMap<i32, i32>) -> BTreeSet<i32> {
+    let kept: BTreeMap<i32, i32> = parents
+        .iter()
+        .filter(|(pid, _)| !shepherds.contains(&Pid::from_raw(**pid)))
+        .map(|(pid, parent)| (*pid, *parent))
+        .collect();
+    descendants(init, &kept)
 }
 
 /// Each process's parent, as far as one look at `/proc` tells.
@@ -84,6 +105,12 @@ mod tests {
         let parents = [(1, 0), (2, 1), (3, 2), (4, 3), (5, 1), (6, 5), (7, 2)].into();
         assert_eq!(descendants(2, &parents), [3, 4, 7].into());
         assert_eq!(descendants(6, &parents), [].into());
+    }
+
+    #[test]
+    fn strays_are_what_no_shepherd_keeps() {
+        let parents = [(1, 0), (2, 1), (3, 2), (4, 1), (5, 4), (6, 0)].into();
+        assert_eq!(strays(1, &[Pid::from_raw(2)].into(), &parents), [4, 5].into());
     }
 
     #[test]

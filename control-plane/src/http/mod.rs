@@ -4,9 +4,11 @@ mod auth;
 mod error;
 mod json;
 mod page;
+mod server;
 mod v1;
 
 pub use error::ApiError;
+pub use server::serve;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};

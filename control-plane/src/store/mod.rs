@@ -6,6 +6,7 @@ mod audit_log;
 mod conversation;
 mod error;
 mod events;
+mod exec_changes;
 mod execs;
 mod executors;
 pub mod idempotency;

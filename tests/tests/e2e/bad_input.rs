@@ -155,3 +155,15 @@ async fn impossible_sessions_are_refused() {
         assert_eq!((answer.status, answer.code()), (422, code), "{body}: {}", answer.text);
     }
 }
+
+#[tokio::test]
+async fn a_connection_that_never_finishes_its_headers_is_ended() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let address = Stack::shared().dev().api_url.replace("http://", "");
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("connects");
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n").await.expect("writes");
+    let mut rest = Vec::new();
+    let ended = stream.read_to_end(&mut rest);
+    let limit = std::time::Duration::from_secs(20);
+    let _ = tokio::time::timeout(limit, ended).await.expect("it is ended within the limit");
+}
