@@ -1,0 +1,156 @@
+//! Nothing that a command starts outlives an order to stop, however it hides; nothing that it
+//! leaves behind harms the sandbox. On a real Docker.
+#![allow(clippy::expect_used, missing_docs, unreachable_pub)]
+
+mod site;
+
+use std::time::{Duration, Instant};
+
+use domain::exec::ExecOutcome;
+use protocol::exec::ExecOrder;
+use site::{Site, docker, session, text, wait_until};
+
+/// Numbers of processes of one name in the site's container, as the container's own `ps` tells.
+fn count(site: &Site, name: &str) -> usize {
+    let names = docker(&["exec", &site.container(), "ps", "-e", "-o", "comm="]);
+    names.lines().filter(|line| line.trim() == name).count()
+}
+
+/// Ways to leave a command's session and process group, and to lose one's parent.
+const ESCAPES: [&str; 4] = [
+    "(setsid sleep 999 &); sleep 999",
+    "(setsid bash -c 'trap \"\" TERM HUP; (setsid sleep 999 &); while :; do sleep 999; done' &); \
+     sleep 999",
+    "setsid setsid bash -c '(sleep 999 &) ; exec sleep 999' & disown; sleep 999",
+    "bash -c '(bash -c \"(setsid sleep 999 > /dev/null 2>&1 < /dev/null &)\" &)'; \
+     trap '' TERM; while :; do sleep 999; done",
+];
+
+#[test]
+fn nothing_outlives_a_command_whose_time_is_over() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    for command in ESCAPES {
+        let order = ExecOrder { timeout_ms: 500, ..site.order(session, command) };
+        let result = site.run(&life, &order);
+        assert_eq!(result.outcome, ExecOutcome::TimedOut, "{command}");
+        assert_eq!(count(&site, "sleep"), 0, "{command}");
+        assert_eq!(count(&site, "bash"), 0, "{command}");
+    }
+    wait_until("every shepherd is gone", || count(&site, "shepherd") == 0);
+}
+
+#[test]
+fn nothing_outlives_a_cancelled_command() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    for command in ESCAPES {
+        let order = site.order(session, command);
+        let (task, cancel) = life.begin(site.grant(&order));
+        site.wait_started(order.exec_id);
+        wait_until("its processes run", || count(&site, "sleep") >= 2);
+        cancel.cancel();
+        let result = site.result(order.exec_id, &life.wait(task));
+        assert_eq!(result.outcome, ExecOutcome::Cancelled, "{command}");
+        assert_eq!(count(&site, "sleep"), 0, "{command}");
+    }
+}
+
+#[test]
+fn a_fork_bomb_comes_to_rest() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let bomb = "f() { f & f & }; while :; do f 2>/dev/null; done";
+    let order = ExecOrder { timeout_ms: 500, ..site.order(session, bomb) };
+    assert_eq!(site.run(&life, &order).outcome, ExecOutcome::TimedOut);
+    assert_eq!(count(&site, "bash"), 0);
+    let result = site.run(&life, &site.order(session, "echo alive"));
+    assert_eq!(text(&result.stdout), "alive\n");
+}
+
+#[test]
+fn a_daemon_of_a_command_that_ended_by_itself_lives_on() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let result = site.run(&life, &site.order(session, "setsid sleep 999 & echo done"));
+    assert_eq!((result.outcome, text(&result.stdout)), (ExecOutcome::Exited, "done\n".into()));
+    let order = ExecOrder { timeout_ms: 300, ..site.order(session, "sleep 998") };
+    assert_eq!(site.run(&life, &order).outcome, ExecOutcome::TimedOut);
+    let seen = site.run(&life, &site.order(session, "pgrep -fx 'sleep 999' | wc -l"));
+    assert_eq!(text(&seen.stdout), "1\n");
+    site.run(&life, &site.order(session, "pkill -x sleep"));
+    wait_until("its shepherd is gone", || count(&site, "shepherd") == 0);
+}
+
+#[test]
+fn a_command_cannot_touch_its_shepherd() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let probe = "kill -9 $PPID 2>/dev/null; echo $?; ls /proc/$PPID/fd 2>/dev/null; echo $?; \
+                 cat /proc/$PPID/comm";
+    let result = site.run(&life, &site.order(session, probe));
+    assert_eq!(text(&result.stdout), "1\n2\nshepherd\n");
+}
+
+#[test]
+fn nothing_outlives_a_shepherd_that_the_kernel_kills() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let other = site.order(session, "until [ -e /work/go ]; do sleep 0.02; done; echo whole");
+    let (bystander, _cancel) = life.begin(site.grant(&other));
+    site.wait_started(other.exec_id);
+    let order = site.order(session, "echo $PPID > /work/shepherd; setsid tail -f /dev/null & wait");
+    let (task, _cancel) = life.begin(site.grant(&order));
+    wait_until("it runs", || count(&site, "tail") == 1);
+    docker(&["exec", &site.container(), "bash", "-c", "kill -9 $(cat /work/shepherd)"]);
+    let result = site.result(order.exec_id, &life.wait(task));
+    assert_eq!(result.signal, Some(9));
+    wait_until("its processes are gone", || count(&site, "tail") == 0);
+    site.run(&life, &site.order(session, "touch /work/go"));
+    assert_eq!(text(&site.result(other.exec_id, &life.wait(bystander)).stdout), "whole\n");
+}
+
+#[test]
+fn many_commands_leave_no_process_behind() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    for n in 0..300 {
+        let result = site.run(&life, &site.order(session, "exit 3"));
+        assert_eq!(result.exit_code, Some(3), "{n}");
+    }
+    wait_until("every shepherd is gone", || count(&site, "shepherd") == 0);
+    let processes = docker(&["exec", &site.container(), "ps", "-e", "-o", "comm="]);
+    // PID 1 and the `ps` itself.
+    assert_eq!(processes.lines().count(), 2, "{processes}");
+}
+
+#[test]
+fn a_process_left_behind_that_never_stops_writing_does_not_keep_pid_1_busy() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    site.run(&life, &site.order(session, "true"));
+    let pid = docker(&["inspect", "-f", "{{.State.Pid}}", &site.container()]);
+    site.run(&life, &site.order(session, "setsid yes & true"));
+    let ticks = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("PID 1 lives");
+        let fields = stat.rsplit(')').next().expect("fields").split_whitespace();
+        fields.skip(11).take(2).map(|field| field.parse::<u64>().expect("ticks")).sum::<u64>()
+    };
+    let (before, start) = (ticks(), Instant::now());
+    wait_until("it has written for a while", || start.elapsed() > Duration::from_secs(2));
+    // A tick is 10 ms: a tenth of the time at most.
+    let spent = ticks() - before;
+    assert!(spent <= 20, "{spent} ticks in two seconds");
+    assert_eq!(count(&site, "yes"), 1);
+    site.run(&life, &site.order(session, "pkill -x yes"));
+}
+
+#[test]
+fn memory_that_something_else_ran_out_of_is_not_blamed_on_a_command() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let result = site.run(&life, &site.order(session, "tail /dev/zero; exit 0"));
+    assert_eq!((result.outcome, result.oom_killed), (ExecOutcome::Exited, false));
+    let result = site.run(&life, &site.order(session, "kill -9 $$"));
+    assert_eq!((result.outcome, result.oom_killed), (ExecOutcome::Exited, false));
+}
