@@ -14,8 +14,8 @@ finish() {
     wait "$dev"
     for id in "$data"/executors/*/executor-id; do
         [ -f "$id" ] || continue
-        containers=$(docker ps -aq --filter "label=bulkhead.executor=$(cat "$id")")
-        [ -z "$containers" ] || docker rm -f $containers >/dev/null
+        containers=$(env -u DOCKER_HOST docker ps -aq --filter "label=bulkhead.executor=$(cat "$id")")
+        [ -z "$containers" ] || env -u DOCKER_HOST docker rm -f $containers >/dev/null
     done
     rm -rf "$data"
     exit 0

@@ -28,13 +28,22 @@ pub(crate) struct ExecFollower<'a> {
     show: bool,
     offsets: [u64; 2],
     told_approval: bool,
+    told_waiting: Option<String>,
     outage_since: Option<Instant>,
 }
 
 impl<'a> ExecFollower<'a> {
     /// Follows `exec` from what is known of it; `show` passes its output on.
     pub(crate) fn new(client: &'a Client, exec: Exec, show: bool) -> Self {
-        Self { client, exec, show, offsets: [0; 2], told_approval: false, outage_since: None }
+        Self {
+            client,
+            exec,
+            show,
+            offsets: [0; 2],
+            told_approval: false,
+            told_waiting: None,
+            outage_since: None,
+        }
     }
 
     /// What is known of the exec.
@@ -50,6 +59,7 @@ impl<'a> ExecFollower<'a> {
         let mut events_work = true;
         while !self.exec.state.is_terminal() {
             self.tell_approval();
+            self.tell_waiting();
             self.copy_output().await?;
             let wait = async {
                 while events_work {
@@ -107,6 +117,16 @@ impl<'a> ExecFollower<'a> {
             console::say(format_args!("waiting for approval {id}; a reviewer decides it with"));
             console::say(format_args!("    bulkhead approvals approve {}", quote(id)));
             console::say(format_args!("    bulkhead approvals deny {}", quote(id)));
+        }
+    }
+
+    /// Says what keeps the command from starting, once for each reason.
+    fn tell_waiting(&mut self) {
+        let reason = self.exec.rest.get("waiting_reason").and_then(|reason| reason.as_str());
+        if let Some(reason) = reason.filter(|reason| self.told_waiting.as_deref() != Some(*reason))
+        {
+            console::say(format_args!("waiting: {reason}"));
+            self.told_waiting = Some(reason.to_owned());
         }
     }
 

@@ -7,4 +7,4 @@ mod stack;
 
 pub use caller::{Answer, Caller};
 pub use session::TestSession;
-pub use stack::Stack;
+pub use stack::{Stack, bin_dir, temporal_program};

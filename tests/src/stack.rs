@@ -26,6 +26,13 @@ impl Stack {
 
     /// A stack of its own, for tests that break things.
     pub fn start(name: &str) -> Self {
+        Self::start_with(name, &[])
+    }
+
+    /// The same, with environment variables of its own.
+    pub fn start_with(name: &str, env: &[(&str, &str)]) -> Self {
+        let env: Vec<(String, String)> =
+            env.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         let data_dir =
             std::env::temp_dir().join(format!("bulkhead-test-{name}-{}", std::process::id()));
         let (sender, failed) = mpsc::channel();
@@ -39,6 +46,7 @@ impl Stack {
                 .arg(script)
                 .arg(bulkhead)
                 .arg(folder)
+                .envs(env)
                 .stdin(Stdio::null())
                 .status();
             let _ = sender.send(format!("{status:?}"));
@@ -143,4 +151,14 @@ pub fn bin_dir() -> PathBuf {
     }
     let test = std::env::current_exe().expect("a test has a path");
     test.ancestors().nth(2).expect("target/debug/deps").to_owned()
+}
+
+/// The Temporal program that `bulkhead dev` starts.
+pub fn temporal_program() -> PathBuf {
+    if let Some(program) = std::env::var_os("BULKHEAD_TEMPORAL") {
+        return program.into();
+    }
+    let home = std::env::var_os("HOME").unwrap_or_default();
+    let tool = Path::new(&home).join(".cache/bulkhead/tools/temporal");
+    if tool.is_file() { tool } else { "temporal".into() }
 }

@@ -108,11 +108,22 @@ fn reason_of(exec: &Exec) -> Option<String> {
     let reasons = exec.decision.as_ref().map(|decision| decision.reasons.join("; "));
     let why = reasons.filter(|text| !text.is_empty()).map(|text| format!(": {text}"));
     match exec.state {
-        State::Denied => Some(format!("denied{}", why.unwrap_or_default())),
+        State::Denied => {
+            let error = error_of(exec).map(|error| format!(": {error}"));
+            Some(format!("denied{}", error.or(why).unwrap_or_default()))
+        }
         State::TimedOut => Some("timed out".into()),
         State::Killed => Some("killed by its sandbox's limits".into()),
-        State::Cancelled => Some("cancelled".into()),
+        State::Cancelled => Some(match error_of(exec) {
+            Some(error) => format!("did not run: {error}"),
+            None => "cancelled".into(),
+        }),
         State::Lost => Some("lost: its sandbox is gone; the command may have run in part".into()),
         State::PendingApproval | State::Queued | State::Running | State::Exited => None,
     }
+}
+
+/// Why the exec never started, in the control plane's words.
+fn error_of(exec: &Exec) -> Option<&str> {
+    exec.rest.get("error")?.get("message")?.as_str()
 }

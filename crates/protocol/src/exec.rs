@@ -177,7 +177,8 @@ impl NotStarted {
             Self::ImageMissing => "the session's image is not on the executor's host",
             Self::CwdMissing => "the working directory does not exist in the sandbox",
             Self::SandboxUnavailable => {
-                "the sandbox could not be started; see the executor's log and check Docker"
+                "its executor cannot start a sandbox: Docker does not answer, or refused. \
+                 Start it (`systemctl start docker`) or see the executor's log"
             }
         }
     }

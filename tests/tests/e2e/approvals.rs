@@ -69,11 +69,7 @@ async fn a_forged_signal_approves_nothing() {
     let exec = session.submit(json!({ "command": "sleep 0" })).await;
     let approval_id = session.approval_of(&exec).await;
     let address = stack.dev().temporal_address.replace("http://", "");
-    let temporal = std::env::var("BULKHEAD_TEMPORAL").unwrap_or_else(|_| {
-        let home = std::env::var("HOME").unwrap_or_default();
-        let tool = format!("{home}/.cache/bulkhead/tools/temporal");
-        if std::path::Path::new(&tool).exists() { tool } else { "temporal".into() }
-    });
+    let temporal = tests::temporal_program();
     let status = std::process::Command::new(temporal)
         .args(["workflow", "signal", "--address", &address, "--name", "receive_approval"])
         .args(["--workflow-id", &format!("session/{}", session.id)])

@@ -4,7 +4,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
-use tests::{Caller, Stack};
+use tests::{Caller, Stack, bin_dir};
 
 /// A second control plane on the shared database, pointed wherever a test wants.
 struct Server {
@@ -19,7 +19,7 @@ impl Server {
             .expect("a free port")
             .port();
         let stack = Stack::shared();
-        let process = Command::new(tests_bin("bulkhead-control-plane"))
+        let process = Command::new(bin_dir().join("bulkhead-control-plane"))
             .arg("serve")
             .env("DATABASE_URL", database_url)
             .env("TEMPORAL_ADDRESS", temporal_address)
@@ -48,16 +48,6 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-fn tests_bin(name: &str) -> std::path::PathBuf {
-    std::env::var_os("BULKHEAD_BIN_DIR").map_or_else(
-        || {
-            let test = std::env::current_exe().expect("a test has a path");
-            test.ancestors().nth(2).expect("target/debug/deps").join(name)
-        },
-        |folder| std::path::PathBuf::from(folder).join(name),
-    )
 }
 
 #[tokio::test]
@@ -125,7 +115,7 @@ async fn a_role_that_is_too_strong_is_refused_at_start() {
     let dev = stack.dev();
     let at = dev.database_url.split('@').nth(1).expect("an address");
     let url = format!("postgres://bulkhead_owner:{}@{at}", password);
-    let output = Command::new(tests_bin("bulkhead-control-plane"))
+    let output = Command::new(bin_dir().join("bulkhead-control-plane"))
         .arg("serve")
         .env("DATABASE_URL", url)
         .env("TEMPORAL_ADDRESS", &dev.temporal_address)
