@@ -48,6 +48,7 @@ impl Stack {
                 .arg(folder)
                 .envs(env)
                 .stdin(Stdio::null())
+                .stdout(Stdio::null())
                 .status();
             let _ = sender.send(format!("{status:?}"));
         });

@@ -1,9 +1,10 @@
 //! `cargo xtask test`: every check and every test, cheap ones first, each with its time.
 
 use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::compile::{self, Profile, cargo};
 use crate::report::{Steps, print, say};
@@ -22,9 +23,18 @@ pub(crate) fn run(all: bool, filter: Option<&str>) -> Result<()> {
         steps.step("documentation", document)?;
     }
     steps.step("build", || compile::build(Profile::Debug))?;
-    steps.step("tests", || test(all, filter))?;
-    steps.print_summary();
-    print("all good");
+    let tally = Tally::default();
+    let outcome = steps.step("tests", || test(all, filter, tally.clone()));
+    let (passed, failed) = tally.counts();
+    if outcome.is_ok() {
+        steps.print_summary();
+        print("all good");
+    }
+    print(format!("{passed} passed, {failed} failed"));
+    outcome?;
+    if passed == 0 {
+        bail!("no test ran");
+    }
     Ok(())
 }
 
@@ -59,7 +69,7 @@ fn cargo_deny() -> Result<Command> {
     Ok(command)
 }
 
-fn test(all: bool, filter: Option<&str>) -> Result<()> {
+fn test(all: bool, filter: Option<&str>, tally: Tally) -> Result<()> {
     let mut command = cargo(&["test", "--workspace", "--no-fail-fast"]);
     command.args(filter);
     command
@@ -68,5 +78,41 @@ fn test(all: bool, filter: Option<&str>) -> Result<()> {
     if all {
         command.env("BULKHEAD_TEST_ALL", "1");
     }
-    process::run(&mut command, LIMIT)
+    process::run_watched(&mut command, LIMIT, move |line| tally.read(line))
+}
+
+/// Counts what the test programs say of themselves.
+#[derive(Clone, Default)]
+struct Tally(Arc<Mutex<(u64, u64)>>);
+
+impl Tally {
+    /// Reads a line such as `test result: ok. 4 passed; 1 failed; …`.
+    fn read(&self, line: &str) {
+        let Some((_, result)) = line.split_once("test result: ") else { return };
+        let count = |word: &str| -> u64 {
+            let before = result.split(word).next().unwrap_or_default();
+            before.trim_end().rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0)
+        };
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.0 += count("passed");
+        counts.1 += count("failed");
+    }
+
+    fn counts(&self) -> (u64, u64) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_added_up() {
+        let tally = Tally::default();
+        tally.read("test result: ok. 4 passed; 0 failed; 0 ignored; finished in 0.1s");
+        tally.read("test result: FAILED. 2 passed; 3 failed; 0 ignored");
+        tally.read("test a::b ... ok");
+        assert_eq!(tally.counts(), (6, 3));
+    }
 }

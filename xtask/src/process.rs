@@ -1,6 +1,6 @@
 //! Running other programs with a bound on time and an error that names them.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +14,36 @@ pub(crate) fn run(command: &mut Command, limit: Duration) -> Result<()> {
     let shown = show(command);
     let mut child = command.spawn().with_context(|| format!("cannot start `{shown}`"))?;
     let status = wait(&mut child, limit).with_context(|| format!("`{shown}`"))?;
+    if !status.success() {
+        bail!("`{shown}` failed: {status}");
+    }
+    Ok(())
+}
+
+/// Runs a program, passes its lines on as they come, and shows each of them to `look`; fails
+/// unless it exits with 0 within `limit`.
+pub(crate) fn run_watched(
+    command: &mut Command,
+    limit: Duration,
+    mut look: impl FnMut(&str) + Send + 'static,
+) -> Result<()> {
+    let shown = show(command);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start `{shown}`"))?;
+    let reader = child.stdout.take().map(|stdout| {
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                look(&line);
+                crate::report::print(&line);
+            }
+        })
+    });
+    let status = wait(&mut child, limit).with_context(|| format!("`{shown}`"))?;
+    if let Some(reader) = reader {
+        let _ = reader.join();
+    }
     if !status.success() {
         bail!("`{shown}` failed: {status}");
     }
