@@ -1,5 +1,6 @@
 //! `bulkhead-executor`: reads its settings, enrols, and works until it is told to stop.
 
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,12 +24,23 @@ use tracing_subscriber::EnvFilter;
 /// How long the worker may take to hand its activities back.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     // Fails only when a provider is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let settings = Settings::parse();
+    match start(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        // A sentence; a backtrace would push it out of sight.
+        Err(error) => {
+            eprintln!("bulkhead-executor: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(settings: Settings) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("no async runtime")?;
     let outcome = runtime.block_on(run(settings));
     // Commands live in their sandboxes; nothing here has to be waited for.

@@ -39,7 +39,7 @@ async fn recorded_histories_replay() {
     }
 }
 
-/// The replay would notice: with an activity's completion cut out, histories do not fit the code.
+/// The replay would notice: with its activities under another name, a history does not fit the code.
 #[tokio::test]
 async fn a_history_that_does_not_fit_is_noticed() {
     use temporalio_common::protos::temporal::api::history::v1::history_event::Attributes;

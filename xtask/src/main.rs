@@ -2,6 +2,8 @@
 //!
 //! Owns no product logic: everything it shows goes through the binaries that users get.
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -51,8 +53,19 @@ enum Task {
     },
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().task {
+fn main() -> ExitCode {
+    match run(Cli::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        // A sentence; a backtrace would push it out of sight.
+        Err(error) => {
+            report::say(format_args!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    match task {
         Task::Setup => setup::run(),
         Task::Build { release } => compile::build(compile::Profile::from_release(release)),
         Task::Demo => demo::run(),

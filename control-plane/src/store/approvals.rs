@@ -161,19 +161,12 @@ impl Scope {
     /// [`StoreError::NotFound`] when this scope has no such approval.
     pub async fn lock_approval(&mut self, id: ApprovalId) -> Result<Approval, StoreError> {
         let owner = self.owner.clone();
-        let row: Row = sqlx::query_as(
-            "SELECT a.id, a.exec_id, a.session_id, a.state, a.order_sha256, a.reasons,
-                    a.requested_by, e.command, e.cwd,
-                    ARRAY(SELECT jsonb_object_keys(e.env)) AS env_names, e.stdin, e.timeout_ms,
-                    a.created_at, a.expires_at, a.decided_by, a.reason
-             FROM approvals a JOIN execs e ON e.tenant_id = a.tenant_id AND e.id = a.exec_id
-             WHERE a.tenant_id = $1 AND a.id = $2 FOR UPDATE OF a",
-        )
-        .bind(owner)
-        .bind(id.to_string())
-        .fetch_one(self.connection())
-        .await?;
-        row.try_into()
+        sqlx::query("SELECT FROM approvals WHERE tenant_id = $1 AND id = $2 FOR UPDATE")
+            .bind(owner)
+            .bind(id.to_string())
+            .execute(self.connection())
+            .await?;
+        self.get_approval(id).await
     }
 
     /// Approvals, newest first, older than `before` if given.

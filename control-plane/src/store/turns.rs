@@ -131,16 +131,12 @@ impl Scope {
     /// [`StoreError::NotFound`] when this scope has no such turn.
     pub async fn lock_turn(&mut self, id: TurnId) -> Result<Turn, StoreError> {
         let owner = self.owner.clone();
-        let row: Row = sqlx::query_as(
-            "SELECT id, session_id, state, input, answer, error, created_by, created_at,
-                    finished_at
-             FROM turns WHERE tenant_id = $1 AND id = $2 FOR UPDATE",
-        )
-        .bind(owner)
-        .bind(id.to_string())
-        .fetch_one(self.connection())
-        .await?;
-        row.try_into()
+        sqlx::query("SELECT FROM turns WHERE tenant_id = $1 AND id = $2 FOR UPDATE")
+            .bind(owner)
+            .bind(id.to_string())
+            .execute(self.connection())
+            .await?;
+        self.get_turn(id).await
     }
 
     /// Turns of a session that are not over.
