@@ -6,7 +6,7 @@ use std::time::Duration;
 use domain::ids::ExecId;
 use domain::limits::KILL_GRACE_MS;
 use protocol::exec::ExecOrder;
-use protocol::init::{Exit, FromInit, Start, StartFailure, Stream, ToInit};
+use protocol::init::{Exit, FromInit, Start, StartFailure, Stdin, Stream, ToInit};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -75,8 +75,14 @@ pub(crate) fn start_frame(order: &ExecOrder, uid: u32) -> Start {
         argv: argv.map(str::to_owned).to_vec(),
         env,
         cwd: order.cwd.clone(),
-        stdin: order.stdin.as_ref().map(|stdin| stdin.0.clone()),
+        stdin: match (&order.stdin, order.stdin_open) {
+            (Some(stdin), _) => Stdin::Bytes(stdin.0.clone()),
+            (None, true) => Stdin::Open,
+            (None, false) => Stdin::Closed,
+        },
+        terminal: order.terminal,
         uid,
+        rlimits: Vec::new(),
         timeout_ms: order.timeout_ms,
         grace_ms: KILL_GRACE_MS,
     }
@@ -217,7 +223,7 @@ impl<'a> Dialogue<'a> {
                 }
                 return Ok(Some(Ending::Exit { exit, totals }));
             }
-            FromInit::Hello { .. } => {}
+            FromInit::Hello { .. } | FromInit::StdinTaken { .. } | FromInit::Signalled { .. } => {}
         }
         Ok(None)
     }
@@ -262,6 +268,7 @@ impl<'a> Dialogue<'a> {
 mod tests {
     use super::*;
     use domain::limits::SandboxLimits;
+    use protocol::exec::ExecKind;
     use uuid::Uuid;
 
     #[test]
@@ -271,10 +278,13 @@ mod tests {
             tenant_id: Uuid::from_u128(1).into(),
             session_id: Uuid::from_u128(2).into(),
             exec_id: Uuid::from_u128(3).into(),
+            kind: ExecKind::Shell,
             command: "true".into(),
             cwd: "/work".into(),
             env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             stdin: None,
+            stdin_open: false,
+            terminal: None,
             timeout_ms: 1000,
             limits: SandboxLimits::default(),
             image_digest: "sha256:0".into(),

@@ -81,6 +81,7 @@ async fn work(settings: Settings, stopping: CancellationToken) -> anyhow::Result
         docker,
         journal,
         executor_id,
+        epoch: enrolment.epoch,
         tenant_id: enrolment.tenant_id,
         uid: enrolment.sandbox_uid,
         run_dir: settings.run_dir.clone(),

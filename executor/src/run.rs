@@ -304,6 +304,7 @@ fn finished(
         oom_killed,
         started_at_ms: entry.started_at_ms,
         duration_ms: exit.duration_ms,
+        survivors: exit.survivors,
         stdout: sinks[0].summarize(Some(totals[0])),
         stderr: sinks[1].summarize(Some(totals[1])),
     }
@@ -317,6 +318,7 @@ fn lost(entry: &Entry, sinks: &[OutputSink; 2]) -> ExecResult {
         oom_killed: false,
         started_at_ms: entry.started_at_ms,
         duration_ms: now_ms().saturating_sub(entry.started_at_ms),
+        survivors: 0,
         stdout: sinks[0].summarize(None),
         stderr: sinks[1].summarize(None),
     }
@@ -327,7 +329,7 @@ mod tests {
     use super::*;
 
     fn exit(code: Option<i32>, signal: Option<i32>) -> Exit {
-        Exit { code, signal, timed_out: false, cancelled: false, duration_ms: 1 }
+        Exit { code, signal, timed_out: false, cancelled: false, duration_ms: 1, survivors: 0 }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use domain::ids::{ExecId, SessionId};
 use domain::sandbox::{SandboxEvent, SandboxRef, SandboxState};
-use protocol::init::{FromInit, ToInit};
+use protocol::init::{FromInit, ToInit, VERSION};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
@@ -73,6 +73,8 @@ struct Shared {
     reference: SandboxRef,
     container: String,
     docker: Docker,
+    /// Of this start of the executor.
+    epoch: u64,
     presence: watch::Sender<Presence>,
     routes: Mutex<HashMap<ExecId, mpsc::Sender<Heard>>>,
     forgets: Mutex<VecDeque<ExecId>>,
@@ -86,6 +88,7 @@ impl Sandbox {
         reference: SandboxRef,
         image_digest: String,
         docker: Docker,
+        epoch: u64,
         listener: UnixListener,
         pid: i64,
         finished: Vec<ExecId>,
@@ -95,6 +98,7 @@ impl Sandbox {
             reference,
             container: container_name(reference),
             docker,
+            epoch,
             presence: watch::Sender::new(presence),
             routes: Mutex::default(),
             forgets: Mutex::new(finished.into()),
@@ -177,6 +181,7 @@ impl Shared {
         if self.presence.borrow().connection.is_some() {
             self.advance(SandboxEvent::Detach, None);
         }
+        connection.send(ToInit::Welcome { version: VERSION, epoch: self.epoch });
         for exec_id in lock(&self.forgets).iter() {
             connection.send(ToInit::Forget { exec_id: *exec_id });
         }
@@ -302,6 +307,8 @@ fn exec_of(frame: &FromInit) -> Option<ExecId> {
         | FromInit::Failed { exec_id, .. }
         | FromInit::Unknown { exec_id }
         | FromInit::Output { exec_id, .. }
+        | FromInit::StdinTaken { exec_id, .. }
+        | FromInit::Signalled { exec_id, .. }
         | FromInit::Exited { exec_id, .. } => Some(*exec_id),
     }
 }

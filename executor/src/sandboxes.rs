@@ -73,6 +73,8 @@ pub struct Site {
     pub journal: Journal,
     /// This executor.
     pub executor_id: ExecutorId,
+    /// Of this start of it.
+    pub epoch: u64,
     /// Its tenant.
     pub tenant_id: TenantId,
     /// The uid of the tenant's commands.
@@ -266,8 +268,16 @@ impl Site {
             }
         };
         let docker = self.docker.clone();
-        let sandbox =
-            Sandbox::new(session_id, reference, image_digest, docker, listener, pid, Vec::new());
+        let sandbox = Sandbox::new(
+            session_id,
+            reference,
+            image_digest,
+            docker,
+            self.epoch,
+            listener,
+            pid,
+            Vec::new(),
+        );
         let connection = match wait_ready(&sandbox).await {
             Ok(connection) => connection,
             Err(error) => {
@@ -300,7 +310,9 @@ impl Site {
             self.journal.finished_in(reference.id).await.map_err(SandboxError::Journal)?;
         let listener = self.listen(reference.id)?;
         let (docker, image) = (self.docker.clone(), container.image_digest.clone());
-        Ok(Some(Sandbox::new(session_id, reference, image, docker, listener, pid, finished)))
+        Ok(Some(Sandbox::new(
+            session_id, reference, image, docker, self.epoch, listener, pid, finished,
+        )))
     }
 
     fn listen(&self, id: SandboxId) -> Result<UnixListener, SandboxError> {

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, read, write};
-use protocol::init::{Exit, FromInit, Start, StartFailure, Stream};
+use protocol::init::{Exit, FromInit, Start, StartFailure, Stdin, Stream};
 
 use crate::process::{self, Child};
 use crate::shepherd::STATUS_BYTES;
@@ -60,7 +60,10 @@ impl Exec {
     /// Says why it could not be started.
     pub(crate) fn start(start: Start, now: Instant) -> Result<Self, StartFailure> {
         let Child { shepherd, status, stdin, output } = process::spawn(&start)?;
-        let stdin = stdin.zip(start.stdin).map(|(pipe, bytes)| Input { pipe, bytes, written: 0 });
+        let stdin = match (stdin, start.stdin) {
+            (Some(pipe), Stdin::Bytes(bytes)) => Some(Input { pipe, bytes, written: 0 }),
+            _ => None,
+        };
         Ok(Self {
             exec_id: start.exec_id,
             shepherd,
@@ -165,6 +168,7 @@ impl Exec {
             timed_out: self.ending == Some(Ending::TimedOut),
             cancelled: self.ending == Some(Ending::Cancelled),
             duration_ms: u64::try_from((now - self.started).as_millis()).unwrap_or(u64::MAX),
+            survivors: 0,
         });
         self.stdin = None;
         for stream in &mut self.streams {

@@ -13,7 +13,7 @@ use nix::unistd::{
     ForkResult, Gid, Pid, Uid, chdir, dup2_raw, execve, fork, pipe2, read, setgroups, setresgid,
     setresuid, setsid, write,
 };
-use protocol::init::{Start, StartFailure};
+use protocol::init::{Start, StartFailure, Stdin};
 
 use crate::shepherd;
 
@@ -103,7 +103,7 @@ pub(crate) fn spawn(start: &Start) -> Result<Child, StartFailure> {
                 Ok(0) => Ok(Child {
                     shepherd: child,
                     status: status_read,
-                    stdin: start.stdin.is_some().then_some(stdin_write),
+                    stdin: (start.stdin != Stdin::Closed).then_some(stdin_write),
                     output: [stdout_read, stderr_read],
                 }),
                 outcome => {

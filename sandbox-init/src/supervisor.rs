@@ -208,6 +208,10 @@ impl Supervisor {
                 })
             }
             ToInit::Attach { exec_id, have } => Some(self.attach(exec_id, have)),
+            ToInit::Welcome { .. }
+            | ToInit::Stdin { .. }
+            | ToInit::Signal { .. }
+            | ToInit::Resize { .. } => None,
             ToInit::Ack { exec_id, stream, offset } => {
                 if let Some(exec) = self.execs.get_mut(&exec_id) {
                     exec.acknowledge(stream, offset);

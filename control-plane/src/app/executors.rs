@@ -27,7 +27,7 @@ impl App {
     ) -> Result<Enrolment, AppError> {
         let mut scope = caller.open(self, Operation::Execute).await?;
         let tenant = scope.get_own_tenant().await.map_err(AppError::of("tenant"))?;
-        scope.upsert_executor(request).await?;
+        let epoch = scope.upsert_executor(request).await?;
         let detail = json!({
             "version": request.version, "host": request.host, "image_digest": request.image_digest,
         });
@@ -38,6 +38,7 @@ impl App {
             self.keys.unwrap(tenant.id, &tenant.payload_key).map_err(AppError::internal)?;
         Ok(Enrolment {
             tenant_id: tenant.id,
+            epoch: epoch.unsigned_abs(),
             task_queues: vec![
                 executor_queue(&tenant.name, request.executor_id),
                 tenant_queue(&tenant.name),

@@ -33,27 +33,29 @@ struct Row {
 }
 
 impl Scope {
-    /// Adds an executor, or renews what is known of it.
+    /// Adds an executor, or renews what is known of it. Gives its new epoch.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn upsert_executor(&mut self, executor: &EnrolRequest) -> Result<(), StoreError> {
+    pub async fn upsert_executor(&mut self, executor: &EnrolRequest) -> Result<i64, StoreError> {
         let owner = self.owner.clone();
-        sqlx::query(
-            "INSERT INTO executors (tenant_id, id, version, host, image_digest)
-             VALUES ($1, $2, $3, $4, $5)
+        let epoch = sqlx::query_scalar(
+            "INSERT INTO executors (tenant_id, id, version, host, image_digest, epoch)
+             VALUES ($1, $2, $3, $4, $5, 1)
              ON CONFLICT (tenant_id, id) DO UPDATE
              SET version = excluded.version, host = excluded.host,
-                 image_digest = excluded.image_digest, last_seen_at = now()",
+                 image_digest = excluded.image_digest, last_seen_at = now(),
+                 epoch = executors.epoch + 1
+             RETURNING epoch",
         )
         .bind(owner)
         .bind(executor.executor_id.to_string())
         .bind(&executor.version)
         .bind(&executor.host)
         .bind(&executor.image_digest)
-        .execute(self.connection())
+        .fetch_one(self.connection())
         .await?;
-        Ok(())
+        Ok(epoch)
     }
 
     /// The tenant's executors, the one heard of last first.

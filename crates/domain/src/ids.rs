@@ -75,6 +75,7 @@ id!(SandboxId, "sbx_", "sandbox");
 id!(ApprovalId, "apr_", "approval");
 id!(ExecutorId, "exr_", "executor");
 id!(GrantId, "gra_", "grant");
+id!(CallId, "cal_", "call");
 
 /// One spelling per id: upper-case digits or dashes would make two texts equal.
 fn parse(prefix: &str, text: &str) -> Option<Uuid> {

@@ -32,6 +32,8 @@ pub struct Enrolment {
     pub temporal_address: String,
     /// Temporal's namespace.
     pub temporal_namespace: String,
+    /// Grows with every enrolment of this executor. What an earlier epoch says is refused.
+    pub epoch: u64,
     /// The queues to poll: the executor's own, and the one that the tenant's executors share.
     pub task_queues: Vec<String>,
     /// Ed25519 public key that grants are checked with, 32 bytes.

@@ -9,6 +9,7 @@ use domain::sandbox::SandboxRef;
 use serde::{Deserialize, Serialize};
 
 use crate::binary::Binary;
+use crate::init::TerminalSize;
 use crate::sealed::Sealed;
 
 /// One command, exactly as it was decided upon.
@@ -21,7 +22,10 @@ pub struct ExecOrder {
     pub session_id: SessionId,
     /// Which exec. It is started at most once, ever.
     pub exec_id: ExecId,
-    /// Script for `bash -c`, byte for byte.
+    /// What `command` is.
+    #[serde(default, skip_serializing_if = "ExecKind::is_shell")]
+    pub kind: ExecKind,
+    /// Script for `bash -c`, or the text of a tool call, byte for byte.
     pub command: String,
     /// Absolute path inside the sandbox.
     pub cwd: String,
@@ -29,12 +33,36 @@ pub struct ExecOrder {
     pub env: BTreeMap<String, String>,
     /// Standard input; without it, input is closed.
     pub stdin: Option<Binary>,
+    /// Standard input stays open for what a client sends while it runs; `stdin` is absent then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stdin_open: bool,
+    /// It gets a terminal of this size, and one stream of output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<TerminalSize>,
     /// Milliseconds until SIGTERM.
     pub timeout_ms: u64,
     /// What the session's sandbox may use.
     pub limits: SandboxLimits,
     /// Digest of the image that the sandbox must be made of.
     pub image_digest: String,
+}
+
+/// What the text of an exec is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecKind {
+    /// A script for bash.
+    #[default]
+    Shell,
+    /// A tool call; see [`crate::tools::ToolCall`].
+    Tool,
+}
+
+impl ExecKind {
+    /// Whether it is a script.
+    pub fn is_shell(&self) -> bool {
+        *self == Self::Shell
+    }
 }
 
 /// One stream of a finished exec: its beginning, its end and its size.
@@ -79,6 +107,9 @@ pub struct ExecResult {
     pub started_at_ms: u64,
     /// How long it ran, in milliseconds, by a monotonic clock.
     pub duration_ms: u64,
+    /// Processes that it left behind, which were ended with it.
+    #[serde(default)]
+    pub survivors: u32,
     /// Standard output.
     pub stdout: StreamSummary,
     /// Standard error.

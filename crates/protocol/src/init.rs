@@ -16,7 +16,9 @@ pub const MAX_CHUNK_BYTES: usize = 64 * 1024;
 /// full, the command waits.
 pub const WINDOW_BYTES: usize = 256 * 1024;
 /// Version of this protocol; both sides must agree.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+/// Standard input that PID 1 holds for a command that does not read it, in bytes.
+pub const STDIN_WINDOW_BYTES: usize = 256 * 1024;
 
 /// One of a command's output streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -59,19 +61,63 @@ pub struct Start {
     pub env: Vec<String>,
     /// Where to start.
     pub cwd: String,
-    /// Standard input; without it, input is closed.
-    pub stdin: Option<Vec<u8>>,
+    /// Its standard input.
+    pub stdin: Stdin,
+    /// A terminal of this size instead of pipes: stdout and stderr are then one stream, stdout.
+    pub terminal: Option<TerminalSize>,
     /// User and group of the process.
     pub uid: u32,
+    /// Limits on top of the container's own.
+    pub rlimits: Vec<Rlimit>,
     /// Milliseconds until SIGTERM.
     pub timeout_ms: u64,
     /// Milliseconds from SIGTERM to SIGKILL.
     pub grace_ms: u64,
 }
 
+/// What a command reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stdin {
+    /// Nothing: `/dev/null`.
+    Closed,
+    /// These bytes, and then the end.
+    Bytes(Vec<u8>),
+    /// What [`ToInit::Stdin`] brings, until it closes it.
+    Open,
+}
+
+/// Size of a terminal, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TerminalSize {
+    /// Lines.
+    pub rows: u16,
+    /// Columns.
+    pub cols: u16,
+}
+
+/// A limit of a command, soft and hard alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rlimit {
+    /// Open files.
+    OpenFiles(u64),
+    /// Bytes of one file.
+    FileBytes(u64),
+    /// Seconds of processor time of one process.
+    CpuSeconds(u64),
+}
+
 /// What the executor tells `sandbox-init`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum ToInit {
+    /// The first frame of a connection. A connection whose epoch is lower than one that was seen
+    /// before is of an executor that has a successor: it is closed, and nothing it says counts.
+    Welcome {
+        /// [`VERSION`].
+        version: u32,
+        /// Grows with every start of the executor.
+        epoch: u64,
+    },
     /// Start a command, or attach to it if it was started before.
     Start(Start),
     /// Attach to a command that was started before; send its output from these offsets.
@@ -89,6 +135,34 @@ pub enum ToInit {
         stream: Stream,
         /// Bytes that the executor has.
         offset: u64,
+    },
+    /// More input for a command that was started with [`Stdin::Open`]. Bytes that came before are
+    /// skipped, by their offset, so that a repetition is harmless. Answered with
+    /// [`FromInit::StdinTaken`].
+    Stdin {
+        /// The exec.
+        exec_id: ExecId,
+        /// Position of the first byte in all of the input.
+        offset: u64,
+        /// At most [`MAX_CHUNK_BYTES`] of them.
+        bytes: Vec<u8>,
+        /// Nothing follows.
+        close: bool,
+    },
+    /// Send a signal to the whole process tree of a command, by number. Answered with
+    /// [`FromInit::Signalled`].
+    Signal {
+        /// The exec.
+        exec_id: ExecId,
+        /// 1 to 64.
+        signal: i32,
+    },
+    /// Give a command's terminal another size. Not answered.
+    Resize {
+        /// The exec.
+        exec_id: ExecId,
+        /// The new size.
+        size: TerminalSize,
     },
     /// End a command: SIGTERM, then SIGKILL after its grace.
     Cancel {
@@ -115,6 +189,8 @@ pub struct Exit {
     pub cancelled: bool,
     /// Milliseconds from start to end.
     pub duration_ms: u64,
+    /// Processes that it left behind, which were ended with it.
+    pub survivors: u32,
 }
 
 /// Why a command could not be started.
@@ -169,6 +245,23 @@ pub enum FromInit {
         offset: u64,
         /// The bytes.
         bytes: Vec<u8>,
+    },
+    /// Answer to [`ToInit::Stdin`].
+    StdinTaken {
+        /// The exec.
+        exec_id: ExecId,
+        /// Bytes of input that were taken so far. Fewer than were offered when the command does
+        /// not read: offer the rest again after a while.
+        offset: u64,
+        /// Whether more can come. A command that ended, or closed its input, takes none.
+        open: bool,
+    },
+    /// Answer to [`ToInit::Signal`].
+    Signalled {
+        /// The exec.
+        exec_id: ExecId,
+        /// Whether there was a process to send it to.
+        delivered: bool,
     },
     /// The command ended and all output that will ever come was sent.
     Exited {

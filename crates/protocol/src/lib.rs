@@ -3,9 +3,12 @@
 //! Knows no SQL, no HTTP, no Docker and no Temporal; a change here is a change of a wire format.
 
 pub mod binary;
+pub mod calls;
 pub mod enrolment;
 pub mod exec;
+pub mod files;
 pub mod grant;
 pub mod init;
 pub mod sealed;
 pub mod session;
+pub mod tools;

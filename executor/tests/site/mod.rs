@@ -118,6 +118,7 @@ impl Site {
                 docker: Docker::connect("unix:///var/run/docker.sock").await.expect("Docker"),
                 journal: Journal::open(&data.journal()).expect("journal"),
                 executor_id: data.executor_id(),
+                epoch: u64::MAX,
                 tenant_id: self.tenant,
                 uid: UID,
                 run_dir: self.folder.join("run"),
@@ -139,6 +140,7 @@ impl Site {
     /// Runs the program itself, with its Temporal at `temporal_address`.
     pub fn spawn(&self, temporal_address: &str, task_queues: &[&str]) -> std::process::Child {
         *self.enrolment.lock().expect("lock") = Some(Enrolment {
+            epoch: 1,
             tenant_id: self.tenant,
             tenant_name: "acme".into(),
             sandbox_uid: UID,
@@ -168,6 +170,9 @@ impl Site {
             cwd: "/work".into(),
             env: [].into(),
             stdin: None,
+            stdin_open: false,
+            terminal: None,
+            kind: protocol::exec::ExecKind::Shell,
             timeout_ms: 60_000,
             limits: SandboxLimits {
                 memory_bytes: 128 << 20,
