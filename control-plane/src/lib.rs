@@ -13,6 +13,8 @@ pub mod hub;
 pub mod ids;
 pub mod keys;
 pub mod model;
+pub mod outcome;
 pub mod store;
+pub mod tenant_keys;
 pub mod tokens;
 pub mod worker;

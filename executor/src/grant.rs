@@ -177,6 +177,7 @@ mod tests {
             stdin: None,
             stdin_open: false,
             terminal: None,
+            min_generation: 1,
             kind: protocol::exec::ExecKind::Shell,
             timeout_ms: 1000,
             limits: SandboxLimits::default(),

@@ -7,7 +7,9 @@ use domain::access::Operation;
 use domain::exec::{ExecOutcome, ExecState};
 use domain::ids::{ExecId, SessionId};
 use domain::limits;
+use protocol::exec::ExecKind;
 use protocol::grant::hex;
+use protocol::init::TerminalSize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -27,12 +29,27 @@ pub struct SubmitExec {
     pub env: BTreeMap<String, String>,
     /// Its standard input.
     pub stdin: Option<String>,
+    /// It takes input while it runs.
+    pub stdin_open: bool,
+    /// It gets a terminal of this size.
+    pub terminal: Option<TerminalSize>,
+    /// It may run longer than anybody waits.
+    pub background: bool,
     /// Milliseconds it may run.
     pub timeout_ms: Option<u64>,
     /// Milliseconds to wait for its end.
     pub wait_ms: u64,
     /// Makes a repeated request harmless.
     pub idempotency_key: Option<String>,
+}
+
+impl SubmitExec {
+    fn timeout_ms(&self) -> u64 {
+        self.timeout_ms.unwrap_or(match self.background {
+            true => limits::MAX_TIMEOUT_MS,
+            false => limits::DEFAULT_TIMEOUT_MS,
+        })
+    }
 }
 
 /// A command that was accepted.
@@ -66,6 +83,9 @@ impl App {
             request.env,
             request.stdin,
             request.timeout_ms,
+            request.stdin_open,
+            request.terminal,
+            request.background,
         ]);
         let key = request.idempotency_key.as_deref();
         let earlier = claim_key(&mut scope, caller, key, &body, &exec_id.to_string()).await?;
@@ -77,11 +97,15 @@ impl App {
             id: exec_id,
             session_id,
             call: None,
+            kind: ExecKind::Shell,
+            background: request.background,
+            stdin_open: request.stdin_open,
+            terminal: request.terminal,
             command: &request.command,
             cwd: request.cwd.as_deref().unwrap_or("/work"),
             env: &request.env,
             stdin: request.stdin.as_ref().map(|stdin| stdin.as_bytes()),
-            timeout_ms: request.timeout_ms.unwrap_or(limits::DEFAULT_TIMEOUT_MS),
+            timeout_ms: request.timeout_ms(),
             created_by: &caller.token_id.to_string(),
         };
         scope.insert_exec(&exec).await?;
@@ -91,7 +115,8 @@ impl App {
             .map(|stdin| json!({ "bytes": stdin.len(), "sha256": hex(&Sha256::digest(stdin)) }));
         let detail = json!({
             "command": exec.command, "cwd": exec.cwd, "env_names": names, "stdin": stdin,
-            "timeout_ms": exec.timeout_ms,
+            "timeout_ms": exec.timeout_ms, "stdin_open": exec.stdin_open,
+            "terminal": exec.terminal, "background": exec.background,
         });
         let entry = caller.session_entry("exec.create", exec_id.to_string(), session_id, detail);
         scope.append_audit(entry);
@@ -190,19 +215,37 @@ impl App {
     }
 }
 
+/// What a terminal's size may be.
+pub(super) const TERMINAL_SIZES: &str = "a terminal has 1 to 1000 rows and 1 to 1000 cols";
+
+/// Whether a terminal may have this size.
+pub(super) fn is_terminal_size(size: TerminalSize) -> bool {
+    (1..=1000).contains(&size.rows) && (1..=1000).contains(&size.cols)
+}
+
 fn check(request: &SubmitExec) -> Result<(), AppError> {
     checks::check_command(&request.command)?;
     if let Some(cwd) = &request.cwd {
         checks::check_cwd(cwd)?;
     }
     checks::check_env(&request.env)?;
+    if request.stdin.is_some() && (request.stdin_open || request.terminal.is_some()) {
+        return Err(AppError::invalid(
+            "invalid_stdin",
+            "stdin is for commands whose input is known beforehand; with stdin_open or tty, send it \
+             to POST /v1/execs/{id}/stdin",
+        ));
+    }
+    if request.terminal.is_some_and(|size| !is_terminal_size(size)) {
+        return Err(AppError::invalid("invalid_tty", TERMINAL_SIZES));
+    }
     if request.stdin.as_ref().is_some_and(|stdin| stdin.len() > limits::MAX_STDIN_BYTES) {
         return Err(AppError::TooLarge {
             code: "stdin_too_large",
             message: format!("stdin is over {} bytes", limits::MAX_STDIN_BYTES),
         });
     }
-    let timeout_ms = request.timeout_ms.unwrap_or(limits::DEFAULT_TIMEOUT_MS);
+    let timeout_ms = request.timeout_ms();
     if !(1..=limits::MAX_TIMEOUT_MS).contains(&timeout_ms) {
         let max = limits::MAX_TIMEOUT_MS;
         return Err(AppError::invalid(

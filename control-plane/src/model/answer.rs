@@ -1,10 +1,15 @@
 //! Reads an answer's items: text for people, calls for the sandbox, and calls that make no sense.
 
 use domain::limits::MAX_CALLS_PER_ANSWER;
+use protocol::exec::ExecKind;
+use protocol::tools::{ToolCall, ToolCallError};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::app::checks;
+
+/// What a tool other than the shell may take, in milliseconds.
+const TOOL_TIMEOUT_MS: u64 = 30_000;
 
 /// An answer, taken apart.
 #[derive(Debug, Default)]
@@ -14,17 +19,19 @@ pub struct Answer {
     /// What the model says.
     pub text: String,
     /// What it wants run.
-    pub calls: Vec<ShellCall>,
+    pub calls: Vec<ModelToolCall>,
     /// Calls that cannot be carried out, by call id, with the reason.
     pub refused: Vec<(String, String)>,
 }
 
-/// A call of the tool `shell`.
+/// A call that can be carried out.
 #[derive(Debug, PartialEq, Eq)]
-pub struct ShellCall {
+pub struct ModelToolCall {
     /// The model's id for it.
     pub call_id: String,
-    /// Script for `bash -c`.
+    /// What `command` is.
+    pub kind: ExecKind,
+    /// Script for `bash -c`, or the text of another tool's call.
     pub command: String,
     /// Absolute path.
     pub workdir: String,
@@ -69,12 +76,40 @@ fn message_text(item: &Value) -> String {
     parts.iter().filter_map(|part| part["text"].as_str()).collect()
 }
 
-fn read_call(item: &Value, call_id: &str) -> Result<ShellCall, String> {
+fn read_call(item: &Value, call_id: &str) -> Result<ModelToolCall, String> {
     let name = item["name"].as_str().unwrap_or_default();
-    if name != "shell" {
-        return Err(format!("unsupported call: there is no tool {name:?}, only `shell`"));
-    }
     let text = item["arguments"].as_str().unwrap_or_default();
+    // A custom tool's input is its text as it stands.
+    let freeform = item["input"].as_str().filter(|_| item["type"] == "custom_tool_call");
+    match (name, freeform) {
+        ("shell", None) => read_shell(call_id, text),
+        ("apply_patch", Some(patch)) => {
+            tool(call_id, &ToolCall::ApplyPatch { patch: patch.into() })
+        }
+        (_, Some(_)) => Err(format!("unsupported call: there is no custom tool {name:?}")),
+        (_, None) => match ToolCall::from_arguments(name, text) {
+            Ok(call) => tool(call_id, &call),
+            Err(ToolCallError::UnknownTool) => {
+                Err(format!("unsupported call: there is no tool {name:?}"))
+            }
+            Err(error) => Err(format!("the call of `{name}` is malformed: {error}")),
+        },
+    }
+}
+
+fn tool(call_id: &str, call: &ToolCall) -> Result<ModelToolCall, String> {
+    let command = call.to_text();
+    checks::check_command(&command).map_err(|error| error.to_string())?;
+    Ok(ModelToolCall {
+        call_id: call_id.to_owned(),
+        kind: ExecKind::Tool,
+        command,
+        workdir: "/work".into(),
+        timeout_ms: Some(TOOL_TIMEOUT_MS),
+    })
+}
+
+fn read_shell(call_id: &str, text: &str) -> Result<ModelToolCall, String> {
     let arguments: Arguments = serde_json::from_str(text)
         .map_err(|error| format!("the arguments of `shell` are malformed: {error}"))?;
     checks::check_command(&arguments.command).map_err(|error| error.to_string())?;
@@ -84,8 +119,9 @@ fn read_call(item: &Value, call_id: &str) -> Result<ShellCall, String> {
         Some(path) => format!("/work/{path}"),
     };
     checks::check_cwd(&workdir).map_err(|error| error.to_string())?;
-    Ok(ShellCall {
+    Ok(ModelToolCall {
         call_id: call_id.to_owned(),
+        kind: ExecKind::Shell,
         command: arguments.command,
         workdir,
         timeout_ms: arguments.timeout_ms.filter(|ms| *ms >= 1.0).map(|ms| ms as u64),
@@ -114,6 +150,21 @@ mod tests {
     }
 
     #[test]
+    fn tools_become_commands_of_their_own_kind() {
+        let patch = "*** Begin Patch\n*** Delete File: a\n*** End Patch";
+        let custom = json!({
+            "type": "custom_tool_call", "call_id": "c2", "name": "apply_patch", "input": patch,
+        });
+        let read = call("read_file", r#"{"file_path":"a.txt"}"#);
+        let answer = read_answer(vec![custom, read]);
+        let texts: Vec<&str> = answer.calls.iter().map(|call| call.command.as_str()).collect();
+        let expected =
+            [format!("apply_patch\n{patch}"), r#"read_file {"file_path":"a.txt"}"#.into()];
+        assert_eq!(texts, expected);
+        assert!(answer.calls.iter().all(|call| call.kind == ExecKind::Tool));
+    }
+
+    #[test]
     fn malformed_calls_are_answered_not_run() {
         for (name, arguments) in [
             ("shell", "{"),
@@ -121,6 +172,7 @@ mod tests {
             ("shell", r#"{"command":""}"#),
             ("shell", "{\"command\":\"a\\u0000\"}"),
             ("rm", r#"{"command":"ls"}"#),
+            ("read_file", r#"{"path":"a"}"#),
         ] {
             let answer = read_answer(vec![call(name, arguments)]);
             assert!(answer.calls.is_empty(), "{arguments}");

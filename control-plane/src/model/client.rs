@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::Frames;
 use super::frames::FrameTooLarge;
+use super::tools;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the stream may be silent.
@@ -149,32 +150,13 @@ impl ModelClient {
             "stream": true,
             "store": false,
             "input": input,
-            "tools": [shell_tool()],
+            "tools": tools::definitions(),
             "tool_choice": "auto",
             "parallel_tool_calls": true,
             "include": ["reasoning.encrypted_content"],
             "prompt_cache_key": prompt.session_id,
         })
     }
-}
-
-fn shell_tool() -> Value {
-    json!({
-        "type": "function",
-        "name": "shell",
-        "description": "Runs a bash script in the sandbox and returns its output and exit code.",
-        "strict": false,
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "command": { "type": "string", "description": "Script for bash -c." },
-                "workdir": { "type": "string", "description": "Where to run it; /work if left out." },
-                "timeout_ms": { "type": "number", "description": "Milliseconds it may run." },
-            },
-            "required": ["command"],
-            "additionalProperties": false,
-        },
-    })
 }
 
 fn failure(event: &Value) -> ModelError {

@@ -4,7 +4,8 @@
 mod answer;
 mod client;
 mod frames;
+mod tools;
 
-pub use answer::{Answer, ShellCall, read_answer};
+pub use answer::{Answer, ModelToolCall, read_answer};
 pub use client::{ModelClient, ModelError, Prompt};
 pub use frames::Frames;

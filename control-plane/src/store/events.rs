@@ -27,6 +27,7 @@ pub enum EventKind {
     ExecRunning,
     ExecOutput,
     ExecFinished,
+    SandboxReplaced,
 }
 
 impl EventKind {
@@ -48,6 +49,7 @@ impl EventKind {
             Self::ExecRunning => "exec.running",
             Self::ExecOutput => "exec.output",
             Self::ExecFinished => "exec.finished",
+            Self::SandboxReplaced => "sandbox.replaced",
         }
     }
 }

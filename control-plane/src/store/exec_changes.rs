@@ -145,7 +145,7 @@ impl Scope {
             "UPDATE execs SET state = $3, exit_code = $4, signal = $5, oom_killed = $6,
                     sandbox_id = $7, sandbox_generation = $8, stdout = $9, stderr = $10,
                     started_at = coalesce(started_at, to_timestamp($11::double precision / 1000)),
-                    duration_ms = $12, waiting_reason = NULL, finished_at = now()
+                    duration_ms = $12, survivors = $13, waiting_reason = NULL, finished_at = now()
              WHERE tenant_id = $1 AND id = $2",
         )
         .bind(owner)
@@ -160,6 +160,7 @@ impl Scope {
         .bind(Json(&result.stderr))
         .bind(result.started_at_ms as f64)
         .bind(result.duration_ms as i64)
+        .bind(i32::try_from(result.survivors).unwrap_or(i32::MAX))
         .execute(self.connection())
         .await?;
         Ok(())

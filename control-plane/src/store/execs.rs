@@ -6,7 +6,8 @@ use domain::exec::ExecState;
 use domain::ids::{ApprovalId, ExecId, SessionId, TurnId};
 use domain::sandbox::SandboxRef;
 use policy::Decision;
-use protocol::exec::StreamSummary;
+use protocol::exec::{ExecKind, StreamSummary};
+use protocol::init::TerminalSize;
 use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
 use sqlx::types::Json;
@@ -30,8 +31,18 @@ pub struct Exec {
     pub call_id: Option<String>,
     /// Where it stands.
     pub state: ExecState,
-    /// Script for `bash -c`.
+    /// What `command` is.
+    pub kind: ExecKind,
+    /// Script for `bash -c`, or the text of a tool call.
     pub command: String,
+    /// Nobody waits for it.
+    pub background: bool,
+    /// It takes input while it runs.
+    pub stdin_open: bool,
+    /// It has a terminal, of this size at its start.
+    pub terminal: Option<TerminalSize>,
+    /// Processes that were ended with it.
+    pub survivors: u32,
     /// Where it runs.
     pub cwd: String,
     /// Its variables.
@@ -106,8 +117,16 @@ pub struct NewExec<'a> {
     pub session_id: SessionId,
     /// The turn and call that it belongs to, when a model asked for it.
     pub call: Option<(TurnId, &'a str)>,
-    /// Script for `bash -c`.
+    /// What `command` is.
+    pub kind: ExecKind,
+    /// Script for `bash -c`, or the text of a tool call.
     pub command: &'a str,
+    /// Nobody waits for it.
+    pub background: bool,
+    /// It takes input while it runs.
+    pub stdin_open: bool,
+    /// It gets a terminal.
+    pub terminal: Option<TerminalSize>,
     /// Where it runs.
     pub cwd: &'a str,
     /// Its variables.
@@ -127,7 +146,12 @@ struct Row {
     turn_id: Option<String>,
     call_id: Option<String>,
     state: String,
+    kind: String,
     command: String,
+    background: bool,
+    stdin_open: bool,
+    terminal: Option<Json<TerminalSize>>,
+    survivors: i32,
     cwd: String,
     env: Json<BTreeMap<String, String>>,
     stdin: Option<Vec<u8>>,
@@ -151,6 +175,14 @@ struct Row {
     duration_ms: Option<i64>,
 }
 
+fn kind(name: &str) -> Option<ExecKind> {
+    match name {
+        "shell" => Some(ExecKind::Shell),
+        "tool" => Some(ExecKind::Tool),
+        _ => None,
+    }
+}
+
 impl TryFrom<Row> for Exec {
     type Error = StoreError;
 
@@ -164,7 +196,12 @@ impl TryFrom<Row> for Exec {
             turn_id,
             call_id: row.call_id,
             state: parsed(ExecState::from_name(&row.state), "exec state")?,
+            kind: parsed(kind(&row.kind), "exec kind")?,
             command: row.command,
+            background: row.background,
+            stdin_open: row.stdin_open,
+            terminal: row.terminal.map(|json| json.0),
+            survivors: row.survivors.unsigned_abs(),
             cwd: row.cwd,
             env: row.env.0,
             stdin: row.stdin,
@@ -198,8 +235,9 @@ impl Scope {
         let owner = self.owner.clone();
         sqlx::query(
             "INSERT INTO execs (tenant_id, id, session_id, turn_id, call_id, state, command, cwd,
-                                env, stdin, timeout_ms, created_by)
-             VALUES ($1, $2, $3, $4, $5, 'queued', $6, $7, $8, $9, $10, $11)",
+                                env, stdin, timeout_ms, created_by, kind, background,
+                                stdin_open, terminal)
+             VALUES ($1, $2, $3, $4, $5, 'queued', $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
         )
         .bind(owner)
         .bind(exec.id.to_string())
@@ -212,6 +250,10 @@ impl Scope {
         .bind(exec.stdin)
         .bind(exec.timeout_ms as i64)
         .bind(exec.created_by)
+        .bind(if exec.kind.is_shell() { "shell" } else { "tool" })
+        .bind(exec.background)
+        .bind(exec.stdin_open)
+        .bind(exec.terminal.map(Json))
         .execute(self.connection())
         .await?;
         Ok(())

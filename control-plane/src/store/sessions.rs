@@ -30,6 +30,8 @@ pub struct Session {
     pub image_digest: Option<String>,
     /// The executor that holds its sandbox, once one was chosen.
     pub executor_id: Option<ExecutorId>,
+    /// Lowest generation that its sandbox may have from now on.
+    pub min_generation: u32,
     /// Its newest sandbox, if it ever had one.
     pub sandbox: Option<SandboxRef>,
     /// When it was made.
@@ -66,6 +68,7 @@ struct Row {
     executor_id: Option<String>,
     sandbox_id: Option<String>,
     sandbox_generation: Option<i32>,
+    min_generation: i32,
     created_at: OffsetDateTime,
     closed_at: Option<OffsetDateTime>,
 }
@@ -85,6 +88,7 @@ impl TryFrom<Row> for Session {
             approval_mode: row.approval_mode,
             limits: row.limits.0,
             image_digest: row.image_digest,
+            min_generation: row.min_generation.try_into().unwrap_or(1),
             sandbox: sandbox(row.sandbox_id.as_deref(), row.sandbox_generation)?,
             created_at: row.created_at,
             closed_at: row.closed_at,
@@ -136,7 +140,7 @@ impl Scope {
         let owner = self.owner.clone();
         let row: Row = sqlx::query_as(
             "SELECT id, name, state, model, approval_mode, limits, image_digest, executor_id,
-                    sandbox_id, sandbox_generation, created_at, closed_at
+                    sandbox_id, sandbox_generation, min_generation, created_at, closed_at
              FROM sessions WHERE tenant_id = $1 AND id = $2",
         )
         .bind(owner)
@@ -159,7 +163,7 @@ impl Scope {
         // Ids are UUIDv7: their order is the order of creation.
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT id, name, state, model, approval_mode, limits, image_digest, executor_id,
-                    sandbox_id, sandbox_generation, created_at, closed_at
+                    sandbox_id, sandbox_generation, min_generation, created_at, closed_at
              FROM sessions WHERE tenant_id = $1 AND ($2::text IS NULL OR id < $2)
              ORDER BY id DESC LIMIT $3",
         )
@@ -233,7 +237,8 @@ impl Scope {
         Ok(())
     }
 
-    /// Keeps the sandbox that a session's newest exec ran in.
+    /// Keeps the sandbox that a session's newest exec ran in. Gives the generation of the one
+    /// before, if there was one. An older sandbox than the newest known changes nothing.
     ///
     /// # Errors
     /// When the database fails.
@@ -241,18 +246,24 @@ impl Scope {
         &mut self,
         id: SessionId,
         sandbox: SandboxRef,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<u32>, StoreError> {
         let owner = self.owner.clone();
-        sqlx::query(
-            "UPDATE sessions SET sandbox_id = $3, sandbox_generation = $4
-             WHERE tenant_id = $1 AND id = $2 AND sandbox_id IS DISTINCT FROM $3",
+        let before: Option<i32> = sqlx::query_scalar(
+            "UPDATE sessions new SET sandbox_id = $3, sandbox_generation = $4
+             FROM sessions old
+             WHERE new.tenant_id = $1 AND new.id = $2
+               AND old.tenant_id = new.tenant_id AND old.id = new.id
+               AND new.sandbox_id IS DISTINCT FROM $3
+               AND coalesce(new.sandbox_generation, 0) <= $4
+             RETURNING old.sandbox_generation",
         )
         .bind(owner)
         .bind(id.to_string())
         .bind(sandbox.id.to_string())
         .bind(i32::try_from(sandbox.generation).unwrap_or(i32::MAX))
-        .execute(self.connection())
-        .await?;
-        Ok(())
+        .fetch_optional(self.connection())
+        .await?
+        .flatten();
+        Ok(before.and_then(|generation| generation.try_into().ok()))
     }
 }

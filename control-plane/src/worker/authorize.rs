@@ -8,15 +8,17 @@ use domain::exec::{ExecEvent, ExecOutcome, ExecState};
 use domain::ids::{ApprovalId, ExecutorId};
 use domain::limits::APPROVAL_TTL_MS;
 use domain::session::SessionState;
-use policy::{CommandRequest, Engine, Outcome};
+use policy::{CommandRequest, Decision, Engine, Outcome};
 use protocol::enrolment::executor_queue;
-use protocol::exec::{ExecOrder, Intent, ToolRequest, order_context};
+use protocol::exec::{ExecKind, ExecOrder, Intent, ToolRequest, order_context};
 use protocol::grant::order_digest;
 use protocol::session::{Authorized, ExecRef};
+use protocol::tools::ToolCall;
 use serde_json::json;
 use time::OffsetDateTime;
 
-use super::{Activities, ActivityFailure, closing, order};
+use super::{Activities, ActivityFailure, order};
+use crate::outcome::closing;
 use crate::store::{
     Approval, AuditEntry, EventKind, Exec, ExecError, NewApproval, RecordedDecision, Scope,
     Session, StoreError,
@@ -155,10 +157,8 @@ async fn decide(
     order: &ExecOrder,
 ) -> Result<Next, ActivityFailure> {
     let engine = Engine::shipped();
-    let request =
-        CommandRequest { command: &order.command, cwd: &order.cwd, has_env: !order.env.is_empty() };
     let recorded = RecordedDecision {
-        decision: engine.decide(&request),
+        decision: judge(&engine, order),
         policy_version: engine.version(),
         decided_by: "policy".into(),
     };
@@ -194,6 +194,23 @@ async fn decide(
             scope.append_event(exec.session_id, EventKind::ExecPendingApproval, data).await?;
             Ok(Next::Wait { approval_id, look_again_in_ms: APPROVAL_TTL_MS })
         }
+    }
+}
+
+fn judge(engine: &Engine, order: &ExecOrder) -> Decision {
+    let shell =
+        CommandRequest { command: &order.command, cwd: &order.cwd, has_env: !order.env.is_empty() };
+    match order.kind {
+        ExecKind::Shell => engine.decide(&shell),
+        ExecKind::Tool => match ToolCall::from_text(&order.command) {
+            Ok(call) => engine.decide_tool(&policy::ToolRequest {
+                name: call.name(),
+                text: &order.command,
+                writes: call.writes(),
+            }),
+            // Not a call that we made: a script, as far as policy is concerned.
+            Err(_) => engine.decide(&shell),
+        },
     }
 }
 

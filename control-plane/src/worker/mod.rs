@@ -2,11 +2,9 @@
 
 mod activities;
 mod authorize;
-mod closing;
 mod model_call;
 mod order;
 mod record;
-mod tenant_keys;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +17,9 @@ use workflow::SessionWorkflow;
 
 use crate::keys::Keys;
 use crate::model::ModelClient;
+use crate::outcome::OutcomeError;
 use crate::store::{Store, StoreError};
-
-pub use tenant_keys::TenantKeys;
+use crate::tenant_keys::TenantKeys;
 
 /// What the activities work with.
 pub struct Activities {
@@ -48,6 +46,9 @@ pub enum ActivityFailure {
     /// A sealed value could not be made or opened.
     #[error("sealing: {0}")]
     Seal(#[from] sealing::SealError),
+    /// An exec's end could not be written down.
+    #[error("{0}")]
+    Outcome(#[from] OutcomeError),
     /// A grant could not be signed.
     #[error("grant cannot be signed")]
     Sign(#[from] jsonwebtoken::errors::Error),

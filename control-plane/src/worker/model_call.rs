@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::{Activities, ActivityFailure};
 use crate::ids;
-use crate::model::{Answer, ModelError, Prompt, ShellCall, read_answer};
+use crate::model::{Answer, ModelError, ModelToolCall, Prompt, read_answer};
 use crate::store::{AuditEntry, EventKind, NewExec, Scope, StoredStep, Turn};
 
 /// How often pieces of an answer are handed to clients.
@@ -143,13 +143,17 @@ async fn store_answer(
 async fn store_call(
     scope: &mut Scope,
     turn: &Turn,
-    call: &ShellCall,
+    call: &ModelToolCall,
 ) -> Result<ExecId, ActivityFailure> {
     let exec_id: ExecId = ids::new();
     let exec = NewExec {
         id: exec_id,
         session_id: turn.session_id,
         call: Some((turn.id, &call.call_id)),
+        kind: call.kind,
+        background: false,
+        stdin_open: false,
+        terminal: None,
         command: &call.command,
         cwd: &call.workdir,
         env: &Default::default(),

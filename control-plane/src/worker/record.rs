@@ -4,12 +4,13 @@
 use domain::exec::{ExecOutcome, ExecState};
 use domain::ids::{ExecId, SessionId, TenantId, TurnId};
 use domain::session::{SessionEvent, SessionState};
-use protocol::exec::{NotStarted, ToolOutcome, ToolReply, ToolReport, reply_context};
+use protocol::exec::ToolReply;
 use protocol::session::{Fact, RecordRequest, Recorded, TurnEnd};
 use serde_json::json;
 
-use super::{Activities, ActivityFailure, closing};
-use crate::store::{AuditEntry, EventKind, Exec, ExecError, Scope};
+use super::{Activities, ActivityFailure};
+use crate::outcome::{closing, reply};
+use crate::store::{AuditEntry, EventKind, Scope};
 
 impl Activities {
     pub(super) async fn record(&self, request: RecordRequest) -> Result<Recorded, ActivityFailure> {
@@ -48,27 +49,8 @@ impl Activities {
             return Ok(Recorded::Done);
         }
         let key = self.tenant_keys.get(tenant_id).await?.payload_key;
-        let context = reply_context(exec_id);
-        match sealing::open(&key, tenant_id, &context, &reply.report) {
-            Ok(ToolReport { outcome: ToolOutcome::NotStarted(why), .. }) => {
-                not_started(scope, &exec, why).await
-            }
-            Ok(ToolReport { outcome: ToolOutcome::Finished(result), sandbox, .. }) => {
-                closing::finish(scope, &exec, &result, sandbox).await?;
-                if let Some(sandbox) = sandbox {
-                    scope.set_session_sandbox(exec.session_id, sandbox).await?;
-                }
-                Ok(Recorded::Done)
-            }
-            // Not made with the tenant's key for this exec: whoever sent it is no executor of the
-            // tenant, and what became of the command is not known.
-            Err(error) => {
-                tracing::error!(%exec_id, %error, "forged or damaged report refused");
-                let reason = "the report that came back was not its executor's";
-                closing::settle(scope, &exec, ExecOutcome::Lost, Some(reason)).await?;
-                Ok(Recorded::Done)
-            }
-        }
+        let report = reply::open(&key, tenant_id, &exec, &reply);
+        Ok(reply::apply(scope, &exec, report).await?)
     }
 
     /// Ends what a turn or a session leaves behind, each exec in a transaction of its own: two
@@ -98,35 +80,6 @@ impl Activities {
         }
         Ok(())
     }
-}
-
-async fn not_started(
-    scope: &mut Scope,
-    exec: &Exec,
-    why: NotStarted,
-) -> Result<Recorded, ActivityFailure> {
-    let may_try_again = matches!(why, NotStarted::GrantExpired | NotStarted::SandboxUnavailable);
-    if may_try_again && !exec.cancel_requested {
-        if exec.state == ExecState::Running {
-            // It was started once, somewhere. It is not started again.
-            let reason = "its executor knows nothing of it any more";
-            closing::settle(scope, exec, ExecOutcome::Lost, Some(reason)).await?;
-            return Ok(Recorded::Done);
-        }
-        closing::keep_waiting(scope, exec, why.message()).await?;
-        return Ok(Recorded::Retry { after_ms: closing::patience_ms(exec) });
-    }
-    let code = match why {
-        NotStarted::GrantExpired => "grant_expired",
-        NotStarted::GrantRefused => "grant_refused",
-        NotStarted::Cancelled => "cancelled",
-        NotStarted::ImageMissing => "image_missing",
-        NotStarted::CwdMissing => "cwd_missing",
-        NotStarted::SandboxUnavailable => "sandbox_unavailable",
-    };
-    let error = ExecError { code: code.into(), message: why.message().into() };
-    closing::settle_with(scope, exec, ExecOutcome::Cancelled, Some(&error)).await?;
-    Ok(Recorded::Done)
 }
 
 /// Nobody answered, for as long as anybody could: it may have run.

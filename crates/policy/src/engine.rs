@@ -38,6 +38,17 @@ pub struct CommandRequest<'a> {
     pub has_env: bool,
 }
 
+/// The call of a tool to decide about.
+#[derive(Debug, Clone, Copy)]
+pub struct ToolRequest<'a> {
+    /// Such as `read_file`.
+    pub name: &'a str,
+    /// The whole call.
+    pub text: &'a str,
+    /// Whether it changes files.
+    pub writes: bool,
+}
+
 /// What was understood of one simple command of a script.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fact {
@@ -77,6 +88,23 @@ impl Engine {
     /// The version that decisions are recorded with.
     pub fn version(&self) -> i64 {
         self.version
+    }
+
+    /// Decides about the call of a tool that is no shell command. Such a tool cannot do more than
+    /// its name says: the program behind it takes no other paths than the workspace's.
+    pub fn decide_tool(&self, request: &ToolRequest<'_>) -> Decision {
+        let name = request.name;
+        let (outcome, rule, reason) = if request.writes {
+            (Outcome::Ask, "default-ask", format!("`{name}` changes files"))
+        } else {
+            (Outcome::Allow, "shipped-harmless", format!("`{name}` only reads the workspace"))
+        };
+        Decision {
+            outcome,
+            rules: vec![rule.into()],
+            reasons: vec![reason],
+            facts: vec![Fact { program: name.into(), line: request.text.into(), understood: true }],
+        }
     }
 
     /// Decides about one command. Never panics; takes time linear in the command's length.
@@ -143,6 +171,15 @@ mod tests {
         ] {
             assert_eq!(decide(command), Outcome::Allow, "{command:?}");
         }
+    }
+
+    #[test]
+    fn a_tool_that_writes_asks() {
+        let decide = |name, writes| {
+            Engine::shipped().decide_tool(&ToolRequest { name, text: name, writes }).outcome
+        };
+        assert_eq!(decide("read_file", false), Outcome::Allow);
+        assert_eq!(decide("apply_patch", true), Outcome::Ask);
     }
 
     #[test]

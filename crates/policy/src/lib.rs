@@ -7,4 +7,4 @@ mod engine;
 mod gate;
 mod harmless;
 
-pub use engine::{CommandRequest, Decision, Engine, Fact, Outcome};
+pub use engine::{CommandRequest, Decision, Engine, Fact, Outcome, ToolRequest};

@@ -30,6 +30,8 @@ pub struct Call {
     pub limits: SandboxLimits,
     /// What it is made of.
     pub image_digest: String,
+    /// Lowest generation that it may have.
+    pub min_generation: u32,
     /// What to do.
     pub what: CallKind,
     /// Milliseconds until the client stops waiting.

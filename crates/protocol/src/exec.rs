@@ -45,6 +45,18 @@ pub struct ExecOrder {
     pub limits: SandboxLimits,
     /// Digest of the image that the sandbox must be made of.
     pub image_digest: String,
+    /// Lowest generation that the sandbox may have. One that is older belongs to a time before the
+    /// session was moved to this executor; its files are not the session's any more.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    pub min_generation: u32,
+}
+
+fn first() -> u32 {
+    1
+}
+
+fn is_first(generation: &u32) -> bool {
+    *generation <= 1
 }
 
 /// What the text of an exec is.

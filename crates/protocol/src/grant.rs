@@ -103,6 +103,7 @@ mod tests {
             kind: crate::exec::ExecKind::Shell,
             stdin_open: false,
             terminal: None,
+            min_generation: 1,
             command: "echo a".into(),
             cwd: "/work".into(),
             env: [("A".to_owned(), "b".to_owned())].into(),

@@ -172,6 +172,7 @@ impl Site {
             stdin: None,
             stdin_open: false,
             terminal: None,
+            min_generation: 1,
             kind: protocol::exec::ExecKind::Shell,
             timeout_ms: 60_000,
             limits: SandboxLimits {

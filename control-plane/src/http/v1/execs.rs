@@ -10,7 +10,8 @@ use domain::access::Operation;
 use domain::exec::ExecState;
 use domain::ids::{ApprovalId, ExecId, SessionId, TurnId};
 use domain::sandbox::SandboxRef;
-use protocol::init::Stream;
+use protocol::exec::ExecKind;
+use protocol::init::{Stream, TerminalSize};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -35,6 +36,8 @@ pub struct Create {
     stdin: Option<String>,
     wait_ms: Option<u64>,
     background: Option<bool>,
+    stdin_open: Option<bool>,
+    tty: Option<TerminalSize>,
 }
 
 /// An exec as callers see it.
@@ -44,8 +47,14 @@ pub struct View {
     session_id: SessionId,
     turn_id: Option<TurnId>,
     state: ExecState,
+    kind: ExecKind,
     command: String,
     cwd: String,
+    background: bool,
+    stdin_open: bool,
+    tty: Option<TerminalSize>,
+    /// Processes that it left behind, which were ended with it.
+    survivors: u32,
     exit_code: Option<i32>,
     signal: Option<i32>,
     oom_killed: bool,
@@ -112,8 +121,13 @@ impl From<Exec> for View {
             session_id: exec.session_id,
             turn_id: exec.turn_id,
             state: exec.state,
+            kind: exec.kind,
             command: exec.command,
             cwd: exec.cwd,
+            background: exec.background,
+            stdin_open: exec.stdin_open,
+            tty: exec.terminal,
+            survivors: exec.survivors,
             exit_code: exec.exit_code,
             signal: exec.signal,
             oom_killed: exec.oom_killed,
@@ -148,6 +162,9 @@ pub async fn create(
         cwd: body.cwd,
         env: body.env,
         stdin: body.stdin,
+        stdin_open: body.stdin_open.unwrap_or(body.tty.is_some()),
+        terminal: body.tty,
+        background: in_background,
         timeout_ms: body.timeout_ms,
         wait_ms: body.wait_ms.filter(|_| !in_background).unwrap_or(0),
         idempotency_key,

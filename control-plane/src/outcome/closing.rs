@@ -8,15 +8,15 @@ use domain::sandbox::SandboxRef;
 use protocol::exec::{ExecResult, StreamSummary};
 use serde_json::{Value, json};
 
-use super::ActivityFailure;
+use super::OutcomeError;
 use crate::store::{AuditEntry, EventKind, Exec, ExecError, Scope};
 
 /// Says why an exec has not started yet, once for each reason.
-pub(super) async fn keep_waiting(
+pub(crate) async fn keep_waiting(
     scope: &mut Scope,
     exec: &Exec,
     reason: &str,
-) -> Result<(), ActivityFailure> {
+) -> Result<(), OutcomeError> {
     if exec.waiting_reason.as_deref() == Some(reason) {
         return Ok(());
     }
@@ -26,30 +26,30 @@ pub(super) async fn keep_waiting(
 }
 
 /// How long to wait before looking again, in milliseconds: a part of the time waited so far.
-pub(super) fn patience_ms(exec: &Exec) -> u64 {
+pub(crate) fn patience_ms(exec: &Exec) -> u64 {
     let waited = time::OffsetDateTime::now_utc() - exec.created_at;
     u64::try_from(waited.whole_milliseconds() / 4).unwrap_or(0).clamp(1000, 30_000)
 }
 
 /// Ends an exec that never ran, or of which nothing is known.
-pub(super) async fn settle(
+pub(crate) async fn settle(
     scope: &mut Scope,
     exec: &Exec,
     outcome: ExecOutcome,
     reason: Option<&str>,
-) -> Result<(), ActivityFailure> {
+) -> Result<(), OutcomeError> {
     let error =
         reason.map(|message| ExecError { code: outcome.as_str().into(), message: message.into() });
     settle_with(scope, exec, outcome, error.as_ref()).await
 }
 
 /// The same, with an error that has a code of its own.
-pub(super) async fn settle_with(
+pub(crate) async fn settle_with(
     scope: &mut Scope,
     exec: &Exec,
     outcome: ExecOutcome,
     error: Option<&ExecError>,
-) -> Result<(), ActivityFailure> {
+) -> Result<(), OutcomeError> {
     let state = exec.state.apply(ExecEvent::Finish(outcome))?;
     scope.finish_unstarted_exec(exec.id, state, error).await?;
     if let Some(approval_id) = exec.approval_id {
@@ -70,12 +70,12 @@ pub(super) async fn settle_with(
 }
 
 /// Ends an exec with its result.
-pub(super) async fn finish(
+pub(crate) async fn finish(
     scope: &mut Scope,
     exec: &Exec,
     result: &ExecResult,
     sandbox: Option<SandboxRef>,
-) -> Result<(), ActivityFailure> {
+) -> Result<(), OutcomeError> {
     exec.state.apply(ExecEvent::Finish(result.outcome))?;
     scope.finish_exec(exec.id, result, sandbox).await?;
     for (stream, summary) in
@@ -86,14 +86,54 @@ pub(super) async fn finish(
             scope.append_output(exec.id, stream, 0, &bytes).await?;
         }
     }
+    let replaced = notice_generation(scope, exec, sandbox).await?;
     let detail = json!({
         "exit_code": result.exit_code, "signal": result.signal, "oom_killed": result.oom_killed,
-        "duration_ms": result.duration_ms, "sandbox": sandbox,
+        "duration_ms": result.duration_ms, "sandbox": sandbox, "survivors": result.survivors,
         "stdout": { "bytes": result.stdout.bytes_total, "sha256": result.stdout.sha256 },
         "stderr": { "bytes": result.stderr.bytes_total, "sha256": result.stderr.sha256 },
     });
     announce(scope, exec, result.outcome, result.exit_code, detail).await?;
-    answer_model(scope, exec, &describe(result)).await
+    let text = match replaced {
+        Some(generation) => format!("{}{}", lost_workspace(generation), describe(result)),
+        None => describe(result),
+    };
+    answer_model(scope, exec, &text).await
+}
+
+/// Says that a session's files are gone, if `sandbox` is of a later generation than the last one.
+///
+/// Returns the new generation then.
+async fn notice_generation(
+    scope: &mut Scope,
+    exec: &Exec,
+    sandbox: Option<SandboxRef>,
+) -> Result<Option<u32>, OutcomeError> {
+    let Some(sandbox) = sandbox else { return Ok(None) };
+    let before = scope.set_session_sandbox(exec.session_id, sandbox).await?;
+    let Some(before) = before.filter(|before| *before < sandbox.generation) else {
+        return Ok(None);
+    };
+    let detail = json!({ "sandbox": sandbox, "before": before });
+    scope.append_audit(AuditEntry {
+        actor: "worker".into(),
+        token_id: None,
+        address: None,
+        action: "sandbox.replaced",
+        object: sandbox.id.to_string(),
+        session_id: Some(exec.session_id),
+        outcome: "ok",
+        detail: detail.clone(),
+    });
+    scope.append_event(exec.session_id, EventKind::SandboxReplaced, detail).await?;
+    Ok(Some(sandbox.generation))
+}
+
+fn lost_workspace(generation: u32) -> String {
+    format!(
+        "Note: the workspace was lost and this command ran in a new, empty one \
+         (generation {generation}). Files of earlier commands are gone.\n"
+    )
 }
 
 async fn announce(
@@ -102,7 +142,7 @@ async fn announce(
     outcome: ExecOutcome,
     exit_code: Option<i32>,
     detail: Value,
-) -> Result<(), ActivityFailure> {
+) -> Result<(), OutcomeError> {
     let entry = AuditEntry {
         actor: "worker".into(),
         token_id: None,
@@ -121,7 +161,7 @@ async fn announce(
 }
 
 /// Adds the tool's answer to the conversation, if a model asked for this exec.
-async fn answer_model(scope: &mut Scope, exec: &Exec, text: &str) -> Result<(), ActivityFailure> {
+async fn answer_model(scope: &mut Scope, exec: &Exec, text: &str) -> Result<(), OutcomeError> {
     let Some(call_id) = &exec.call_id else { return Ok(()) };
     let item = json!({ "type": "function_call_output", "call_id": call_id, "output": text });
     Ok(scope.append_items(exec.session_id, &[item]).await?)
@@ -137,13 +177,20 @@ fn describe(result: &ExecResult) -> String {
         }
         (ExecOutcome::Lost, ..) => {
             "Lost: the sandbox vanished; the command may have run in part and was not repeated. \
-             Files in the workspace are gone."
+             Look at the workspace before you go on."
                 .into()
         }
         (outcome, ..) => format!("State: {}", outcome.as_str()),
     };
     let seconds = result.duration_ms as f64 / 1000.0;
-    let mut text = format!("{end}\nWall time: {seconds:.3} seconds\nOutput:\n");
+    let mut text = format!("{end}\nWall time: {seconds:.3} seconds\n");
+    if result.survivors > 0 {
+        let count = result.survivors;
+        text.push_str(&format!(
+            "{count} processes that it left behind were ended. Run servers with background: true.\n"
+        ));
+    }
+    text.push_str("Output:\n");
     text.push_str(&shorten(&result.stdout));
     if result.stderr.bytes_total > 0 {
         text.push_str("\nStandard error:\n");

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use domain::ids::TenantId;
 use sealing::Key;
 
-use super::ActivityFailure;
 use crate::keys::Keys;
+use crate::outcome::OutcomeError;
 use crate::store::Store;
 
-/// What the worker needs to know of a tenant.
+/// What sealing for a tenant and its queues take.
 #[derive(Clone)]
 pub struct TenantSecrets {
     /// Seals what its executors read.
@@ -36,7 +36,7 @@ impl TenantKeys {
     ///
     /// # Errors
     /// When the database fails or the master key is another one.
-    pub async fn get(&self, tenant_id: TenantId) -> Result<TenantSecrets, ActivityFailure> {
+    pub async fn get(&self, tenant_id: TenantId) -> Result<TenantSecrets, OutcomeError> {
         let known =
             self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&tenant_id).cloned();
         if let Some(secrets) = known {

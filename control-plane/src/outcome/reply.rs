@@ -1,0 +1,79 @@
+//! What an executor's sealed reply means for its exec. A reply that is known changes nothing.
+
+use domain::exec::{ExecOutcome, ExecState};
+use domain::ids::TenantId;
+use protocol::exec::{NotStarted, ToolOutcome, ToolReply, ToolReport, reply_context};
+use protocol::session::Recorded;
+use sealing::Key;
+
+use super::{OutcomeError, closing};
+use crate::store::{Exec, ExecError, Scope};
+
+/// Opens a reply. `None` when it was not made with the tenant's key for this exec.
+pub(crate) fn open(
+    key: &Key,
+    tenant_id: TenantId,
+    exec: &Exec,
+    reply: &ToolReply,
+) -> Option<ToolReport> {
+    match sealing::open(key, tenant_id, &reply_context(exec.id), &reply.report) {
+        Ok(report) => Some(report),
+        Err(error) => {
+            tracing::error!(exec_id = %exec.id, %error, "forged or damaged report refused");
+            None
+        }
+    }
+}
+
+/// Writes down what an executor says of an exec that is not over.
+pub(crate) async fn apply(
+    scope: &mut Scope,
+    exec: &Exec,
+    report: Option<ToolReport>,
+) -> Result<Recorded, OutcomeError> {
+    match report {
+        Some(ToolReport { outcome: ToolOutcome::NotStarted(why), .. }) => {
+            not_started(scope, exec, why).await
+        }
+        Some(ToolReport { outcome: ToolOutcome::Finished(result), sandbox, .. }) => {
+            closing::finish(scope, exec, &result, sandbox).await?;
+            Ok(Recorded::Done)
+        }
+        // Whoever sent it is no executor of the tenant, and what became of the command is not
+        // known.
+        None => {
+            let reason = "the report that came back was not its executor's";
+            closing::settle(scope, exec, ExecOutcome::Lost, Some(reason)).await?;
+            Ok(Recorded::Done)
+        }
+    }
+}
+
+async fn not_started(
+    scope: &mut Scope,
+    exec: &Exec,
+    why: NotStarted,
+) -> Result<Recorded, OutcomeError> {
+    let may_try_again = matches!(why, NotStarted::GrantExpired | NotStarted::SandboxUnavailable);
+    if may_try_again && !exec.cancel_requested {
+        if exec.state == ExecState::Running {
+            // It was started once, somewhere. It is not started again.
+            let reason = "its executor knows nothing of it any more";
+            closing::settle(scope, exec, ExecOutcome::Lost, Some(reason)).await?;
+            return Ok(Recorded::Done);
+        }
+        closing::keep_waiting(scope, exec, why.message()).await?;
+        return Ok(Recorded::Retry { after_ms: closing::patience_ms(exec) });
+    }
+    let code = match why {
+        NotStarted::GrantExpired => "grant_expired",
+        NotStarted::GrantRefused => "grant_refused",
+        NotStarted::Cancelled => "cancelled",
+        NotStarted::ImageMissing => "image_missing",
+        NotStarted::CwdMissing => "cwd_missing",
+        NotStarted::SandboxUnavailable => "sandbox_unavailable",
+    };
+    let error = ExecError { code: code.into(), message: why.message().into() };
+    closing::settle_with(scope, exec, ExecOutcome::Cancelled, Some(&error)).await?;
+    Ok(Recorded::Done)
+}
