@@ -30,6 +30,14 @@ pub struct TemporalConfig {
     pub temporal_api_key: Option<String>,
 }
 
+/// When an executor counts as gone.
+#[derive(Args, Debug, Clone)]
+pub struct PatienceConfig {
+    /// Seconds without a word from an executor after which its sessions move to another one
+    #[arg(long, env = "BULKHEAD_EXECUTOR_GONE_AFTER_S", default_value_t = 300.0)]
+    pub executor_gone_after_s: f64,
+}
+
 /// What `serve` needs on top.
 #[derive(Args, Debug, Clone)]
 pub struct ServeConfig {
@@ -42,6 +50,12 @@ pub struct ServeConfig {
     /// Address to listen on
     #[arg(long, env = "BULKHEAD_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
+    /// Address at which executors reach this very process; http:// and `--listen` if left out
+    #[arg(long, env = "BULKHEAD_ADVERTISE_URL")]
+    pub advertise_url: Option<String>,
+    /// When an executor counts as gone
+    #[command(flatten)]
+    pub patience: PatienceConfig,
 }
 
 /// What `worker` needs on top.
@@ -62,4 +76,7 @@ pub struct WorkerConfig {
     /// Model for sessions that name none
     #[arg(long, env = "CODEX_MODEL", default_value = "gpt-5.5")]
     pub model: String,
+    /// When an executor counts as gone
+    #[command(flatten)]
+    pub patience: PatienceConfig,
 }

@@ -4,10 +4,12 @@
 //! Docker: commands run where executors are.
 
 pub mod app;
+pub mod calls;
 pub mod config;
 pub mod demo_model;
 pub mod dispatch;
 pub mod grants;
+pub mod home;
 pub mod http;
 pub mod hub;
 pub mod ids;

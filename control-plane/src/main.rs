@@ -7,12 +7,14 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use control_plane::app::App;
+use control_plane::calls::Switchboard;
 use control_plane::config::{DatabaseConfig, ServeConfig, WorkerConfig};
 use control_plane::dispatch::{self, Dispatcher};
 use control_plane::hub::Hub;
 use control_plane::keys::Keys;
 use control_plane::model::ModelClient;
 use control_plane::store::{AuditEntry, NewToken, Store};
+use control_plane::tenant_keys::TenantKeys;
 use control_plane::tokens::{self, Verifier};
 use control_plane::worker::{self, Activities};
 use control_plane::{demo_model, http};
@@ -78,11 +80,15 @@ async fn serve(config: ServeConfig) -> anyhow::Result<()> {
         .context("DATABASE_URL is not a Postgres address")?;
     let keys = Arc::new(Keys::load(&config.database.key_dir)?);
     refuse_strong_role(&store).await?;
+    let advertised = config.advertise_url.unwrap_or_else(|| format!("http://{}", config.listen));
     let app = App {
         dispatcher: Arc::new(Dispatcher::new(store.clone())),
         hub: Arc::new(Hub::default()),
         verifier: Arc::new(Verifier::new(&keys.token)),
+        tenant_keys: Arc::new(TenantKeys::new(store.clone(), keys.clone())),
         keys,
+        calls: Arc::new(Switchboard::new(store.clone(), advertised)),
+        gone_after_s: config.patience.executor_gone_after_s,
         temporal: config.temporal.clone(),
         store: store.clone(),
     };
@@ -91,6 +97,7 @@ async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     }
     tokio::spawn(app.verifier.clone().keep_fresh(store.clone()));
     tokio::spawn(app.hub.clone().listen(store));
+    tokio::spawn(app.calls.clone().listen());
     tokio::spawn(app.dispatcher.clone().run(config.temporal));
     let listener = tokio::net::TcpListener::bind(config.listen)
         .await
@@ -130,7 +137,12 @@ async fn work(config: WorkerConfig) -> anyhow::Result<()> {
             () = terminated() => return Ok(()),
         }
     };
-    worker::run(client, Activities::new(store, keys, model), terminated()).await
+    worker::run(
+        client,
+        Activities::new(store, keys, model, config.patience.executor_gone_after_s),
+        terminated(),
+    )
+    .await
 }
 
 async fn migrate(config: DatabaseConfig) -> anyhow::Result<()> {

@@ -37,10 +37,19 @@ pub fn check_command(command: &str) -> Result<(), AppError> {
 /// # Errors
 /// See [`AppError`].
 pub fn check_cwd(cwd: &str) -> Result<(), AppError> {
-    if cwd.starts_with('/') && cwd.len() <= limits::MAX_CWD_BYTES && !cwd.contains('\0') {
+    let is_below = |root: &str| {
+        cwd.strip_prefix(root).is_some_and(|rest| matches!(rest.chars().next(), None | Some('/')))
+    };
+    let is_plain = cwd.len() <= limits::MAX_CWD_BYTES
+        && !cwd.contains('\0')
+        && cwd.split('/').all(|name| name != "..");
+    if is_plain && (is_below("/work") || is_below("/tmp")) {
         return Ok(());
     }
-    Err(AppError::invalid("invalid_cwd", "cwd must be an absolute path inside the sandbox"))
+    Err(AppError::invalid(
+        "invalid_cwd",
+        "cwd must be an absolute path, /work or /tmp or below them, without `..`",
+    ))
 }
 
 /// Checks variables.

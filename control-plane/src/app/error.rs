@@ -1,5 +1,7 @@
 //! Why a use case refused. Each refusal has a stable code and a sentence that helps.
 
+use protocol::files::FileError;
+
 use crate::dispatch::DispatchError;
 use crate::store::StoreError;
 
@@ -47,6 +49,26 @@ pub enum AppError {
         /// Sentence for people.
         message: String,
     },
+    /// A path that is none in the workspace.
+    #[error("{message}")]
+    BadPath {
+        /// Stable name.
+        code: &'static str,
+        /// Sentence for people.
+        message: String,
+    },
+    /// The sandbox refused work on a file.
+    #[error("{}", .0.message)]
+    Files(FileError),
+    /// A later start of this executor has enrolled.
+    #[error("a successor of this executor is at work; stop")]
+    Fenced,
+    /// The session that an executor speaks of lives elsewhere now.
+    #[error("the session was moved to another executor; what is known of it is out of date")]
+    Moved,
+    /// The session's executor does not answer.
+    #[error("{0}")]
+    ExecutorUnavailable(String),
     /// Postgres does not answer.
     #[error("the database does not answer; start Postgres or check DATABASE_URL, then try again")]
     DatabaseUnavailable(#[source] StoreError),

@@ -2,18 +2,29 @@
 
 use domain::access::Operation;
 use domain::exec::ExecEvent;
-use domain::ids::ExecId;
+use domain::ids::{ExecId, ExecutorId, TenantId};
 use protocol::binary::Binary;
 use protocol::enrolment::{EnrolRequest, Enrolment, executor_queue, tenant_queue};
+use protocol::exec::{ToolOutcome, ToolReply};
 use protocol::init::Stream;
 use serde_json::json;
 use time::OffsetDateTime;
 
 use super::{App, AppError, Caller};
-use crate::store::{EventKind, Executor};
+use crate::outcome::reply;
+use crate::store::{EventKind, Exec, Executor, Scope};
 
 /// First user id for tenants' commands; the tenant's number comes on top.
 const SANDBOX_UID_BASE: u32 = 10_000;
+
+/// Which start of which executor speaks.
+#[derive(Debug, Clone, Copy)]
+pub struct Reporter {
+    /// The executor.
+    pub executor_id: ExecutorId,
+    /// Its epoch, from its enrolment.
+    pub epoch: u64,
+}
 
 impl App {
     /// Registers an executor and gives it what it needs for its own tenant.
@@ -60,18 +71,83 @@ impl App {
         Ok(caller.open(self, Operation::ReadWork).await?.list_executors().await?)
     }
 
+    /// Notes that an executor is there.
+    ///
+    /// # Errors
+    /// [`AppError::Fenced`] when a later start of it has enrolled.
+    pub async fn touch_executor(
+        &self,
+        caller: &Caller,
+        reporter: Reporter,
+    ) -> Result<TenantId, AppError> {
+        let tenant_id = caller.authorize(Operation::Execute)?;
+        let mut scope = self.store.tenant(tenant_id).await?;
+        if !scope.touch_executor(reporter.executor_id, reporter.epoch).await? {
+            return Err(AppError::Fenced);
+        }
+        scope.commit().await?;
+        Ok(tenant_id)
+    }
+
+    /// A transaction on an exec that the reporter may speak of.
+    async fn open_reported(
+        &self,
+        caller: &Caller,
+        reporter: Reporter,
+        exec_id: ExecId,
+    ) -> Result<(Scope, Exec), AppError> {
+        let mut scope = caller.open(self, Operation::Execute).await?;
+        let exec = scope.lock_exec(exec_id).await.map_err(AppError::of("exec"))?;
+        if !scope.is_home_of(exec_id, reporter.executor_id, reporter.epoch).await? {
+            let current = scope.touch_executor(reporter.executor_id, reporter.epoch).await?;
+            // The session may have been moved away from an executor that is well.
+            return Err(if current { AppError::Moved } else { AppError::Fenced });
+        }
+        Ok((scope, exec))
+    }
+
+    /// An executor tells directly how an exec ended, so that nobody has to wait for the workflow,
+    /// which hears the same.
+    ///
+    /// # Errors
+    /// When the caller is no executor, is fenced, or there is no such exec.
+    pub async fn report_result(
+        &self,
+        caller: &Caller,
+        reporter: Reporter,
+        exec_id: ExecId,
+        reply: &ToolReply,
+    ) -> Result<(), AppError> {
+        let tenant_id = caller.authorize(Operation::Execute)?;
+        let key = self.tenant_keys.get(tenant_id).await.map_err(AppError::internal)?.payload_key;
+        let (mut scope, exec) = self.open_reported(caller, reporter, exec_id).await?;
+        if exec.state.is_terminal() {
+            return Ok(());
+        }
+        // What was never started, and what cannot be read, is for the workflow to judge.
+        let report = reply::open(&key, tenant_id, &exec, reply);
+        let Some(report) = report.filter(|report| {
+            matches!(report.outcome, ToolOutcome::Finished(_))
+                && report.executor_id == reporter.executor_id
+        }) else {
+            return Err(AppError::invalid("invalid_report", "only a finished exec is reported"));
+        };
+        reply::apply(&mut scope, &exec, Some(report)).await.map_err(AppError::internal)?;
+        Ok(scope.commit().await?)
+    }
+
     /// An executor started a command that takes a while.
     ///
     /// # Errors
-    /// When the caller is no executor or there is no such exec.
+    /// When the caller is no executor, is fenced, or there is no such exec.
     pub async fn report_started(
         &self,
         caller: &Caller,
+        reporter: Reporter,
         exec_id: ExecId,
         started_at_ms: u64,
     ) -> Result<(), AppError> {
-        let mut scope = caller.open(self, Operation::Execute).await?;
-        let exec = scope.lock_exec(exec_id).await.map_err(AppError::of("exec"))?;
+        let (mut scope, exec) = self.open_reported(caller, reporter, exec_id).await?;
         if exec.started_at.is_some() || exec.state.apply(ExecEvent::Start).is_err() {
             return Ok(());
         }
@@ -93,13 +169,13 @@ impl App {
     pub async fn append_output(
         &self,
         caller: &Caller,
+        reporter: Reporter,
         exec_id: ExecId,
         stream: Stream,
         offset: u64,
         bytes: &[u8],
     ) -> Result<u64, AppError> {
-        let mut scope = caller.open(self, Operation::Execute).await?;
-        let exec = scope.lock_exec(exec_id).await.map_err(AppError::of("exec"))?;
+        let (mut scope, exec) = self.open_reported(caller, reporter, exec_id).await?;
         let stored = scope.append_output(exec_id, stream, offset, bytes).await?;
         if stored > domain::limits::MAX_OUTPUT_BYTES {
             return Err(AppError::TooLarge {

@@ -2,10 +2,13 @@
 
 mod approvals;
 mod caller;
+mod calls;
 pub mod checks;
 mod error;
 mod executors;
+mod files;
 mod idempotency;
+mod live;
 mod sessions;
 mod submit_exec;
 mod submit_turn;
@@ -15,16 +18,20 @@ mod tokens;
 pub use approvals::{DecideApproval, Verdict};
 pub use caller::Caller;
 pub use error::AppError;
+pub use executors::Reporter;
+pub use live::{InputTaken, SendInput};
 pub use sessions::CreateSession;
 pub use submit_exec::{SubmitExec, SubmittedExec};
 pub use tokens::{CreateToken, CreatedToken};
 
 use std::sync::Arc;
 
+use crate::calls::Switchboard;
 use crate::dispatch::Dispatcher;
 use crate::hub::Hub;
 use crate::keys::Keys;
 use crate::store::Store;
+use crate::tenant_keys::TenantKeys;
 use crate::tokens::Verifier;
 
 /// Everything that a request needs.
@@ -38,6 +45,12 @@ pub struct App {
     pub hub: Arc<Hub>,
     /// Secrets.
     pub keys: Arc<Keys>,
+    /// Tenants' payload keys.
+    pub tenant_keys: Arc<TenantKeys>,
+    /// The way to executors.
+    pub calls: Arc<Switchboard>,
+    /// Seconds without a word after which an executor is given up.
+    pub gone_after_s: f64,
     /// Checks tokens.
     pub verifier: Arc<Verifier>,
     /// What executors are told of Temporal.

@@ -184,6 +184,24 @@ impl App {
         }
     }
 
+    /// One exec, as soon as it is over or `wait_ms` have passed.
+    ///
+    /// # Errors
+    /// When the caller may not, there is no such exec, or the wait is too long.
+    pub async fn wait_for_exec(
+        &self,
+        caller: &Caller,
+        id: ExecId,
+        wait_ms: u64,
+    ) -> Result<Exec, AppError> {
+        check_wait(wait_ms)?;
+        let exec = self.get_exec(caller, id).await?;
+        if wait_ms == 0 || exec.state.is_terminal() {
+            return Ok(exec);
+        }
+        Ok(self.wait(caller, id, exec.session_id, wait_ms).await?.exec)
+    }
+
     /// One exec.
     ///
     /// # Errors
@@ -253,7 +271,11 @@ fn check(request: &SubmitExec) -> Result<(), AppError> {
             format!("timeout_ms must be between 1 and {max}"),
         ));
     }
-    if request.wait_ms > limits::MAX_WAIT_MS {
+    check_wait(request.wait_ms)
+}
+
+fn check_wait(wait_ms: u64) -> Result<(), AppError> {
+    if wait_ms > limits::MAX_WAIT_MS {
         let max = limits::MAX_WAIT_MS;
         return Err(AppError::invalid("invalid_wait", format!("wait_ms must be at most {max}")));
     }

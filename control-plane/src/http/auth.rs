@@ -3,12 +3,17 @@
 use std::net::SocketAddr;
 
 use axum::extract::{ConnectInfo, FromRequestParts};
-use axum::http::header;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
 
 use super::ApiError;
 use crate::app::{App, AppError, Caller};
 use crate::tokens::TokenError;
+
+/// The token that a request carries, whatever it is worth.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+}
 
 impl FromRequestParts<App> for Caller {
     type Rejection = ApiError;

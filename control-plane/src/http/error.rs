@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use protocol::files::FileErrorCode;
 use serde_json::json;
 
 use crate::app::AppError;
@@ -48,6 +49,13 @@ impl From<AppError> for ApiError {
             AppError::Invalid { code, .. } => (StatusCode::UNPROCESSABLE_ENTITY, *code),
             AppError::TooMany { code, .. } => (StatusCode::TOO_MANY_REQUESTS, *code),
             AppError::TooLarge { code, .. } => (StatusCode::PAYLOAD_TOO_LARGE, *code),
+            AppError::BadPath { code, .. } => (StatusCode::BAD_REQUEST, *code),
+            AppError::Files(error) => file_error(error.code),
+            AppError::Fenced => (StatusCode::CONFLICT, "fenced"),
+            AppError::Moved => (StatusCode::GONE, "moved"),
+            AppError::ExecutorUnavailable(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "executor_unavailable")
+            }
             AppError::DatabaseUnavailable(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "database_unavailable")
             }
@@ -63,6 +71,27 @@ impl From<AppError> for ApiError {
             tracing::error!(%error, source, "request failed");
         }
         Self::new(status, code, error.to_string())
+    }
+}
+
+fn file_error(code: FileErrorCode) -> (StatusCode, &'static str) {
+    use FileErrorCode as C;
+    match code {
+        C::InvalidPath => (StatusCode::BAD_REQUEST, "invalid_path"),
+        C::PathOutside => (StatusCode::BAD_REQUEST, "path_outside"),
+        C::NotFound => (StatusCode::NOT_FOUND, "file_not_found"),
+        C::NotRegularFile => (StatusCode::BAD_REQUEST, "not_regular_file"),
+        C::NotDirectory => (StatusCode::BAD_REQUEST, "not_directory"),
+        C::AlreadyExists => (StatusCode::CONFLICT, "already_exists"),
+        C::NotEmpty => (StatusCode::CONFLICT, "not_empty"),
+        C::PermissionDenied => (StatusCode::FORBIDDEN, "permission_denied"),
+        C::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "file_too_large"),
+        C::TooManyEntries => (StatusCode::PAYLOAD_TOO_LARGE, "too_many_entries"),
+        C::WorkspaceFull => (StatusCode::CONFLICT, "workspace_full"),
+        C::UnsafeArchiveEntry => (StatusCode::BAD_REQUEST, "unsafe_archive_entry"),
+        C::MalformedArchive => (StatusCode::BAD_REQUEST, "malformed_archive"),
+        C::Changed => (StatusCode::CONFLICT, "file_changed"),
+        C::Failed => (StatusCode::INTERNAL_SERVER_ERROR, "file_operation_failed"),
     }
 }
 

@@ -4,9 +4,11 @@ mod auth;
 mod error;
 mod json;
 mod page;
+mod reporter;
 mod server;
 mod v1;
 
+pub use auth::bearer;
 pub use error::ApiError;
 pub use server::serve;
 

@@ -109,6 +109,15 @@ pub struct ExecError {
 /// Summary of a finished stream.
 pub type StoredStream = StreamSummary;
 
+/// Which execs to list; all, without.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ExecFilter {
+    /// Only those in this state.
+    pub state: Option<ExecState>,
+    /// Only those that run in the background, or only the others.
+    pub background: Option<bool>,
+}
+
 /// An exec to be stored.
 pub struct NewExec<'a> {
     /// Its id.
@@ -288,25 +297,31 @@ impl Scope {
         row.try_into()
     }
 
-    /// Execs of a session, newest first, older than `before` if given.
+    /// Execs of a session that fit, newest first, older than `before` if given.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn list_execs(
         &mut self,
         session_id: SessionId,
+        filter: ExecFilter,
         before: Option<ExecId>,
         limit: i64,
     ) -> Result<Vec<Exec>, StoreError> {
         let owner = self.owner.clone();
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT * FROM execs WHERE tenant_id = $1 AND session_id = $2
-               AND ($3::text IS NULL OR id < $3) ORDER BY id DESC LIMIT $4",
+               AND ($3::text IS NULL OR id < $3)
+               AND ($5::text IS NULL OR state = $5)
+               AND ($6::boolean IS NULL OR background = $6)
+             ORDER BY id DESC LIMIT $4",
         )
         .bind(owner)
         .bind(session_id.to_string())
         .bind(before.map(|id| id.to_string()))
         .bind(limit)
+        .bind(filter.state.map(ExecState::as_str))
+        .bind(filter.background)
         .fetch_all(self.connection())
         .await?;
         rows.into_iter().map(Exec::try_from).collect()

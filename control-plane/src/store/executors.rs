@@ -1,6 +1,6 @@
 //! Executors that enrolled.
 
-use domain::ids::ExecutorId;
+use domain::ids::{ExecId, ExecutorId};
 use protocol::enrolment::EnrolRequest;
 use sqlx::FromRow;
 use time::OffsetDateTime;
@@ -32,6 +32,20 @@ struct Row {
     last_seen_at: OffsetDateTime,
 }
 
+impl TryFrom<Row> for Executor {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: parsed(row.id.parse().ok(), "executor id")?,
+            version: row.version,
+            host: row.host,
+            image_digest: row.image_digest,
+            last_seen_at: row.last_seen_at,
+        })
+    }
+}
+
 impl Scope {
     /// Adds an executor, or renews what is known of it. Gives its new epoch.
     ///
@@ -58,6 +72,94 @@ impl Scope {
         Ok(epoch)
     }
 
+    /// Whether an executor of the tenant was heard of within the last `seconds`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn heard_of_executor(
+        &mut self,
+        id: ExecutorId,
+        seconds: f64,
+    ) -> Result<bool, StoreError> {
+        let owner = self.owner.clone();
+        Ok(sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM executors WHERE tenant_id = $1 AND id = $2
+                              AND last_seen_at > now() - make_interval(secs => $3))",
+        )
+        .bind(owner)
+        .bind(id.to_string())
+        .bind(seconds)
+        .fetch_one(self.connection())
+        .await?)
+    }
+
+    /// The executor that was heard of last, if that was within the last `seconds`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn newest_executor(&mut self, seconds: f64) -> Result<Option<Executor>, StoreError> {
+        let owner = self.owner.clone();
+        let row: Option<Row> = sqlx::query_as(
+            "SELECT id, version, host, image_digest, last_seen_at FROM executors
+             WHERE tenant_id = $1 AND last_seen_at > now() - make_interval(secs => $2)
+             ORDER BY last_seen_at DESC, id DESC LIMIT 1",
+        )
+        .bind(owner)
+        .bind(seconds)
+        .fetch_optional(self.connection())
+        .await?;
+        row.map(Executor::try_from).transpose()
+    }
+
+    /// Notes that an executor is there. False when a later start of it, or nobody, is: whoever
+    /// asks has to stop.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn touch_executor(&mut self, id: ExecutorId, epoch: u64) -> Result<bool, StoreError> {
+        let owner = self.owner.clone();
+        let touched = sqlx::query(
+            "UPDATE executors SET last_seen_at = now()
+             WHERE tenant_id = $1 AND id = $2 AND epoch = $3",
+        )
+        .bind(owner)
+        .bind(id.to_string())
+        .bind(i64::try_from(epoch).unwrap_or(i64::MAX))
+        .execute(self.connection())
+        .await?;
+        Ok(touched.rows_affected() == 1)
+    }
+
+    /// Whether an exec is this executor's to speak of: it holds the session's sandbox, and no
+    /// later start of it has enrolled.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn is_home_of(
+        &mut self,
+        exec_id: ExecId,
+        executor: ExecutorId,
+        epoch: u64,
+    ) -> Result<bool, StoreError> {
+        let owner = self.owner.clone();
+        Ok(sqlx::query_scalar(
+            "SELECT EXISTS (
+                 SELECT FROM execs
+                 JOIN sessions ON sessions.tenant_id = execs.tenant_id
+                              AND sessions.id = execs.session_id
+                 JOIN executors ON executors.tenant_id = sessions.tenant_id
+                               AND executors.id = sessions.executor_id
+                 WHERE execs.tenant_id = $1 AND execs.id = $2
+                   AND executors.id = $3 AND executors.epoch = $4)",
+        )
+        .bind(owner)
+        .bind(exec_id.to_string())
+        .bind(executor.to_string())
+        .bind(i64::try_from(epoch).unwrap_or(i64::MAX))
+        .fetch_one(self.connection())
+        .await?)
+    }
+
     /// The tenant's executors, the one heard of last first.
     ///
     /// # Errors
@@ -71,16 +173,6 @@ impl Scope {
         .bind(owner)
         .fetch_all(self.connection())
         .await?;
-        rows.into_iter()
-            .map(|row| {
-                Ok(Executor {
-                    id: parsed(row.id.parse().ok(), "executor id")?,
-                    version: row.version,
-                    host: row.host,
-                    image_digest: row.image_digest,
-                    last_seen_at: row.last_seen_at,
-                })
-            })
-            .collect()
+        rows.into_iter().map(Executor::try_from).collect()
     }
 }

@@ -237,6 +237,34 @@ impl Scope {
         Ok(())
     }
 
+    /// Gives a session another home, unless that happened meanwhile. Its next sandbox is of a later
+    /// generation than any before.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn move_session(
+        &mut self,
+        id: SessionId,
+        from: ExecutorId,
+        to: ExecutorId,
+        image_digest: &str,
+    ) -> Result<(), StoreError> {
+        let owner = self.owner.clone();
+        sqlx::query(
+            "UPDATE sessions SET executor_id = $4, image_digest = $5,
+                    min_generation = greatest(min_generation, coalesce(sandbox_generation, 0)) + 1
+             WHERE tenant_id = $1 AND id = $2 AND executor_id = $3",
+        )
+        .bind(owner)
+        .bind(id.to_string())
+        .bind(from.to_string())
+        .bind(to.to_string())
+        .bind(image_digest)
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
     /// Keeps the sandbox that a session's newest exec ran in. Gives the generation of the one
     /// before, if there was one. An older sandbox than the newest known changes nothing.
     ///

@@ -21,9 +21,9 @@ use super::{Activities, ActivityFailure, order};
 use crate::outcome::closing;
 use crate::store::{
     Approval, AuditEntry, EventKind, Exec, ExecError, NewApproval, RecordedDecision, Scope,
-    Session, StoreError,
+    StoreError,
 };
-use crate::{grants, ids};
+use crate::{grants, home, ids};
 
 impl Activities {
     pub(super) async fn authorize(&self, exec: ExecRef) -> Result<Authorized, ActivityFailure> {
@@ -42,10 +42,10 @@ impl Activities {
             scope.commit().await?;
             return Ok(Authorized::Settled);
         }
-        let Some(home) = find_home(&mut scope, &session).await? else {
+        let Some(home) = home::find(&mut scope, &session, self.gone_after_s).await? else {
             return wait_for_executor(scope, &stored).await;
         };
-        let order = order::build(exec.tenant_id, &session, &stored, home.image_digest);
+        let order = order::build(exec.tenant_id, &session, &stored, &home);
         let next = match (stored.state, &stored.decision) {
             (ExecState::PendingApproval, _) => answer(&mut scope, &stored, &order).await?,
             (_, Some(recorded)) => again(&mut scope, &stored, recorded, &order).await?,
@@ -91,29 +91,6 @@ enum Next {
     Settled,
     Wait { approval_id: ApprovalId, look_again_in_ms: u64 },
     Run { policy_version: i64 },
-}
-
-/// Where a session's sandbox is and what it is made of.
-struct Home {
-    executor_id: ExecutorId,
-    image_digest: String,
-}
-
-/// Chosen with the session's first command and then kept: an exec that two executors could take
-/// could be started twice.
-async fn find_home(scope: &mut Scope, session: &Session) -> Result<Option<Home>, ActivityFailure> {
-    if let (Some(executor_id), Some(image_digest)) = (session.executor_id, &session.image_digest) {
-        return Ok(Some(Home { executor_id, image_digest: image_digest.clone() }));
-    }
-    let newest = scope.list_executors().await?.into_iter().next();
-    let Some(executor) = newest else { return Ok(None) };
-    scope.pin_session(session.id, executor.id, &executor.image_digest).await?;
-    // Two first commands at once: whoever came first has chosen.
-    let session = scope.get_session(session.id).await?;
-    Ok(session
-        .executor_id
-        .zip(session.image_digest)
-        .map(|(executor_id, image_digest)| Home { executor_id, image_digest }))
 }
 
 async fn wait_for_executor(mut scope: Scope, exec: &Exec) -> Result<Authorized, ActivityFailure> {

@@ -27,13 +27,15 @@ pub struct Activities {
     keys: Arc<Keys>,
     tenant_keys: TenantKeys,
     model: ModelClient,
+    /// Seconds without a word after which an executor is given up.
+    gone_after_s: f64,
 }
 
 impl Activities {
     /// Activities over this store.
-    pub fn new(store: Store, keys: Arc<Keys>, model: ModelClient) -> Self {
+    pub fn new(store: Store, keys: Arc<Keys>, model: ModelClient, gone_after_s: f64) -> Self {
         let tenant_keys = TenantKeys::new(store.clone(), keys.clone());
-        Self { store, keys, tenant_keys, model }
+        Self { store, keys, tenant_keys, model, gone_after_s }
     }
 }
 

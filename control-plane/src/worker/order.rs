@@ -4,15 +4,11 @@ use domain::ids::TenantId;
 use protocol::binary::Binary;
 use protocol::exec::ExecOrder;
 
+use crate::home::Home;
 use crate::store::{Exec, Session};
 
 /// The order for `exec`. The same rows always give the same order.
-pub(super) fn build(
-    tenant_id: TenantId,
-    session: &Session,
-    exec: &Exec,
-    image_digest: String,
-) -> ExecOrder {
+pub(super) fn build(tenant_id: TenantId, session: &Session, exec: &Exec, home: &Home) -> ExecOrder {
     ExecOrder {
         tenant_id,
         session_id: session.id,
@@ -24,9 +20,9 @@ pub(super) fn build(
         stdin_open: exec.stdin_open,
         terminal: exec.terminal,
         kind: exec.kind,
-        min_generation: session.min_generation,
+        min_generation: home.min_generation,
         timeout_ms: exec.timeout_ms,
         limits: session.limits,
-        image_digest,
+        image_digest: home.image_digest.clone(),
     }
 }

@@ -19,8 +19,8 @@ use time::format_description::well_known::Rfc3339;
 use tokio::sync::watch;
 
 use crate::app::{App, AppError, Caller};
-use crate::http::ApiError;
 use crate::http::json::{Id, Params};
+use crate::http::{ApiError, bearer};
 use crate::store::SessionEvent;
 
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -65,11 +65,7 @@ pub async fn follow(
     let mut scope = caller.open(&app, Operation::ReadWork).await?;
     scope.get_session(session_id).await.map_err(AppError::of("session"))?;
     drop(scope);
-    let token = headers
-        .get("authorization")
-        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
-        .unwrap_or_default()
-        .to_owned();
+    let token = bearer(&headers).unwrap_or_default().to_owned();
     // Subscribed before the first look: nothing falls between.
     let news = app.hub.subscribe(session_id);
     let ready = Vec::new().into_iter();

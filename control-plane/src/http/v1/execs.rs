@@ -18,8 +18,8 @@ use time::OffsetDateTime;
 use crate::app::{App, AppError, Caller, SubmitExec};
 use crate::http::ApiError;
 use crate::http::json::{Body, Id, Params, idempotency_key};
-use crate::http::page::{Page, PageParams, checked_cursor, checked_limit};
-use crate::store::{Exec, ExecError, StoredStream};
+use crate::http::page::{Page, checked_cursor, checked_limit};
+use crate::store::{Exec, ExecError, ExecFilter, StoredStream};
 
 /// Most bytes of output in one answer.
 const MAX_OUTPUT_PAGE: usize = 1024 * 1024;
@@ -170,7 +170,21 @@ pub async fn create(
         idempotency_key,
     };
     let submitted = app.submit_exec(&caller, session_id, &request).await?;
+    if let Some(error) = submitted.exec.error.as_ref().filter(|error| error.code == "cwd_missing") {
+        let detail = format!("{}; exec {}", error.message, submitted.exec.id);
+        return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "cwd_missing", detail));
+    }
     Ok((StatusCode::CREATED, Json(submitted.exec.into())))
+}
+
+/// Query string of `GET /v1/sessions/{id}/execs`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListParams {
+    cursor: Option<String>,
+    limit: Option<i64>,
+    state: Option<String>,
+    background: Option<bool>,
 }
 
 /// Lists a session's execs, newest first.
@@ -178,24 +192,44 @@ pub async fn list(
     State(app): State<App>,
     caller: Caller,
     Id(session_id): Id<SessionId>,
-    Params(params): Params<PageParams>,
+    Params(params): Params<ListParams>,
 ) -> Result<Json<Page<View>>, ApiError> {
     let limit = checked_limit(params.limit)?;
     let before = checked_cursor(params.cursor.as_ref())?;
+    let state = params.state.as_deref().map(checked_state).transpose()?;
+    let filter = ExecFilter { state, background: params.background };
     let mut scope = caller.open(&app, Operation::ReadWork).await?;
     scope.get_session(session_id).await.map_err(AppError::of("session"))?;
-    let execs = scope.list_execs(session_id, before, limit).await.map_err(AppError::from)?;
+    let execs =
+        scope.list_execs(session_id, filter, before, limit).await.map_err(AppError::from)?;
     let views = execs.into_iter().map(View::from).collect();
     Ok(Json(Page::new(views, limit, |view| view.exec_id.to_string())))
 }
 
-/// Shows an exec.
+fn checked_state(name: &str) -> Result<ExecState, ApiError> {
+    ExecState::from_name(name).ok_or_else(|| {
+        let names: Vec<&str> = ExecState::ALL.into_iter().map(ExecState::as_str).collect();
+        let detail = format!("state must be one of {}", names.join(", "));
+        ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_state", detail)
+    })
+}
+
+/// Query string of `GET /v1/execs/{id}`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShowParams {
+    #[serde(default)]
+    wait_ms: u64,
+}
+
+/// Shows an exec, as soon as it is over or the time to wait is.
 pub async fn show(
     State(app): State<App>,
     caller: Caller,
     Id(id): Id<ExecId>,
+    Params(params): Params<ShowParams>,
 ) -> Result<Json<View>, ApiError> {
-    Ok(Json(app.get_exec(&caller, id).await?.into()))
+    Ok(Json(app.wait_for_exec(&caller, id, params.wait_ms).await?.into()))
 }
 
 /// Calls off an exec.

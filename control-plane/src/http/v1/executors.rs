@@ -7,12 +7,13 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use domain::ids::{ExecId, ExecutorId};
 use protocol::enrolment::{EnrolRequest, Enrolment, StartedReport};
+use protocol::exec::ToolReply;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::execs::checked_stream;
-use crate::app::{App, Caller};
+use crate::app::{App, Caller, Reporter};
 use crate::http::ApiError;
 use crate::http::json::{Body, Id, Params, unreadable};
 use crate::http::page::Page;
@@ -54,10 +55,23 @@ pub async fn list(State(app): State<App>, caller: Caller) -> Result<Json<Page<Vi
 pub async fn started(
     State(app): State<App>,
     caller: Caller,
+    reporter: Reporter,
     Id(exec_id): Id<ExecId>,
     Body(body): Body<StartedReport>,
 ) -> Result<StatusCode, ApiError> {
-    app.report_started(&caller, exec_id, body.started_at_ms).await?;
+    app.report_started(&caller, reporter, exec_id, body.started_at_ms).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// An exec ended.
+pub async fn result(
+    State(app): State<App>,
+    caller: Caller,
+    reporter: Reporter,
+    Id(exec_id): Id<ExecId>,
+    Body(body): Body<ToolReply>,
+) -> Result<StatusCode, ApiError> {
+    app.report_result(&caller, reporter, exec_id, &body).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -73,12 +87,14 @@ pub struct OutputParams {
 pub async fn output(
     State(app): State<App>,
     caller: Caller,
+    reporter: Reporter,
     Id(exec_id): Id<ExecId>,
     Params(params): Params<OutputParams>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let bytes = body.map_err(unreadable)?;
     let stream = checked_stream(&params.stream)?;
-    let total = app.append_output(&caller, exec_id, stream, params.offset, &bytes).await?;
+    let total =
+        app.append_output(&caller, reporter, exec_id, stream, params.offset, &bytes).await?;
     Ok(Json(json!({ "total": total })))
 }

@@ -2,9 +2,12 @@
 
 mod approvals;
 mod audit;
+mod calls;
 mod events;
 mod execs;
 mod executors;
+mod files;
+mod live;
 mod sessions;
 mod tenants;
 mod tokens;
@@ -32,6 +35,14 @@ pub fn router() -> Router<App> {
         .route("/execs/{id}", get(execs::show))
         .route("/execs/{id}/output", get(execs::output))
         .route("/execs/{id}/cancel", post(execs::cancel))
+        .route("/execs/{id}/stdin", post(live::stdin))
+        .route("/execs/{id}/signal", post(live::signal))
+        .route("/execs/{id}/resize", post(live::resize))
+        .route("/sessions/{id}/files", get(files::list).put(files::put_root))
+        .route(
+            "/sessions/{id}/files/{*path}",
+            get(files::get).put(files::put).delete(files::delete),
+        )
         .route("/approvals", get(approvals::list))
         .route("/approvals/{id}", get(approvals::show))
         .route("/approvals/{id}/decision", post(approvals::decide))
@@ -39,4 +50,9 @@ pub fn router() -> Router<App> {
         .route("/executors", get(executors::list).post(executors::enrol))
         .route("/executors/execs/{id}/started", post(executors::started))
         .route("/executors/execs/{id}/output", post(executors::output))
+        .route("/executors/execs/{id}/result", post(executors::result))
+        .route("/executors/calls", get(calls::line))
+        .route("/executors/calls/{id}", get(calls::fetch))
+        .route("/executors/calls/{id}/body", get(calls::body))
+        .route("/executors/calls/{id}/reply", post(calls::reply))
 }

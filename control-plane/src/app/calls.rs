@@ -1,0 +1,56 @@
+//! Calls to the executor that holds a session's sandbox.
+
+use domain::access::Operation;
+use domain::ids::SessionId;
+use domain::session::SessionState;
+use protocol::calls::{Call, CallKind};
+
+use super::{App, AppError, Caller};
+use crate::calls::{Answer, CallError, Pieces};
+use crate::home;
+
+impl App {
+    /// Makes a call about a session that the caller may see. What the caller may do was checked.
+    ///
+    /// # Errors
+    /// When the session is closed, has no executor, or its executor is away.
+    pub(super) async fn call(
+        &self,
+        caller: &Caller,
+        session_id: SessionId,
+        what: CallKind,
+        timeout_ms: u64,
+        body: Option<Pieces>,
+    ) -> Result<Answer, AppError> {
+        let tenant_id = caller.authorize(Operation::ReadWork)?;
+        let mut scope = self.store.tenant(tenant_id).await?;
+        let session = scope.get_session(session_id).await.map_err(AppError::of("session"))?;
+        if session.state != SessionState::Open {
+            return Err(AppError::Conflict {
+                code: "session_closed",
+                message: "the session is closed, and its sandbox with it".into(),
+            });
+        }
+        let home = home::find(&mut scope, &session, self.gone_after_s).await?.ok_or_else(|| {
+            let message = "no executor of this tenant is there; start bulkhead-executor";
+            AppError::ExecutorUnavailable(message.into())
+        })?;
+        scope.commit().await?;
+        let call = Call {
+            session_id,
+            limits: session.limits,
+            image_digest: home.image_digest,
+            min_generation: home.min_generation,
+            what,
+            timeout_ms,
+        };
+        let answer = self.calls.call(tenant_id, home.executor_id, call, body).await;
+        answer.map_err(|error| match error {
+            CallError::Store(error) => error.into(),
+            CallError::Busy => {
+                AppError::TooMany { code: "too_many_calls", message: error.to_string() }
+            }
+            CallError::Away | CallError::Broken => AppError::ExecutorUnavailable(error.to_string()),
+        })
+    }
+}

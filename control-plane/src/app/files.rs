@@ -1,0 +1,145 @@
+//! Files of a workspace. The work is done inside the sandbox, as the tenant's user; here it is
+//! authorised, written down, and refused early where that is plain.
+
+use domain::access::Operation;
+use domain::ids::SessionId;
+use protocol::calls::{CallKind, CallReply};
+use protocol::files::{FileReply, FileRequest, MAX_NAME_BYTES, MAX_PATH_BYTES};
+use serde_json::{Value, json};
+
+use super::{App, AppError, Caller};
+use crate::calls::Pieces;
+
+/// How long work on files may take, in milliseconds: a slow client streams for as long.
+const TIMEOUT_MS: u64 = 600_000;
+
+impl App {
+    /// Does a piece of work on files. Gives what came of it, and the bytes that follow, if any.
+    ///
+    /// # Errors
+    /// When the caller may not, the path is not one, the sandbox refuses, or the executor is away.
+    pub async fn work_on_files(
+        &self,
+        caller: &Caller,
+        session_id: SessionId,
+        request: FileRequest,
+        body: Option<Pieces>,
+    ) -> Result<(FileReply, Pieces), AppError> {
+        let plan = Plan::of(&request);
+        check_path(plan.path, plan.may_be_root)?;
+        let mut scope = caller.open(self, plan.operation).await?;
+        scope.get_session(session_id).await.map_err(AppError::of("session"))?;
+        let path = plan.path.to_owned();
+        if let Some(action) = plan.audited {
+            // Before it happens: what is not on record is not done.
+            let detail = json!({ "path": path });
+            let mut entry =
+                caller.session_entry(action, session_id.to_string(), session_id, detail);
+            entry.outcome = "requested";
+            scope.append_audit(entry);
+            scope.commit().await?;
+        }
+        let audited = plan.audited;
+        let answer =
+            self.call(caller, session_id, CallKind::Files(request), TIMEOUT_MS, body).await?;
+        let outcome = match answer.reply {
+            CallReply::Files(reply) => Ok((reply, answer.rest)),
+            CallReply::FilesRefused(error) => Err(AppError::Files(error)),
+            CallReply::Unavailable(message) => Err(AppError::ExecutorUnavailable(message)),
+            _ => Err(AppError::ExecutorUnavailable("the executor's answer makes no sense".into())),
+        };
+        if let Some(action) = audited {
+            let (word, detail) = match &outcome {
+                Ok((reply, _)) => ("ok", json!({ "path": path, "result": summary(reply) })),
+                Err(error) => ("refused", json!({ "path": path, "error": error.to_string() })),
+            };
+            let mut scope = caller.open(self, Operation::ReadWork).await?;
+            let mut entry =
+                caller.session_entry(action, session_id.to_string(), session_id, detail);
+            entry.outcome = word;
+            scope.append_audit(entry);
+            scope.commit().await?;
+        }
+        outcome
+    }
+}
+
+/// What a request is, as far as this side is concerned.
+struct Plan<'a> {
+    path: &'a str,
+    /// The empty path stands for the workspace.
+    may_be_root: bool,
+    operation: Operation,
+    audited: Option<&'static str>,
+}
+
+impl<'a> Plan<'a> {
+    fn of(request: &'a FileRequest) -> Self {
+        use FileRequest as R;
+        let (path, may_be_root, audited) = match request {
+            R::Put { path, .. } => (path, false, Some("file.put")),
+            R::Get { path, .. } => (path, false, Some("file.get")),
+            R::Mkdir { path } => (path, false, Some("file.mkdir")),
+            R::Delete { path, .. } => (path, false, Some("file.delete")),
+            R::PutArchive { path, .. } => (path, true, Some("file.put_archive")),
+            R::GetArchive { path, .. } => (path, true, Some("file.get_archive")),
+            R::Stat { path } => (path, true, None),
+            R::List { path, .. } => (path, true, None),
+        };
+        let operation = match request {
+            R::Get { .. } | R::GetArchive { .. } | R::Stat { .. } | R::List { .. } => {
+                Operation::ReadWork
+            }
+            _ => Operation::Work,
+        };
+        Self { path, may_be_root, operation, audited }
+    }
+}
+
+/// A reply without names and bytes.
+fn summary(reply: &FileReply) -> Value {
+    serde_json::to_value(reply).unwrap_or_default()
+}
+
+/// Refuses what is no path below the workspace, whatever is there.
+fn check_path(path: &str, may_be_root: bool) -> Result<(), AppError> {
+    let refuse = |code, message: &str| Err(AppError::BadPath { code, message: message.into() });
+    if path.is_empty() {
+        return match may_be_root {
+            true => Ok(()),
+            false => refuse("invalid_path", "the path is empty: name a file below /work"),
+        };
+    }
+    if path.len() > MAX_PATH_BYTES || path.split('/').any(|name| name.len() > MAX_NAME_BYTES) {
+        let message = format!("a path has at most {MAX_PATH_BYTES} bytes, a name {MAX_NAME_BYTES}");
+        return refuse("invalid_path", &message);
+    }
+    if path.contains('\0') {
+        return refuse("invalid_path", "the path contains a NUL character");
+    }
+    if path.starts_with('/') || path.split('/').any(|name| name == "..") {
+        let message = "paths are relative to the workspace /work, without `..`";
+        return refuse("path_outside", message);
+    }
+    if path.split('/').all(|name| name.is_empty() || name == ".") && !may_be_root {
+        return refuse("invalid_path", "the path names the workspace itself: name a file below it");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_below_the_workspace_pass() {
+        for path in ["a", "a/b", "-rf", "$(id)", "a\nb", "CON", "\u{202e}x", "a..b", ".hidden"] {
+            assert!(check_path(path, false).is_ok(), "{path:?}");
+        }
+        let long = "a".repeat(300);
+        for path in ["", ".", "./", "..", "../x", "a/../b", "/abs", "a\0b", long.as_str()] {
+            assert!(check_path(path, false).is_err(), "{path:?}");
+        }
+        assert!(check_path("", true).is_ok());
+    }
+}

@@ -1,0 +1,165 @@
+//! Input, signals and window sizes for execs that run.
+
+use domain::access::Operation;
+use domain::ids::ExecId;
+use domain::limits::MAX_STDIN_BYTES;
+use futures::stream;
+use protocol::calls::{CallKind, CallReply};
+use protocol::grant::hex;
+use protocol::init::TerminalSize;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::submit_exec::{TERMINAL_SIZES, is_terminal_size};
+use super::{App, AppError, Caller};
+use crate::calls::{Bytes, Pieces};
+use crate::store::Exec;
+
+/// How long an executor may take, in milliseconds. A command that does not read its input is
+/// waited for that long.
+const TIMEOUT_MS: u64 = 10_000;
+
+/// Input for an exec that runs.
+pub struct SendInput {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// Position of the first of them in all of the input; without it, after what came before.
+    pub offset: Option<u64>,
+    /// Nothing follows.
+    pub close: bool,
+}
+
+/// How much input an exec has taken.
+pub struct InputTaken {
+    /// Bytes in all.
+    pub offset: u64,
+    /// Whether more can come.
+    pub open: bool,
+}
+
+impl App {
+    /// Sends input to an exec that was started with `stdin_open` or a terminal.
+    ///
+    /// # Errors
+    /// When the caller may not, the exec does not run or takes no input, or its executor is away.
+    pub async fn send_input(
+        &self,
+        caller: &Caller,
+        exec_id: ExecId,
+        input: SendInput,
+    ) -> Result<InputTaken, AppError> {
+        if input.bytes.len() > MAX_STDIN_BYTES {
+            return Err(AppError::TooLarge {
+                code: "stdin_too_large",
+                message: format!("send at most {MAX_STDIN_BYTES} bytes of input at once"),
+            });
+        }
+        let detail = json!({
+            "bytes": input.bytes.len(), "sha256": hex(&Sha256::digest(&input.bytes)),
+            "offset": input.offset, "close": input.close,
+        });
+        let exec = self.announce(caller, exec_id, "exec.stdin", detail).await?;
+        if !exec.stdin_open {
+            return Err(not_interactive());
+        }
+        let what = CallKind::Stdin { exec_id, offset: input.offset, close: input.close };
+        let body: Pieces = Box::pin(stream::iter([Ok(Bytes::from(input.bytes))]));
+        match self.call(caller, exec.session_id, what, TIMEOUT_MS, Some(body)).await?.reply {
+            CallReply::Stdin { offset, open } => Ok(InputTaken { offset, open }),
+            other => Err(refusal(other)),
+        }
+    }
+
+    /// Sends a signal, by number, to everything that an exec started.
+    ///
+    /// # Errors
+    /// When the caller may not, the exec does not run, or its executor is away.
+    pub async fn signal_exec(
+        &self,
+        caller: &Caller,
+        exec_id: ExecId,
+        signal: i32,
+    ) -> Result<(), AppError> {
+        let detail = json!({ "signal": signal });
+        let exec = self.announce(caller, exec_id, "exec.signal", detail).await?;
+        let what = CallKind::Signal { exec_id, signal };
+        match self.call(caller, exec.session_id, what, TIMEOUT_MS, None).await?.reply {
+            CallReply::Done => Ok(()),
+            other => Err(refusal(other)),
+        }
+    }
+
+    /// Gives an exec's terminal another size.
+    ///
+    /// # Errors
+    /// As [`App::signal_exec`]; when the size is not one, or there is no terminal.
+    pub async fn resize_exec(
+        &self,
+        caller: &Caller,
+        exec_id: ExecId,
+        size: TerminalSize,
+    ) -> Result<(), AppError> {
+        if !is_terminal_size(size) {
+            return Err(AppError::invalid("invalid_tty", TERMINAL_SIZES));
+        }
+        let mut scope = caller.open(self, Operation::Work).await?;
+        let exec = scope.get_exec(exec_id).await.map_err(AppError::of("exec"))?;
+        drop(scope);
+        check_runs(&exec)?;
+        if exec.terminal.is_none() {
+            return Err(not_interactive());
+        }
+        let what = CallKind::Resize { exec_id, size };
+        match self.call(caller, exec.session_id, what, TIMEOUT_MS, None).await?.reply {
+            CallReply::Done => Ok(()),
+            other => Err(refusal(other)),
+        }
+    }
+
+    /// Writes down what is about to be done to an exec that runs. Fails closed.
+    async fn announce(
+        &self,
+        caller: &Caller,
+        exec_id: ExecId,
+        action: &'static str,
+        detail: serde_json::Value,
+    ) -> Result<Exec, AppError> {
+        let mut scope = caller.open(self, Operation::Work).await?;
+        let exec = scope.get_exec(exec_id).await.map_err(AppError::of("exec"))?;
+        check_runs(&exec)?;
+        let entry = caller.session_entry(action, exec_id.to_string(), exec.session_id, detail);
+        scope.append_audit(entry);
+        scope.commit().await?;
+        Ok(exec)
+    }
+}
+
+fn check_runs(exec: &Exec) -> Result<(), AppError> {
+    if exec.state.is_terminal() {
+        return Err(AppError::Conflict {
+            code: "exec_finished",
+            message: format!("the exec is over ({})", exec.state.as_str()),
+        });
+    }
+    Ok(())
+}
+
+fn not_interactive() -> AppError {
+    AppError::Conflict {
+        code: "exec_not_interactive",
+        message: "the exec takes no input: start it with stdin_open, or with tty for a terminal"
+            .into(),
+    }
+}
+
+fn refusal(reply: CallReply) -> AppError {
+    match reply {
+        CallReply::NotRunning => AppError::Conflict {
+            code: "exec_not_running",
+            message: "the exec does not run: it waits to be started, or has just ended".into(),
+        },
+        CallReply::NotInteractive => not_interactive(),
+        CallReply::Unavailable(message) => AppError::ExecutorUnavailable(message),
+        _ => AppError::ExecutorUnavailable("the executor's answer makes no sense".into()),
+    }
+}

@@ -1,0 +1,269 @@
+//! `/v1/sessions/{id}/files`: byte streams in and out of a workspace, and what is in it.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use domain::ids::SessionId;
+use futures::{StreamExt, TryStreamExt};
+use protocol::files::{
+    FileReply, FileRequest, MAX_ARCHIVE_BYTES, MAX_ARCHIVE_ENTRIES, MAX_FILE_BYTES,
+    MAX_LIST_ENTRIES,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::app::{App, AppError, Caller};
+use crate::calls::Pieces;
+use crate::http::ApiError;
+use crate::http::json::{Id, Params};
+
+/// What a request is about.
+#[derive(Deserialize, Clone, Copy, Default, PartialEq)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    /// The bytes of a file, or the entries of a folder.
+    #[default]
+    Content,
+    /// A folder: `PUT` makes it.
+    Directory,
+    /// A folder as a tar archive.
+    Tar,
+    /// What is known of the entry.
+    Stat,
+}
+
+/// Query string for one path.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PathParams {
+    #[serde(default)]
+    kind: Kind,
+    /// Permissions of a new file, in octal digits.
+    mode: Option<String>,
+    #[serde(default)]
+    recursive: bool,
+}
+
+/// Query string for a folder that is named there.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FolderParams {
+    #[serde(default)]
+    path: String,
+    #[serde(default)]
+    kind: Kind,
+    after: Option<String>,
+    limit: Option<u32>,
+}
+
+/// A session and a path below its workspace.
+pub struct Target {
+    session_id: SessionId,
+    path: String,
+}
+
+impl axum::extract::FromRequestParts<App> for Target {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(
+        parts: &mut axum::http::request::Parts,
+        app: &App,
+    ) -> Result<Self, ApiError> {
+        let Path((id, path)) =
+            Path::<(String, String)>::from_request_parts(parts, app).await.map_err(|_| {
+                let detail = "the path is not valid UTF-8";
+                ApiError::new(StatusCode::BAD_REQUEST, "invalid_path", detail)
+            })?;
+        let session_id = id.parse().map_err(|_| ApiError::not_found("session"))?;
+        Ok(Self { session_id, path })
+    }
+}
+
+/// Writes a file, makes a folder, or unpacks an archive into one.
+pub async fn put(
+    State(app): State<App>,
+    caller: Caller,
+    target: Target,
+    Params(params): Params<PathParams>,
+    request: Request,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let Target { session_id, path } = target;
+    let work = match params.kind {
+        Kind::Content => {
+            check_length(request.headers(), MAX_FILE_BYTES)?;
+            let mode = params.mode.as_deref().map(octal).transpose()?;
+            FileRequest::Put { path: path.clone(), max_bytes: MAX_FILE_BYTES, mode }
+        }
+        Kind::Tar => {
+            check_length(request.headers(), MAX_ARCHIVE_BYTES)?;
+            unpack(path.clone())
+        }
+        Kind::Directory => FileRequest::Mkdir { path: path.clone() },
+        Kind::Stat => return Err(wrong_kind()),
+    };
+    let body = (params.kind != Kind::Directory).then(|| pieces(request));
+    let (reply, _) = app.work_on_files(&caller, session_id, work, body).await?;
+    Ok((created(&reply), Json(view(&path, reply))))
+}
+
+/// Unpacks an archive into the workspace itself.
+pub async fn put_root(
+    State(app): State<App>,
+    caller: Caller,
+    Id(session_id): Id<SessionId>,
+    Params(params): Params<FolderParams>,
+    request: Request,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    if params.kind != Kind::Tar {
+        return Err(wrong_kind());
+    }
+    check_length(request.headers(), MAX_ARCHIVE_BYTES)?;
+    let work = unpack(params.path.clone());
+    let (reply, _) = app.work_on_files(&caller, session_id, work, Some(pieces(request))).await?;
+    Ok((created(&reply), Json(view(&params.path, reply))))
+}
+
+/// Gives a file's bytes, a folder as an archive, or what is known of either.
+pub async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    target: Target,
+    Params(params): Params<PathParams>,
+) -> Result<Response, ApiError> {
+    let Target { session_id, path } = target;
+    let work = match params.kind {
+        Kind::Content => FileRequest::Get { path: path.clone(), max_bytes: MAX_FILE_BYTES },
+        Kind::Tar => pack(path.clone()),
+        Kind::Stat => FileRequest::Stat { path: path.clone() },
+        Kind::Directory => return Err(wrong_kind()),
+    };
+    let (reply, rest) = app.work_on_files(&caller, session_id, work, None).await?;
+    Ok(answer(&path, reply, rest))
+}
+
+/// Lists a folder, page by page, or gives it as an archive.
+pub async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Id(session_id): Id<SessionId>,
+    Params(params): Params<FolderParams>,
+) -> Result<Response, ApiError> {
+    let path = params.path;
+    let limit = params.limit.unwrap_or(MAX_LIST_ENTRIES);
+    if !(1..=MAX_LIST_ENTRIES).contains(&limit) {
+        let detail = format!("limit must be between 1 and {MAX_LIST_ENTRIES}");
+        return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_limit", detail));
+    }
+    let work = match params.kind {
+        Kind::Content => FileRequest::List { path: path.clone(), after: params.after, limit },
+        Kind::Tar => pack(path.clone()),
+        Kind::Stat => FileRequest::Stat { path: path.clone() },
+        Kind::Directory => return Err(wrong_kind()),
+    };
+    let (reply, rest) = app.work_on_files(&caller, session_id, work, None).await?;
+    Ok(answer(&path, reply, rest))
+}
+
+/// Deletes a file, a link or a folder.
+pub async fn delete(
+    State(app): State<App>,
+    caller: Caller,
+    target: Target,
+    Params(params): Params<PathParams>,
+) -> Result<Json<Value>, ApiError> {
+    let Target { session_id, path } = target;
+    let work = FileRequest::Delete { path: path.clone(), recursive: params.recursive };
+    let (reply, _) = app.work_on_files(&caller, session_id, work, None).await?;
+    Ok(Json(view(&path, reply)))
+}
+
+fn unpack(path: String) -> FileRequest {
+    let (max_bytes, max_entries) = (MAX_ARCHIVE_BYTES, MAX_ARCHIVE_ENTRIES);
+    FileRequest::PutArchive { path, max_bytes, max_entries }
+}
+
+fn pack(path: String) -> FileRequest {
+    let (max_bytes, max_entries) = (MAX_ARCHIVE_BYTES, MAX_ARCHIVE_ENTRIES);
+    FileRequest::GetArchive { path, max_bytes, max_entries }
+}
+
+/// The reply, and the path that it is about.
+fn view(path: &str, reply: FileReply) -> Value {
+    let mut value = serde_json::to_value(reply).unwrap_or_default();
+    if let Some(object) = value.as_object_mut() {
+        object.remove("done");
+        object.insert("path".into(), json!(path));
+    }
+    value
+}
+
+fn created(reply: &FileReply) -> StatusCode {
+    match reply {
+        FileReply::Put { created: true, .. } | FileReply::Mkdir { created: true } => {
+            StatusCode::CREATED
+        }
+        _ => StatusCode::OK,
+    }
+}
+
+/// What a tenant wrote is never shown by a browser as a page of ours.
+fn answer(path: &str, reply: FileReply, rest: Pieces) -> Response {
+    let mut headers = HeaderMap::new();
+    let attachment = header::HeaderValue::from_static("attachment");
+    match reply {
+        FileReply::Get { bytes, sha256, modified_at_ms } => {
+            let text = |value: String| header::HeaderValue::from_str(&value).ok();
+            let known = [
+                (header::CONTENT_LENGTH, text(bytes.to_string())),
+                (header::HeaderName::from_static("x-content-sha256"), text(sha256)),
+                (
+                    header::HeaderName::from_static("x-modified-at-ms"),
+                    text(modified_at_ms.to_string()),
+                ),
+            ];
+            headers.extend(known.into_iter().filter_map(|(name, value)| Some((name, value?))));
+            let octets = header::HeaderValue::from_static("application/octet-stream");
+            headers.insert(header::CONTENT_TYPE, octets);
+        }
+        FileReply::GetArchive { .. } => {
+            let tar = header::HeaderValue::from_static("application/x-tar");
+            headers.insert(header::CONTENT_TYPE, tar);
+        }
+        other => return Json(view(path, other)).into_response(),
+    }
+    headers.insert(header::CONTENT_DISPOSITION, attachment);
+    let policy = header::HeaderValue::from_static("default-src 'none'; sandbox");
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    (headers, Body::from_stream(rest)).into_response()
+}
+
+/// The client's body as it comes. Whoever breaks off leaves an error, not an end.
+fn pieces(request: Request) -> Pieces {
+    request.into_body().into_data_stream().map_err(std::io::Error::other).boxed()
+}
+
+fn check_length(headers: &HeaderMap, limit: u64) -> Result<(), ApiError> {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let length: Option<u64> = length.and_then(|value| value.parse().ok());
+    match length {
+        Some(length) if length > limit => {
+            let detail = format!("the body has {length} bytes; the limit is {limit}");
+            Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "file_too_large", detail))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn octal(text: &str) -> Result<u32, ApiError> {
+    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777).ok_or_else(|| {
+        let detail = "mode must be three octal digits, such as 644";
+        ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_mode", detail)
+    })
+}
+
+fn wrong_kind() -> ApiError {
+    let detail = "this kind does not fit this method: see docs/api.md, files";
+    ApiError::from(AppError::invalid("invalid_kind", detail))
+}
