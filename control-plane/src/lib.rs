@@ -16,6 +16,7 @@ pub mod ids;
 pub mod keys;
 pub mod model;
 pub mod outcome;
+pub mod reaper;
 pub mod store;
 pub mod tenant_keys;
 pub mod tokens;

@@ -17,7 +17,7 @@ use control_plane::store::{AuditEntry, NewToken, Store};
 use control_plane::tenant_keys::TenantKeys;
 use control_plane::tokens::{self, Verifier};
 use control_plane::worker::{self, Activities};
-use control_plane::{demo_model, http};
+use control_plane::{demo_model, http, reaper};
 use domain::access::Role;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -96,8 +96,9 @@ async fn serve(config: ServeConfig) -> anyhow::Result<()> {
         tracing::warn!(%error, "revocations cannot be read yet");
     }
     tokio::spawn(app.verifier.clone().keep_fresh(store.clone()));
-    tokio::spawn(app.hub.clone().listen(store));
     tokio::spawn(app.calls.clone().listen());
+    tokio::spawn(reaper::run(store.clone(), app.dispatcher.clone(), app.gone_after_s));
+    tokio::spawn(app.hub.clone().listen(store));
     tokio::spawn(app.dispatcher.clone().run(config.temporal));
     let listener = tokio::net::TcpListener::bind(config.listen)
         .await

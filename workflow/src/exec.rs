@@ -13,6 +13,9 @@ use crate::activities::{Control, Tools};
 use crate::options;
 use crate::session::{SessionWorkflow, record};
 
+/// Since then, settling an exec ends when the control plane has given its executor up.
+const LOOKS_AGAIN: &str = "settling-looks-again";
+
 type Ctx = WorkflowContext<SessionWorkflow>;
 
 /// Runs `exec_id` as part of `work`. `turn_since` is the number of interrupts at the start of the
@@ -104,7 +107,8 @@ async fn call(
 }
 
 /// The request was called off, or given up, without an answer: its executor was away. Asks again
-/// for the truth, and that the command be ended or never started. Nobody else knows it.
+/// for the truth, and that the command be ended or never started. Nobody else knows it; but should
+/// the executor be gone for good, the control plane writes that down, and nobody waits any longer.
 async fn settle(
     ctx: &Ctx,
     request: ToolRequest,
@@ -113,8 +117,24 @@ async fn settle(
 ) -> Option<ToolReply> {
     let request = ToolRequest { intent: Intent::Settle, ..request };
     let token = ctx.cancellation_token().child_token();
-    let options = options::tool_exec(task_queue, Duration::from_millis(timeout_ms), token);
-    ctx.execute_activity(Tools::tool_exec, request, options).await.ok()
+    let timeout = Duration::from_millis(timeout_ms);
+    let options = options::tool_exec(task_queue, timeout, token.clone());
+    let exec_id = request.exec_id;
+    let mut reply = ctx.execute_activity(Tools::tool_exec, request, options);
+    if !ctx.patched(LOOKS_AGAIN) {
+        return reply.await.ok();
+    }
+    loop {
+        let nudges = ctx.state(|s| s.nudges);
+        if let Some(Recorded::Done) = record(ctx, Fact::Asked { exec_id }).await {
+            token.cancel_with_reason("settled elsewhere");
+            return reply.await.ok();
+        }
+        select! {
+            reply = &mut reply => return reply.ok(),
+            _ = ctx.wait_condition(|s| s.nudges != nudges) => {}
+        }
+    }
 }
 
 fn to_fact(exec_id: ExecId, reply: Option<ToolReply>) -> Fact {

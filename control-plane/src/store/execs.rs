@@ -349,6 +349,36 @@ impl Scope {
         parsed(ids.iter().map(|id| id.parse().ok()).collect(), "open execs")
     }
 
+    /// Execs that were handed to executors that are gone while others are there.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn list_stranded_execs(
+        &mut self,
+        gone_after_s: f64,
+    ) -> Result<Vec<ExecId>, StoreError> {
+        let owner = self.owner.clone();
+        let ids: Vec<String> = sqlx::query_scalar(
+            "SELECT execs.id FROM execs
+             JOIN sessions ON sessions.tenant_id = execs.tenant_id
+                          AND sessions.id = execs.session_id
+             JOIN executors ON executors.tenant_id = sessions.tenant_id
+                           AND executors.id = sessions.executor_id
+             WHERE execs.tenant_id = $1 AND execs.finished_at IS NULL
+               AND execs.state IN ('queued', 'running') AND execs.decision IS NOT NULL
+               AND executors.last_seen_at <= now() - make_interval(secs => $2)
+               AND EXISTS (SELECT FROM executors live
+                           WHERE live.tenant_id = $1
+                             AND live.last_seen_at > now() - make_interval(secs => $2))
+             ORDER BY execs.id LIMIT 1000",
+        )
+        .bind(owner)
+        .bind(gone_after_s)
+        .fetch_all(self.connection())
+        .await?;
+        parsed(ids.iter().map(|id| id.parse().ok()).collect(), "stranded execs")
+    }
+
     /// How many turns and execs of a session are not over.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ impl Activities {
                 self.settle_open(tenant_id, session_id, Some(*turn_id)).await?;
             }
             Fact::SessionClosed => self.settle_open(tenant_id, session_id, None).await?,
-            Fact::Replied { .. } | Fact::Unanswered { .. } => {}
+            Fact::Replied { .. } | Fact::Unanswered { .. } | Fact::Asked { .. } => {}
         }
         let mut scope = self.store.tenant(tenant_id).await?;
         let recorded = match fact {
@@ -28,6 +28,10 @@ impl Activities {
                 self.replied(&mut scope, tenant_id, exec_id, *reply).await?
             }
             Fact::Unanswered { exec_id } => unanswered(&mut scope, exec_id).await?,
+            Fact::Asked { exec_id } => {
+                let over = scope.get_exec(exec_id).await?.state.is_terminal();
+                if over { Recorded::Done } else { Recorded::Retry { after_ms: 0 } }
+            }
             Fact::TurnEnded { turn_id, end } => {
                 turn_ended(&mut scope, session_id, turn_id, end).await?
             }

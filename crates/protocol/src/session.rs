@@ -92,6 +92,11 @@ pub enum Fact {
         /// The answer.
         reply: Box<ToolReply>,
     },
+    /// Nothing new: is the exec over, whoever wrote that down? [`Recorded::Done`] says yes.
+    Asked {
+        /// The exec.
+        exec_id: ExecId,
+    },
     /// No executor answered, and none will.
     Unanswered {
         /// The exec.
