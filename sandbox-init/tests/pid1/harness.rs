@@ -147,6 +147,14 @@ impl Sandbox {
         assert_eq!(self.processes().len(), 1, "{what}: {:?}", self.processes());
     }
 
+    /// Processor time that PID 1 has had, in hundredths of a second.
+    pub fn ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.host_pid()));
+        let stat = stat.expect("PID 1 lives");
+        let fields = stat.rsplit(')').next().expect("fields").split_whitespace();
+        fields.skip(11).take(2).map(|field| field.parse::<u64>().expect("ticks")).sum()
+    }
+
     /// PID 1's number outside.
     pub fn host_pid(&self) -> String {
         docker(&["inspect", "--format={{.State.Pid}}", &self.container])
