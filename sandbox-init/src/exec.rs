@@ -171,6 +171,11 @@ impl Exec {
         self.cancel(now);
     }
 
+    /// Whether nobody will ask for the result.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.forgotten
+    }
+
     /// Whether nothing of it is needed any more.
     pub(crate) fn is_over(&self) -> bool {
         self.forgotten && self.is_settled()

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::stat::{Mode, SFlag, fstat, major, minor};
 use nix::unistd::{
     Gid, Uid, chdir, dup2_raw, execve, pipe2, setgroups, setresgid, setresuid, setsid,
@@ -23,6 +23,9 @@ use crate::terminal;
 const MAX_CAPABILITY: i32 = 63;
 /// What a command adds to its chance of being killed for want of memory (-1000 to 1000).
 const OOM_SCORE: &str = "500";
+/// Signals have numbers up to this.
+const MAX_SIGNAL: libc::c_int = 64;
+const SIGNAL_SET_BYTES: usize = 8;
 const NULL: &str = "/dev/null";
 const NULL_DEVICE: (u64, u64) = (1, 3);
 
@@ -66,9 +69,7 @@ pub(crate) fn become_command(
     if matches!(stdio, Theirs::Pipes { stdin: None, .. }) {
         place(nothing()?.as_raw_fd(), libc::STDIN_FILENO)?;
     }
-    // Rust programs ignore it, and exec would hand that down: `yes | head` has to end quietly.
-    // SAFETY: no handler of ours is installed.
-    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl)? };
+    reset_signals();
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     chdir(program.cwd.as_c_str()).map_err(|_| BeforeExec::Cwd)?;
     for limit in program.rlimits {
@@ -136,6 +137,26 @@ fn lower(limit: Rlimit) -> nix::Result<()> {
     let (_, inherited) = getrlimit(resource)?;
     let value = value.min(inherited);
     setrlimit(resource, value, value)
+}
+
+/// Exec hands down what is ignored: by Rust programs SIGPIPE, by whoever started Docker anything.
+fn reset_signals() {
+    // The kernel's own form, because the C library keeps two signals to itself. All zeros mean the
+    // default action; the largest form of any architecture has four words.
+    let default = [0_u64; 4];
+    for signal in 1..=MAX_SIGNAL {
+        // SAFETY: the kernel reads no more than it is given, and writes nothing. It refuses to
+        // change SIGKILL and SIGSTOP, which have the default action anyway.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                SIGNAL_SET_BYTES,
+            );
+        }
+    }
 }
 
 /// Empties the bounding set, so that no program file can give a capability back.

@@ -283,7 +283,7 @@ impl Supervisor {
     }
 
     fn attach(&mut self, exec_id: ExecId, have: [u64; 2]) -> FromInit {
-        match self.execs.get_mut(&exec_id) {
+        match self.execs.get_mut(&exec_id).filter(|exec| !exec.is_forgotten()) {
             Some(exec) => {
                 exec.resume_from(have);
                 FromInit::Started { exec_id, again: true }

@@ -47,7 +47,7 @@ fn a_kill_of_everything_hits_neither_pid_1_nor_shepherds() {
     let outcome = peer.sh("sleep 999 & kill -9 -1; echo still here");
     assert_eq!((outcome.stdout().as_str(), outcome.exit.code), ("still here\n", Some(0)));
     assert_eq!(outcome.exit.survivors, 0);
-    let hit = peer.follow(bystander.exec_id).finish();
+    let hit = peer.attach(bystander.exec_id, b"here\n").finish();
     // Had its shepherd been killed, its leader would have been reaped by PID 1, unheard.
     assert_eq!((hit.exit.signal, hit.exit.code), (Some(9), None));
     sandbox.assert_alone("kill -9 -1");

@@ -55,14 +55,13 @@ fn who_does_not_say_who_it_is_hears_nothing_and_is_left() {
     let sandbox = Sandbox::new();
     let mut peer = sandbox.connect();
     let mut talker = peer.begin(&start("while :; do echo talk; sleep 0.02; done"));
-    talker.until_stdout("talk\n");
+    talker.until("a line", |talker| talker.stdout() == "talk\n");
     let exec_id = talker.exec_id;
     drop(peer);
     sandbox.accept().assert_refused();
     let mut peer = sandbox.connect_as(2);
-    peer.send(&ToInit::Attach { exec_id, have: [0, 0] });
-    let mut talker = peer.follow(exec_id);
-    talker.until_stdout("talk\n");
+    let mut talker = peer.attach(exec_id, b"talk\n");
+    talker.until_stdout("talk\ntalk\n");
     talker.send(&ToInit::Cancel { exec_id });
     assert!(talker.finish().exit.cancelled);
 }
@@ -82,9 +81,7 @@ fn garbage_costs_the_connection_and_nothing_else() {
     while peer.next().is_some() {}
     let mut peer = sandbox.connect();
     peer.sh("touch /work/go");
-    peer.send(&ToInit::Attach { exec_id, have: [4, 0] });
-    let mut shell = peer.follow(exec_id);
-    shell.output[0] = b"one\n".to_vec();
+    let shell = peer.attach(exec_id, b"one\n");
     assert_eq!(shell.finish().stdout(), "one\ntwo\n");
 }
 

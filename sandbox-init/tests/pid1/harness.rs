@@ -147,6 +147,14 @@ impl Sandbox {
         assert_eq!(self.processes().len(), 1, "{what}: {:?}", self.processes());
     }
 
+    /// Processor time that PID 1 has had, in hundredths of a second.
+    pub fn ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.host_pid()));
+        let stat = stat.expect("PID 1 lives");
+        let fields = stat.rsplit(')').next().expect("fields").split_whitespace();
+        fields.skip(11).take(2).map(|field| field.parse::<u64>().expect("ticks")).sum()
+    }
+
     /// PID 1's number outside.
     pub fn host_pid(&self) -> String {
         docker(&["inspect", "--format={{.State.Pid}}", &self.container])
@@ -223,16 +231,27 @@ impl Peer {
     pub fn begin(&mut self, start: &Start) -> Running<'_> {
         self.send(&ToInit::Start(start.clone()));
         let mut running = self.follow(start.exec_id);
-        running.until("its start", |running| running.started);
+        running.attached = false;
+        running.until("its start", |running| running.attached);
         running
     }
 
-    /// Takes part in what is said of a command.
+    /// Attaches to a command, of whose stdout this was heard before.
+    pub fn attach(&mut self, exec_id: ExecId, stdout: &[u8]) -> Running<'_> {
+        self.send(&ToInit::Attach { exec_id, have: [stdout.len() as u64, 0] });
+        let mut running = self.follow(exec_id);
+        running.attached = false;
+        running.output[0] = stdout.to_vec();
+        running.until("the answer", |running| running.attached);
+        running
+    }
+
+    /// Takes part in what is said of a command, from the start of its output.
     pub fn follow(&mut self, exec_id: ExecId) -> Running<'_> {
         Running {
             peer: self,
             exec_id,
-            started: false,
+            attached: true,
             output: [Vec::new(), Vec::new()],
             taken: None,
             delivered: None,
@@ -264,7 +283,7 @@ impl Peer {
 pub struct Running<'a> {
     pub peer: &'a mut Peer,
     pub exec_id: ExecId,
-    started: bool,
+    attached: bool,
     pub output: [Vec<u8>; 2],
     pub taken: Option<(u64, bool)>,
     delivered: Option<bool>,
@@ -284,7 +303,9 @@ impl Running<'_> {
     fn hear(&mut self, what: &str) {
         let id = self.exec_id;
         match self.peer.next() {
-            Some(FromInit::Started { exec_id, .. }) if exec_id == id => self.started = true,
+            Some(FromInit::Started { exec_id, .. }) if exec_id == id => self.attached = true,
+            // From where an earlier connection had stopped.
+            Some(FromInit::Output { .. } | FromInit::Exited { .. }) if !self.attached => {}
             Some(FromInit::Output { exec_id, stream, offset, bytes }) if exec_id == id => {
                 let output = &mut self.output[stream.index()];
                 let known = output.len() - usize::try_from(offset).expect("small");

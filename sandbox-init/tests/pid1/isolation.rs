@@ -52,7 +52,7 @@ fn a_command_reaches_neither_the_socket_nor_pid_1_nor_its_shepherd() {
             }
         };
         let report = outcome.stdout();
-        assert_eq!(report.lines().count(), 2 + 2 * 14, "{outcome:?}");
+        assert_eq!(report.lines().count(), 2 + 2 * 15, "{outcome:?}");
         for line in report.lines() {
             let refused = ["PermissionError", "ProcessLookupError"];
             assert!(refused.iter().any(|error| line.ends_with(error)), "{line}");

@@ -1,5 +1,7 @@
 //! Signals on demand.
 
+use protocol::init::{Start, Stdin};
+
 use crate::harness::{Sandbox, start};
 
 #[test]
@@ -20,15 +22,20 @@ fn a_handler_hears_its_signal() {
 fn every_process_of_the_tree_gets_it_and_nobody_elses() {
     let sandbox = Sandbox::new();
     let mut peer = sandbox.connect();
-    let other = peer.begin(&start("echo here; sleep 999")).exec_id;
+    let other = start("sleep 999");
+    peer.begin(&other);
     let member = "trap 'echo heard; exit' USR2; echo ready; while :; do sleep 0.02; done";
-    let command = format!("for i in 1 2; do (setsid bash -c \"{member}\" &); done; {member}");
-    let mut tree = peer.begin(&start(&command));
+    let command = format!(
+        "for i in 1 2; do (setsid bash -c \"{member}\" &); done; \
+         trap 'echo heard' USR2; echo ready; read x; echo $x; read x"
+    );
+    let mut tree = peer.begin(&Start { stdin: Stdin::Open, ..start(&command) });
     tree.until("readiness", |tree| tree.stdout().matches("ready\n").count() == 3);
     assert!(tree.signal(12));
     tree.until("the signal", |tree| tree.stdout().matches("heard\n").count() == 3);
-    tree.finish();
-    let mut other = peer.follow(other);
+    tree.offer(0, b"on\nend\n", true);
+    assert_eq!(tree.finish().exit.survivors, 0);
+    let mut other = peer.attach(other.exec_id, b"");
     assert!(other.signal(9), "it lives");
     assert_eq!(other.finish().exit.signal, Some(9));
 }

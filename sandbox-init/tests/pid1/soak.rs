@@ -21,8 +21,8 @@ fn ten_thousand_commands_leave_no_trace() {
     let mut peer = sandbox.connect();
     let quick = |n: usize| Start {
         argv: vec!["/bin/echo".into(), n.to_string()],
-        stdin: if n % 3 == 0 { Stdin::Bytes(vec![7; 100]) } else { Stdin::Closed },
-        terminal: (n % 10 == 0).then_some(TerminalSize { rows: 24, cols: 80 }),
+        stdin: if n.is_multiple_of(5) { Stdin::Bytes(vec![7; 100]) } else { Stdin::Closed },
+        terminal: (n % 10 == 1).then_some(TerminalSize { rows: 24, cols: 80 }),
         ..start("")
     };
     for n in 0..100 {

@@ -133,8 +133,7 @@ fn input_survives_a_new_connection() {
     let exec_id = cat.exec_id;
     drop(peer);
     let mut peer = sandbox.connect();
-    peer.send(&protocol::init::ToInit::Attach { exec_id, have: [0, 0] });
-    let mut cat = peer.follow(exec_id);
+    let mut cat = peer.attach(exec_id, b"abc");
     assert_eq!(cat.offer(1, b"bcdef", true), (6, false));
     assert_eq!(cat.finish().stdout(), "abcdef");
 }
