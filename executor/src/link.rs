@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use domain::ids::SandboxId;
-use protocol::init::{FrameError, FromInit, ToInit, VERSION, decode, encode};
+use protocol::init::{FrameBuffer, FrameError, FromInit, ToInit, VERSION, encode};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -16,6 +16,8 @@ use crate::failpoint;
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long PID 1 may take to read what it is told.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes that one read asks for.
+const READ_BYTES: usize = 64 * 1024;
 /// Frames that go out in one write.
 const BATCH: usize = 64;
 
@@ -45,7 +47,7 @@ pub(crate) enum LinkError {
 /// The reading half.
 pub(crate) struct Reader {
     socket: OwnedReadHalf,
-    buffer: Vec<u8>,
+    buffer: FrameBuffer,
 }
 
 /// Checks who connected. Gives the reading half, the writing half and the number of PID 1's start.
@@ -58,7 +60,7 @@ pub(crate) async fn greet(
         return Err(LinkError::Peer(peer));
     }
     let (read, write) = socket.into_split();
-    let mut reader = Reader { socket: read, buffer: Vec::new() };
+    let mut reader = Reader { socket: read, buffer: FrameBuffer::default() };
     let first = timeout(HELLO_TIMEOUT, reader.next()).await.map_err(|_| LinkError::Silent)??;
     match first {
         FromInit::Hello { version: VERSION, sandbox_id: id, boot_id } if id == sandbox_id => {
@@ -72,11 +74,12 @@ impl Reader {
     /// The next frame.
     pub(crate) async fn next(&mut self) -> Result<FromInit, LinkError> {
         loop {
-            if let Some(frame) = decode(&mut self.buffer)? {
+            if let Some(frame) = self.buffer.take()? {
                 return Ok(frame);
             }
-            self.buffer.reserve(64 * 1024);
-            if self.socket.read_buf(&mut self.buffer).await? == 0 {
+            let tail = self.buffer.tail();
+            tail.reserve(READ_BYTES);
+            if self.socket.read_buf(tail).await? == 0 {
                 return Err(LinkError::Closed);
             }
         }

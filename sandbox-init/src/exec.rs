@@ -7,18 +7,27 @@ use domain::ids::ExecId;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
-use nix::unistd::{Pid, read, write};
-use protocol::init::{Exit, FromInit, Start, StartFailure, Stdin, Stream};
+use nix::unistd::{Pid, read};
+use protocol::init::{Exit, FromInit, Start, StartFailure, Stream, TerminalSize};
 
 use crate::process::{self, Child};
 use crate::shepherd::STATUS_BYTES;
+use crate::stdin::Input;
+use crate::stdio::Ours;
 use crate::stream::OutputStream;
-use crate::tree;
+use crate::{terminal, tree};
 
+/// How long after its command the shepherd may still be there before it is looked for what the
+/// command left behind. It takes about 0.1 ms to end.
+const SHEPHERD_PAUSE: Duration = Duration::from_millis(3);
+/// How long processes that were left behind have from SIGTERM to SIGKILL.
+const SURVIVOR_GRACE: Duration = Duration::from_millis(200);
 /// How long until it is seen whether a kill left anything, and how often it is then repeated: five
 /// seconds in all. What lives on is stuck in the kernel.
 const SWEEP_PAUSE: Duration = Duration::from_millis(10);
 const MAX_SWEEPS: u32 = 500;
+/// Signals have numbers up to this.
+const MAX_SIGNAL: i32 = 64;
 
 /// See the module.
 pub(crate) struct Exec {
@@ -28,29 +37,27 @@ pub(crate) struct Exec {
     status: Option<OwnedFd>,
     started: Instant,
     grace: Duration,
-    /// When the next signal is due: SIGTERM first, SIGKILL after the grace, and again.
-    due: Option<Instant>,
+    /// When [`Exec::tick`] has its next step to do.
+    due: Instant,
     ending: Option<Ending>,
     sweeps: u32,
     /// The shepherd ended, and with it everything that the command started.
     gone: bool,
     exit: Option<Exit>,
-    stdin: Option<Input>,
+    stdin: Input,
+    terminal: Option<OwnedFd>,
     streams: [OutputStream; 2],
     exit_sent: bool,
+    forgotten: bool,
 }
 
-/// Why a command is being ended.
+/// Why a command's processes are being ended.
 #[derive(Clone, Copy, PartialEq)]
 enum Ending {
     TimedOut,
     Cancelled,
-}
-
-struct Input {
-    pipe: OwnedFd,
-    bytes: Vec<u8>,
-    written: usize,
+    /// The command ended by itself and left them behind.
+    LeftBehind,
 }
 
 impl Exec {
@@ -59,25 +66,24 @@ impl Exec {
     /// # Errors
     /// Says why it could not be started.
     pub(crate) fn start(start: Start, now: Instant) -> Result<Self, StartFailure> {
-        let Child { shepherd, status, stdin, output } = process::spawn(&start)?;
-        let stdin = match (stdin, start.stdin) {
-            (Some(pipe), Stdin::Bytes(bytes)) => Some(Input { pipe, bytes, written: 0 }),
-            _ => None,
-        };
+        let Child { shepherd, status, stdio } = process::spawn(&start)?;
+        let Ours { stdin, output, terminal } = stdio;
         Ok(Self {
             exec_id: start.exec_id,
             shepherd,
             status: Some(status),
             started: now,
             grace: Duration::from_millis(start.grace_ms),
-            due: Some(now + Duration::from_millis(start.timeout_ms)),
+            due: now + Duration::from_millis(start.timeout_ms),
             ending: None,
             sweeps: 0,
             gone: false,
             exit: None,
             stdin,
+            terminal,
             streams: output.map(OutputStream::new),
             exit_sent: false,
+            forgotten: false,
         })
     }
 
@@ -93,40 +99,86 @@ impl Exec {
 
     /// When [`Exec::tick`] has something to do.
     pub(crate) fn due(&self) -> Option<Instant> {
-        self.due.filter(|_| !self.is_settled())
+        Some(self.due).filter(|_| !self.is_settled())
     }
 
-    /// Ends the command when its time is over; kills it when it did not listen.
+    /// Ends the command when its time is over, and what it left behind when it ended by itself;
+    /// kills what did not listen.
     pub(crate) fn tick(&mut self, now: Instant) {
-        if self.due().is_some_and(|due| due <= now) {
-            self.end(Ending::TimedOut, now);
+        if self.due().is_none_or(|due| due > now) {
+            return;
+        }
+        match self.ending {
+            None if self.exit.is_none() => self.end(Ending::TimedOut, self.grace, now),
+            None => self.end_survivors(now),
+            Some(_) => {
+                self.sweeps += 1;
+                tree::kill_all(self.shepherd);
+                self.due = now + SWEEP_PAUSE;
+            }
         }
     }
 
     /// Ends the command because somebody called it off.
     pub(crate) fn cancel(&mut self, now: Instant) {
         if self.exit.is_none() && self.ending.is_none() {
-            self.end(Ending::Cancelled, now);
+            self.end(Ending::Cancelled, self.grace, now);
         }
     }
 
-    fn end(&mut self, why: Ending, now: Instant) {
-        if self.ending.is_none() {
-            self.ending = Some(why);
-            tree::signal_all(self.shepherd, Signal::SIGTERM);
-            self.due = Some(now + self.grace);
-        } else {
+    fn end(&mut self, why: Ending, grace: Duration, now: Instant) {
+        self.ending = Some(why);
+        tree::signal_all(self.shepherd, Signal::SIGTERM as i32);
+        self.due = now + grace;
+    }
+
+    /// The command has ended, its shepherd has not.
+    fn end_survivors(&mut self, now: Instant) {
+        let survivors = tree::count_live(self.shepherd);
+        if survivors == 0 {
+            // The shepherd is slow, or has many dead to bury.
             self.sweeps += 1;
-            tree::kill_all(self.shepherd);
-            self.due = Some(now + SWEEP_PAUSE);
+            self.due = now + SWEEP_PAUSE;
+            return;
+        }
+        if let Some(exit) = &mut self.exit {
+            exit.survivors = survivors;
+        }
+        self.end(Ending::LeftBehind, SURVIVOR_GRACE, now);
+    }
+
+    /// Sends a signal to all of the command's processes. Gives whether there were any.
+    pub(crate) fn signal(&self, signal: i32) -> bool {
+        let may = self.exit.is_none() && (1..=MAX_SIGNAL).contains(&signal);
+        may && tree::signal_all(self.shepherd, signal) > 0
+    }
+
+    /// Gives the command's terminal another size, if it has one.
+    pub(crate) fn resize(&self, size: TerminalSize) {
+        if let Some(slave) = &self.terminal {
+            let _ = terminal::resize(slave, size);
         }
     }
 
-    /// Whether nothing more is to be done about the command's processes. What a command that ended
-    /// by itself left behind may live on; after an order to stop, nothing may.
+    /// Whether nothing more is to be done about the command's processes: nothing outlives it.
     fn is_settled(&self) -> bool {
-        let swept = self.ending.is_none() || self.gone || self.sweeps >= MAX_SWEEPS;
-        self.exit.is_some() && swept
+        self.exit.is_some() && (self.gone || self.sweeps >= MAX_SWEEPS)
+    }
+
+    /// Nobody will ask for the result: a command that runs is called off.
+    pub(crate) fn forget(&mut self, now: Instant) {
+        self.forgotten = true;
+        self.cancel(now);
+    }
+
+    /// Whether nobody will ask for the result.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.forgotten
+    }
+
+    /// Whether nothing of it is needed any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.forgotten && self.is_settled()
     }
 
     /// The shepherd ended. It told the status before, unless somebody killed it.
@@ -170,59 +222,59 @@ impl Exec {
             duration_ms: u64::try_from((now - self.started).as_millis()).unwrap_or(u64::MAX),
             survivors: 0,
         });
-        self.stdin = None;
+        self.stdin.close();
+        if self.ending.is_none() {
+            self.due = now + SHEPHERD_PAUSE;
+        }
         for stream in &mut self.streams {
             stream.command_ended();
         }
     }
 
-    /// Descriptors that could be read, with their numbers.
+    /// Descriptors that could be read.
     pub(crate) fn readable(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let streams = self.streams.iter().filter(|stream| !stream.is_drained());
         streams.filter_map(OutputStream::wants_read).chain(self.status.as_ref().map(AsFd::as_fd))
     }
 
-    /// The standard input, while it has bytes to take.
-    pub(crate) fn writable(&self) -> Option<BorrowedFd<'_>> {
-        self.stdin.as_ref().map(|input| input.pipe.as_fd())
+    /// The standard input, and whether there is something to write to it.
+    pub(crate) fn stdin(&self) -> Option<(BorrowedFd<'_>, bool)> {
+        self.stdin.watched()
     }
 
-    /// Reads from the pipe behind this descriptor, if it is one of ours.
-    pub(crate) fn read_fd(&mut self, fd: i32, now: Instant) {
-        if self.status.as_ref().is_some_and(|status| status.as_raw_fd() == fd) {
-            self.read_status(now);
-            return;
-        }
+    /// Reads, and feeds, what is behind the descriptors that reported something.
+    pub(crate) fn wake(&mut self, ready: &[i32], scratch: &mut [u8], now: Instant) {
+        let is_ready = |fd: Option<i32>| fd.is_some_and(|fd| ready.contains(&fd));
+        // The output comes first: what is known of its end depends on the command's.
         for stream in &mut self.streams {
-            if stream.raw_fd() == Some(fd) {
-                stream.read_once();
+            if is_ready(stream.raw_fd()) {
+                stream.read(scratch);
             }
         }
+        if is_ready(self.status.as_ref().map(AsRawFd::as_raw_fd)) {
+            self.read_status(now);
+        }
+        if let Some(fd) = self.stdin.watched().map(|(fd, _)| fd.as_raw_fd())
+            && ready.contains(&fd)
+        {
+            self.stdin.wake();
+        }
+        self.drain_if_ended(scratch);
     }
 
     /// Reads what is there, after the command's end.
-    pub(crate) fn drain_if_ended(&mut self) {
-        if self.exit.is_none() {
-            return;
-        }
-        for stream in &mut self.streams {
-            while !stream.is_drained() && stream.wants_read().is_some() {
-                stream.read_once();
+    pub(crate) fn drain_if_ended(&mut self, scratch: &mut [u8]) {
+        if self.exit.is_some() {
+            for stream in &mut self.streams {
+                stream.read(scratch);
             }
         }
     }
 
-    /// Gives the command more of its input; closes it after the last byte.
-    pub(crate) fn feed(&mut self) {
-        let Some(input) = &mut self.stdin else { return };
-        match write(&input.pipe, &input.bytes[input.written..]) {
-            Ok(count) => input.written += count,
-            Err(Errno::EAGAIN | Errno::EINTR) => return,
-            Err(_) => input.written = input.bytes.len(),
-        }
-        if input.written == input.bytes.len() {
-            self.stdin = None;
-        }
+    /// Takes input for the command. Gives how many bytes of it were taken in all, and whether more
+    /// can come.
+    pub(crate) fn offer(&mut self, offset: u64, bytes: &[u8], close: bool) -> (u64, bool) {
+        self.stdin.offer(offset, bytes, close)
     }
 
     /// The executor has output up to `offset`.
@@ -249,12 +301,11 @@ impl Exec {
         let complete = self.streams.iter().all(|stream| stream.is_drained() && stream.is_sent());
         let exit = self.exit.filter(|_| complete && self.is_settled() && !self.exit_sent)?;
         self.exit_sent = true;
+        for stream in &mut self.streams {
+            stream.close();
+        }
+        self.terminal = None;
         let totals = [self.streams[0].total(), self.streams[1].total()];
         Some(FromInit::Exited { exec_id, exit, totals })
-    }
-
-    /// The pipes of a finished command, which processes left behind may still write to.
-    pub(crate) fn into_pipes(self) -> impl Iterator<Item = OwnedFd> {
-        self.streams.into_iter().filter_map(OutputStream::into_pipe)
     }
 }

@@ -5,16 +5,20 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use protocol::init::{FrameError, FromInit, MAX_FRAME_BYTES, ToInit, decode, encode};
+use protocol::init::{FrameBuffer, FrameError, FromInit, MAX_FRAME_BYTES, ToInit, encode};
 
 /// Bytes that may wait for the executor before no more output is put in front of it.
 const MAX_QUEUED_BYTES: usize = MAX_FRAME_BYTES;
+/// What a connection without work may keep of each of its buffers, in bytes.
+const IDLE_BYTES: usize = 16 * 1024;
 
 /// See the module.
 pub(crate) struct Link {
     socket: UnixStream,
-    incoming: Vec<u8>,
+    incoming: FrameBuffer,
     outgoing: Vec<u8>,
+    /// Bytes at the front of `outgoing` that were written.
+    written: usize,
 }
 
 /// The connection is of no more use.
@@ -32,7 +36,8 @@ impl Link {
     pub(crate) fn connect(path: &Path) -> Option<Self> {
         let socket = UnixStream::connect(path).ok()?;
         socket.set_nonblocking(true).ok()?;
-        Some(Self { socket, incoming: Vec::new(), outgoing: Vec::new() })
+        let incoming = FrameBuffer::default();
+        Some(Self { socket, incoming, outgoing: Vec::new(), written: 0 })
     }
 
     /// The socket, for polling.
@@ -47,7 +52,7 @@ impl Link {
 
     /// Whether another frame may be queued.
     pub(crate) fn has_room(&self) -> bool {
-        self.outgoing.len() < MAX_QUEUED_BYTES
+        self.outgoing.len() - self.written < MAX_QUEUED_BYTES
     }
 
     /// Queues a frame.
@@ -63,14 +68,19 @@ impl Link {
     /// # Errors
     /// When the connection broke.
     pub(crate) fn flush(&mut self) -> Result<(), Broken> {
-        while !self.outgoing.is_empty() {
-            match self.socket.write(&self.outgoing) {
+        while self.written < self.outgoing.len() {
+            match self.socket.write(&self.outgoing[self.written..]) {
                 Ok(0) => return Err(Broken),
-                Ok(count) => drop(self.outgoing.drain(..count)),
+                Ok(count) => self.written += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return Err(Broken),
             }
+        }
+        // Only when most of it was written, so that each byte is moved once at most.
+        if 2 * self.written >= self.outgoing.len() {
+            self.outgoing.drain(..self.written);
+            self.written = 0;
         }
         Ok(())
     }
@@ -79,24 +89,32 @@ impl Link {
     ///
     /// # Errors
     /// When the connection broke or a frame is malformed.
-    pub(crate) fn receive(&mut self) -> Result<Vec<ToInit>, Broken> {
-        let mut chunk = [0; 16 * 1024];
-        loop {
-            match self.socket.read(&mut chunk) {
+    pub(crate) fn receive(&mut self, scratch: &mut [u8]) -> Result<Vec<ToInit>, Broken> {
+        let tail = self.incoming.tail();
+        while tail.len() <= 2 * MAX_FRAME_BYTES {
+            match self.socket.read(scratch) {
                 Ok(0) => return Err(Broken),
-                Ok(count) => self.incoming.extend_from_slice(&chunk[..count]),
+                Ok(count) => {
+                    tail.extend_from_slice(&scratch[..count]);
+                    if count < scratch.len() {
+                        break;
+                    }
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return Err(Broken),
             }
-            if self.incoming.len() > 2 * MAX_FRAME_BYTES {
-                break;
-            }
         }
         let mut frames = Vec::new();
-        while let Some(frame) = decode(&mut self.incoming)? {
+        while let Some(frame) = self.incoming.take()? {
             frames.push(frame);
         }
         Ok(frames)
+    }
+
+    /// There is no work: gives up what the buffers do not need.
+    pub(crate) fn shrink(&mut self) {
+        self.outgoing.shrink_to(IDLE_BYTES);
+        self.incoming.tail().shrink_to(IDLE_BYTES);
     }
 }

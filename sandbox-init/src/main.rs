@@ -5,11 +5,15 @@
 //! none: they can neither reach its socket, signal it, trace it, nor forge a frame.
 
 mod exec;
+mod launch;
 mod link;
 mod process;
 mod shepherd;
+mod stdin;
+mod stdio;
 mod stream;
 mod supervisor;
+mod terminal;
 mod tree;
 
 use std::path::Path;
@@ -23,6 +27,16 @@ const SOCKET: &str = "/.bulkhead/ctl/executor.sock";
 const SANDBOX_ID: &str = "BULKHEAD_SANDBOX_ID";
 
 fn main() -> ExitCode {
+    match std::env::args().nth(1) {
+        None => supervise(),
+        Some(_) => {
+            eprintln!("sandbox-init: unknown program");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn supervise() -> ExitCode {
     let Some(sandbox_id) = std::env::var(SANDBOX_ID).ok().and_then(|id| id.parse().ok()) else {
         eprintln!("sandbox-init: {SANDBOX_ID} is missing or no sandbox id");
         return ExitCode::FAILURE;

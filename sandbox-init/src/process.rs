@@ -1,27 +1,20 @@
-//! Starting a command: fork its shepherd, which forks it, drop every privilege, exec. And hardening
-//! PID 1 itself.
+//! Starting a command: fork its shepherd, which forks it, and hear whether it has become the
+//! command. And hardening PID 1 itself.
 
 use std::ffi::CString;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
-use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, signal, sigprocmask};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{
-    ForkResult, Gid, Pid, Uid, chdir, dup2_raw, execve, fork, pipe2, read, setgroups, setresgid,
-    setresuid, setsid, write,
-};
-use protocol::init::{Start, StartFailure, Stdin};
+use nix::unistd::{ForkResult, Pid, fork, pipe2, read, write};
+use protocol::init::{Start, StartFailure};
 
+use crate::launch::{BeforeExec, Program, become_command};
 use crate::shepherd;
-
-/// Highest capability number that a kernel may know; unknown ones are skipped.
-const MAX_CAPABILITY: i32 = 63;
-
-/// What a command adds to its chance of being killed for want of memory (-1000 to 1000).
-const OOM_SCORE: &str = "500";
+use crate::stdio::{self, Ours};
 
 /// Exit statuses of the child before it has become the command, told over the failure pipe.
 const FAILED_CWD: u8 = 1;
@@ -33,10 +26,8 @@ pub(crate) struct Child {
     pub(crate) shepherd: Pid,
     /// Reading end of the pipe that tells the command's wait status; reads do not block.
     pub(crate) status: OwnedFd,
-    /// Writing end of its standard input, if it gets any.
-    pub(crate) stdin: Option<OwnedFd>,
-    /// Reading ends of stdout and stderr; reads do not block.
-    pub(crate) output: [OwnedFd; 2],
+    /// PID 1's side of its streams.
+    pub(crate) stdio: Ours,
 }
 
 /// Makes PID 1 unreadable and untraceable for the processes it starts, and blocks the signals
@@ -56,37 +47,37 @@ pub(crate) fn boot_id() -> nix::Result<u64> {
     Ok(u64::from_le_bytes(bytes))
 }
 
+/// Gives memory that is free back to the kernel.
+pub(crate) fn release_memory() {
+    // SAFETY: touches the allocator's own free memory only.
+    unsafe { libc::malloc_trim(0) };
+}
+
 /// Starts a command.
 ///
 /// # Errors
 /// Says why it could not be started; nothing runs then.
 pub(crate) fn spawn(start: &Start) -> Result<Child, StartFailure> {
-    let argv = c_strings(&start.argv).filter(|argv| !argv.is_empty());
-    let env = c_strings(&start.env);
-    let cwd = CString::new(start.cwd.as_str()).ok();
-    let (Some(argv), Some(env), Some(cwd)) = (argv, env, cwd) else {
-        return Err(StartFailure::Malformed);
-    };
-    if start.uid == 0 {
-        return Err(StartFailure::Malformed);
-    }
-    let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(|_| StartFailure::Resources);
-    let (stdin_read, stdin_write) = pipe()?;
-    let (stdout_read, stdout_write) = pipe()?;
-    let (stderr_read, stderr_write) = pipe()?;
-    let (failure_read, failure_write) = pipe()?;
-    let (status_read, status_write) = pipe()?;
-    for reader in [&stdout_read, &stderr_read, &status_read] {
-        set_nonblocking(reader)?;
-    }
-    set_nonblocking(&stdin_write)?;
+    let program = program(start).ok_or(StartFailure::Malformed)?;
+    spawn_program(start, &program).unwrap_or(Err(StartFailure::Resources))
+}
 
+fn program(start: &Start) -> Option<Program<'_>> {
+    let argv = c_strings(&start.argv).filter(|argv| !argv.is_empty())?;
+    let env = c_strings(&start.env)?;
+    let cwd = CString::new(start.cwd.as_str()).ok()?;
+    let program = Program { uid: start.uid, argv, env, cwd, rlimits: &start.rlimits };
+    (start.uid != 0).then_some(program)
+}
+
+fn spawn_program(start: &Start, program: &Program<'_>) -> nix::Result<Result<Child, StartFailure>> {
+    let (ours, theirs) = stdio::create(start)?;
+    let (failure_read, failure_write) = pipe2(OFlag::O_CLOEXEC)?;
+    let (status_read, status_write) = stdio::output_pipe()?;
     // SAFETY: PID 1 has one thread, so the child may run any code after the fork.
-    match unsafe { fork() } {
-        Err(_) => Err(StartFailure::Resources),
-        Ok(ForkResult::Child) => {
-            let stdio = [&stdin_read, &stdout_write, &stderr_write].map(AsRawFd::as_raw_fd);
-            let launch = || become_command(start.uid, &argv, &env, &cwd, stdio);
+    match unsafe { fork()? } {
+        ForkResult::Child => {
+            let launch = || become_command(program, &theirs);
             let code = match shepherd::run(&status_write, launch) {
                 Err(BeforeExec::Cwd) => FAILED_CWD,
                 Err(BeforeExec::Other) | Ok(_) => FAILED_OTHER,
@@ -95,24 +86,19 @@ pub(crate) fn spawn(start: &Start) -> Result<Child, StartFailure> {
             // SAFETY: ends the child at once; nothing of PID 1's state may run in it.
             unsafe { libc::_exit(127) }
         }
-        Ok(ForkResult::Parent { child }) => {
-            drop((failure_write, status_write, stdin_read, stdout_write, stderr_write));
+        ForkResult::Parent { child } => {
+            drop((failure_write, status_write, theirs));
             let mut code = [0];
             // Ends with the command's exec, which closes the pipe: about a millisecond.
-            match read(&failure_read, &mut code) {
-                Ok(0) => Ok(Child {
-                    shepherd: child,
-                    status: status_read,
-                    stdin: (start.stdin != Stdin::Closed).then_some(stdin_write),
-                    output: [stdout_read, stderr_read],
-                }),
+            Ok(match read(&failure_read, &mut code) {
+                Ok(0) => Ok(Child { shepherd: child, status: status_read, stdio: ours }),
                 outcome => {
                     let _ = kill(child, Signal::SIGKILL);
                     let _ = waitpid(child, None);
                     let cwd = outcome.is_ok() && code[0] == FAILED_CWD;
                     Err(if cwd { StartFailure::Cwd } else { StartFailure::Resources })
                 }
-            }
+            })
         }
     }
 }
@@ -134,69 +120,6 @@ pub(crate) fn reap() -> Option<Reaped> {
             status.pid().map(|pid| Reaped { pid, killed })
         }
     }
-}
-
-enum BeforeExec {
-    Cwd,
-    Other,
-}
-
-impl From<Errno> for BeforeExec {
-    fn from(_: Errno) -> Self {
-        Self::Other
-    }
-}
-
-/// Runs in the child. The order matters: capabilities are given up before the user changes, the
-/// folder is entered after, with the command's own rights.
-fn become_command(
-    uid: u32,
-    argv: &[CString],
-    env: &[CString],
-    cwd: &CString,
-    stdio: [RawFd; 3],
-) -> Result<std::convert::Infallible, BeforeExec> {
-    setsid()?;
-    for (target, fd) in stdio.into_iter().enumerate() {
-        // SAFETY: descriptors 0 to 2 belong to nobody else in this child.
-        let duplicate =
-            unsafe { dup2_raw(std::os::fd::BorrowedFd::borrow_raw(fd), target as RawFd)? };
-        // Stays open across exec.
-        std::mem::forget(duplicate);
-    }
-    // Best effort: where memory runs out, the kernel takes a command and not PID 1.
-    let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
-    drop_capabilities()?;
-    setgroups(&[])?;
-    let (user, group) = (Uid::from_raw(uid), Gid::from_raw(uid));
-    setresgid(group, group, group)?;
-    setresuid(user, user, user)?;
-    // Rust programs ignore it, and exec would hand that down: `yes | head` has to end quietly.
-    // SAFETY: no handler of ours is installed.
-    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl)? };
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-    chdir(cwd.as_c_str()).map_err(|_| BeforeExec::Cwd)?;
-    Ok(execve(&argv[0], argv, env)?)
-}
-
-/// Empties the bounding set, so that no program file can give a capability back.
-fn drop_capabilities() -> nix::Result<()> {
-    for capability in 0..=MAX_CAPABILITY {
-        // SAFETY: plain integers go in; the kernel refuses what it does not know.
-        let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
-        match Errno::result(result) {
-            Ok(_) => {}
-            Err(Errno::EINVAL) => break,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-fn set_nonblocking(fd: &OwnedFd) -> Result<(), StartFailure> {
-    use nix::fcntl::{FcntlArg, fcntl};
-    fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|_| StartFailure::Resources)?;
-    Ok(())
 }
 
 fn c_strings(texts: &[String]) -> Option<Vec<CString>> {

@@ -9,9 +9,17 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::unistd::read;
 use protocol::init::{MAX_CHUNK_BYTES, WINDOW_BYTES};
 
+/// Bytes that one read asks for.
+pub(crate) const READ_BYTES: usize = 64 * 1024;
+/// What the pipe of a command that fills it is made to hold, in bytes. Not more, and not for every
+/// command: what all sandboxes' pipes hold counts against one limit of the kernel, that of root.
+const WIDE_PIPE_BYTES: i32 = 256 * 1024;
+
 /// See the module.
 pub(crate) struct OutputStream {
     pipe: Option<OwnedFd>,
+    /// Whether the pipe was widened, or could not be.
+    widened: bool,
     window: VecDeque<u8>,
     /// Offset of the first byte in the window: what the executor has acknowledged.
     base: u64,
@@ -22,9 +30,10 @@ pub(crate) struct OutputStream {
 }
 
 impl OutputStream {
-    /// A stream that reads `pipe`, which must not block.
-    pub(crate) fn new(pipe: OwnedFd) -> Self {
-        Self { pipe: Some(pipe), window: VecDeque::new(), base: 0, sent: 0, last_bytes: None }
+    /// A stream that reads `pipe`, which must not block; without one, an empty stream.
+    pub(crate) fn new(pipe: Option<OwnedFd>) -> Self {
+        let window = VecDeque::new();
+        Self { pipe, widened: false, window, base: 0, sent: 0, last_bytes: None }
     }
 
     /// The pipe, while there is room for what it gives.
@@ -32,28 +41,37 @@ impl OutputStream {
         self.pipe.as_ref().filter(|_| self.room() > 0).map(AsFd::as_fd)
     }
 
-    /// Reads once. Bytes keep their order; an end of file closes the pipe.
-    pub(crate) fn read_once(&mut self) {
-        let Some(pipe) = &self.pipe else { return };
-        let mut chunk = [0; MAX_CHUNK_BYTES];
-        let limit = self.room().min(chunk.len()).min(self.last_bytes.unwrap_or(usize::MAX));
-        if limit == 0 {
-            return;
-        }
-        match read(pipe, &mut chunk[..limit]) {
+    /// Reads what is there, as far as there is room. Bytes keep their order; an end of file closes
+    /// the pipe.
+    pub(crate) fn read(&mut self, scratch: &mut [u8]) {
+        while !self.is_drained() && self.room() > 0 && self.read_once(scratch) {}
+    }
+
+    /// Gives whether there may be more.
+    fn read_once(&mut self, scratch: &mut [u8]) -> bool {
+        let Some(pipe) = &self.pipe else { return false };
+        let limit = self.room().min(scratch.len()).min(self.last_bytes.unwrap_or(usize::MAX));
+        match read(pipe, &mut scratch[..limit]) {
             Ok(0) => self.pipe = None,
             Ok(count) => {
-                self.window.extend(&chunk[..count]);
+                self.window.extend(&scratch[..count]);
                 if let Some(left) = &mut self.last_bytes {
                     *left -= count;
+                    return true;
                 }
+                if count == scratch.len() && !std::mem::replace(&mut self.widened, true) {
+                    let _ = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(WIDE_PIPE_BYTES));
+                }
+                return count == limit;
             }
-            Err(Errno::EINTR) => {}
+            Err(Errno::EINTR) => return true,
             // Empty: after the command's end, nothing of its own can follow.
             Err(Errno::EAGAIN) if self.last_bytes.is_some() => self.last_bytes = Some(0),
             Err(Errno::EAGAIN) => {}
+            // So says a terminal that everybody has closed.
             Err(_) => self.pipe = None,
         }
+        false
     }
 
     /// The command has ended: at most what the pipe can hold is still its own.
@@ -63,7 +81,7 @@ impl OutputStream {
             .as_ref()
             .and_then(|pipe| fcntl(pipe, FcntlArg::F_GETPIPE_SZ).ok())
             .and_then(|bytes| usize::try_from(bytes).ok())
-            .unwrap_or(MAX_CHUNK_BYTES);
+            .unwrap_or(READ_BYTES);
         self.last_bytes = Some(capacity);
     }
 
@@ -81,7 +99,12 @@ impl OutputStream {
         }
         let offset = self.sent;
         self.sent += length as u64;
-        Some((offset, self.window.range(skip..skip + length).copied().collect()))
+        let (front, back) = self.window.as_slices();
+        let mut bytes = Vec::with_capacity(length);
+        bytes.extend_from_slice(&front[skip.min(front.len())..front.len().min(skip + length)]);
+        let begin = skip.saturating_sub(front.len());
+        bytes.extend_from_slice(&back[begin..begin + length - bytes.len()]);
+        Some((offset, bytes))
     }
 
     /// The executor has everything before `offset`.
@@ -110,9 +133,9 @@ impl OutputStream {
         self.sent == self.total()
     }
 
-    /// Gives the pipe away, so that a process left behind can go on writing without harm.
-    pub(crate) fn into_pipe(self) -> Option<OwnedFd> {
-        self.pipe
+    /// Nobody is left to write.
+    pub(crate) fn close(&mut self) {
+        self.pipe = None;
     }
 
     /// Number of the pipe's descriptor, for matching poll results.
@@ -133,14 +156,14 @@ mod tests {
 
     fn stream() -> (OutputStream, OwnedFd) {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).expect("pipe");
-        (OutputStream::new(reader), writer)
+        (OutputStream::new(Some(reader)), writer)
     }
 
     #[test]
     fn unacknowledged_bytes_are_sent_again_after_a_reconnect() {
         let (mut stream, writer) = stream();
         write(&writer, b"abcdef").expect("write");
-        stream.read_once();
+        stream.read(&mut [0; READ_BYTES]);
         assert_eq!(stream.next_chunk(), Some((0, b"abcdef".to_vec())));
         assert!(stream.is_sent());
         stream.resume_from(2);
@@ -153,7 +176,7 @@ mod tests {
         let (mut stream, writer) = stream();
         while stream.wants_read().is_some() {
             write(&writer, &[7; 4096]).expect("write");
-            stream.read_once();
+            stream.read(&mut [0; READ_BYTES]);
         }
         assert_eq!(stream.total(), WINDOW_BYTES as u64);
         stream.acknowledge(4096);
@@ -165,9 +188,8 @@ mod tests {
         let (mut stream, writer) = stream();
         write(&writer, b"last words").expect("write");
         stream.command_ended();
-        stream.read_once();
         assert!(!stream.is_drained());
-        stream.read_once();
+        stream.read(&mut [0; READ_BYTES]);
         assert!(stream.is_drained());
         assert_eq!(stream.total(), 10);
         drop(writer);
@@ -180,10 +202,32 @@ mod tests {
         let mut reads = 0;
         while !stream.is_drained() {
             write(&writer, &[7; 4096]).expect("write");
-            stream.read_once();
+            stream.read_once(&mut [0; READ_BYTES]);
             reads += 1;
             assert!(reads < 1000);
         }
         assert_eq!(stream.total(), 65536);
+    }
+
+    #[test]
+    fn bytes_keep_their_order_when_the_window_wraps() {
+        let (mut stream, writer) = stream();
+        let (mut written, mut seen) = (0_u32, Vec::new());
+        for round in 0..401_usize {
+            let words: Vec<u8> = (0..1000).flat_map(|n| (written + n).to_le_bytes()).collect();
+            written += 1000;
+            write(&writer, &words).expect("write");
+            stream.read(&mut [0; READ_BYTES]);
+            // Now and then, what was sent is kept back for a while.
+            if round % 7 != 0 {
+                while let Some((offset, bytes)) = stream.next_chunk() {
+                    assert_eq!(offset, seen.len() as u64);
+                    seen.extend(bytes);
+                }
+                stream.acknowledge(seen.len() as u64 - 1500);
+            }
+        }
+        let expected: Vec<u8> = (0..written).flat_map(u32::to_le_bytes).collect();
+        assert!(seen == expected);
     }
 }

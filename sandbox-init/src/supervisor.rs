@@ -1,8 +1,8 @@
 //! The loop of PID 1: one thread, one `poll`, everything that runs.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,20 +12,20 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
-use protocol::init::{FromInit, MAX_CHUNK_BYTES, ToInit, VERSION};
+use protocol::init::{FromInit, ToInit, VERSION};
 
 use crate::exec::Exec;
 use crate::link::{Broken, Link};
 use crate::process::{self, Reaped};
+use crate::stream::READ_BYTES;
 use crate::tree;
 
 /// How often PID 1 looks for an executor while there is none.
 const RECONNECT: Duration = Duration::from_millis(25);
-/// Pipes of finished commands that are kept open for processes they left behind.
-const MAX_LEFTOVER_PIPES: usize = 64;
-/// How often those are emptied: a process left behind that never stops writing waits in between,
-/// and PID 1 does not run after it.
-const LEFTOVER_PAUSE: Duration = Duration::from_millis(10);
+/// How long an executor may take to say who it is.
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long until it is seen whether a kill of strays left any.
+const STRAY_PAUSE: Duration = Duration::from_millis(10);
 
 /// See the module.
 pub(crate) struct Supervisor {
@@ -34,14 +34,20 @@ pub(crate) struct Supervisor {
     socket: PathBuf,
     signals: SignalFd,
     link: Option<Link>,
+    /// Until when the peer has to say who it is; without one, it has.
+    welcome_by: Option<Instant>,
+    /// When to look for an executor again, while there is none.
+    connect_at: Instant,
+    /// Highest epoch of an executor so far.
+    epoch: u64,
     execs: BTreeMap<ExecId, Exec>,
     /// Every exec that was ever started here: none is started twice.
     started: BTreeSet<ExecId>,
     /// Every shepherd that lives, of forgotten execs too: PID 1 has no other children.
     shepherds: BTreeSet<Pid>,
-    leftover_pipes: VecDeque<OwnedFd>,
-    /// Until when the leftover pipes are left alone.
-    leftovers_rest_until: Option<Instant>,
+    /// When to look again for processes that have lost their shepherd, while there may be any.
+    strays_at: Option<Instant>,
+    scratch: Vec<u8>,
 }
 
 impl Supervisor {
@@ -54,11 +60,14 @@ impl Supervisor {
             socket: socket.to_owned(),
             signals: SignalFd::with_flags(&SigSet::from(Signal::SIGCHLD), flags)?,
             link: None,
+            welcome_by: None,
+            connect_at: Instant::now(),
+            epoch: 0,
             execs: BTreeMap::new(),
             started: BTreeSet::new(),
             shepherds: BTreeSet::new(),
-            leftover_pipes: VecDeque::new(),
-            leftovers_rest_until: None,
+            strays_at: None,
+            scratch: vec![0; READ_BYTES],
         })
     }
 
@@ -72,36 +81,51 @@ impl Supervisor {
             self.send_frames();
             let ready = self.wait()?;
             let now = Instant::now();
-            while matches!(self.signals.read_signal(), Ok(Some(_))) {}
-            self.read_output(&ready, now);
-            self.reap(now);
+            for exec in self.execs.values_mut() {
+                exec.wake(&ready, &mut self.scratch, now);
+            }
+            if ready.contains(&self.signals.as_raw_fd()) {
+                while matches!(self.signals.read_signal(), Ok(Some(_))) {}
+                self.reap(now);
+            }
             for exec in self.execs.values_mut() {
                 exec.tick(now);
-                exec.feed();
             }
-            self.discard_leftovers(&ready, now);
-            self.receive(now);
+            self.kill_strays(now);
+            self.receive(&ready, now);
+            self.drop_what_is_over();
         }
     }
 
     fn connect(&mut self) {
-        if self.link.is_some() {
+        let now = Instant::now();
+        if self.welcome_by.is_some_and(|by| by <= now) {
+            self.link = None;
+        }
+        if self.link.is_some() || self.connect_at > now {
             return;
         }
+        self.connect_at = now + RECONNECT;
+        self.welcome_by = None;
         let Some(mut link) = Link::connect(&self.socket) else { return };
         let hello = FromInit::Hello {
             version: VERSION,
             sandbox_id: self.sandbox_id,
             boot_id: self.boot_id,
         };
-        self.link = link.send(&hello).is_ok().then_some(link);
+        if link.send(&hello).is_ok() {
+            self.link = Some(link);
+            self.welcome_by = Some(now + WELCOME_TIMEOUT);
+        }
     }
 
     /// Queues what there is to say, and writes what the executor takes.
     fn send_frames(&mut self) {
         let Some(link) = &mut self.link else { return };
         let mut outcome = Ok(());
-        'queue: for exec in self.execs.values_mut() {
+        // Who has not said who it is hears nothing of the commands.
+        let execs = self.welcome_by.is_none().then_some(&mut self.execs);
+        'queue: for exec in execs.into_iter().flat_map(BTreeMap::values_mut) {
             while link.has_room() {
                 let Some(frame) = exec.next_frame() else { continue 'queue };
                 outcome = outcome.and(link.send(&frame));
@@ -112,48 +136,35 @@ impl Supervisor {
         }
     }
 
-    /// Waits for something to do. Gives the numbers of the descriptors that can be read.
+    /// Waits for something to do. Gives the numbers of the descriptors that report something.
     fn wait(&self) -> nix::Result<Vec<i32>> {
         let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        let write = |wanted| if wanted { PollFlags::POLLOUT } else { PollFlags::empty() };
         if let Some(link) = &self.link {
-            let write = if link.has_outgoing() { PollFlags::POLLOUT } else { PollFlags::empty() };
-            fds.push(PollFd::new(link.fd(), PollFlags::POLLIN | write));
+            fds.push(PollFd::new(link.fd(), PollFlags::POLLIN | write(link.has_outgoing())));
         }
         for exec in self.execs.values() {
             fds.extend(exec.readable().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-            fds.extend(exec.writable().map(|fd| PollFd::new(fd, PollFlags::POLLOUT)));
+            fds.extend(exec.stdin().map(|(fd, wanted)| PollFd::new(fd, write(wanted))));
         }
-        let now = Instant::now();
-        if self.leftovers_rest_until.is_none_or(|until| until <= now) {
-            let leftovers = self.leftover_pipes.iter();
-            fds.extend(leftovers.map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
-        }
-        match poll(&mut fds, self.timeout(now)) {
+        match poll(&mut fds, self.timeout(Instant::now())) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error),
         }
-        let readable = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
-        Ok(fds.iter().filter(|fd| readable(fd)).map(|fd| fd.as_fd().as_raw_fd()).collect())
+        let reports = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
+        Ok(fds.iter().filter(|fd| reports(fd)).map(|fd| fd.as_fd().as_raw_fd()).collect())
     }
 
     fn timeout(&self, now: Instant) -> PollTimeout {
-        let due = self.execs.values().filter_map(Exec::due);
-        let due = due.chain(self.leftovers_rest_until.filter(|until| *until > now)).min();
-        let until_due = due.map(|due| due.saturating_duration_since(now));
-        let reconnect = self.link.is_none().then_some(RECONNECT);
-        match until_due.into_iter().chain(reconnect).min() {
+        let execs = self.execs.values().filter_map(Exec::due);
+        let link = if self.link.is_some() { self.welcome_by } else { Some(self.connect_at) };
+        match execs.chain(link).chain(self.strays_at).min() {
             None => PollTimeout::NONE,
-            // Rounded up, so that the loop does not spin through the last millisecond.
-            Some(wait) => PollTimeout::try_from(wait.as_millis() + 1).unwrap_or(PollTimeout::MAX),
-        }
-    }
-
-    fn read_output(&mut self, ready: &[i32], now: Instant) {
-        for exec in self.execs.values_mut() {
-            for fd in ready {
-                exec.read_fd(*fd, now);
+            Some(due) => {
+                let wait = due.saturating_duration_since(now);
+                // Rounded up, so that the loop does not spin through the last millisecond.
+                PollTimeout::try_from(wait.as_millis() + 1).unwrap_or(PollTimeout::MAX)
             }
-            exec.drain_if_ended();
         }
     }
 
@@ -162,32 +173,55 @@ impl Supervisor {
             if self.shepherds.remove(&pid) && killed {
                 // Commands cannot do that, but the kernel can, when memory runs out. What it kept
                 // has come to us, where nobody could tell it apart.
-                tree::kill_strays(&self.shepherds);
+                self.strays_at = Some(now);
             }
             if let Some(exec) = self.execs.values_mut().find(|exec| exec.has_shepherd(pid)) {
                 exec.shepherd_ended(now);
-                exec.drain_if_ended();
+                exec.drain_if_ended(&mut self.scratch);
             }
         }
     }
 
-    fn receive(&mut self, now: Instant) {
+    fn kill_strays(&mut self, now: Instant) {
+        if self.strays_at.is_some_and(|at| at <= now) {
+            let found = tree::kill_strays(&self.shepherds);
+            self.strays_at = found.then_some(now + STRAY_PAUSE);
+        }
+    }
+
+    fn receive(&mut self, ready: &[i32], now: Instant) {
         let Some(link) = &mut self.link else { return };
-        let frames = match link.receive() {
-            Ok(frames) => frames,
-            Err(Broken) => {
-                self.link = None;
-                return;
-            }
-        };
+        if !ready.contains(&link.fd().as_raw_fd()) {
+            return;
+        }
+        let outcome = link.receive(&mut self.scratch);
+        if outcome.and_then(|frames| self.take_frames(frames, now)).is_err() {
+            self.link = None;
+        }
+    }
+
+    fn take_frames(&mut self, frames: Vec<ToInit>, now: Instant) -> Result<(), Broken> {
         for frame in frames {
-            if let Some(answer) = self.handle(frame, now)
+            if let ToInit::Welcome { version, epoch } = frame {
+                self.welcome(version, epoch)?;
+            } else if self.welcome_by.is_none()
+                && let Some(answer) = self.handle(frame, now)
                 && let Some(link) = &mut self.link
-                && link.send(&answer).is_err()
             {
-                self.link = None;
+                link.send(&answer)?;
             }
         }
+        Ok(())
+    }
+
+    /// An executor says who it is. One that has a successor is not listened to.
+    fn welcome(&mut self, version: u32, epoch: u64) -> Result<(), Broken> {
+        if version != VERSION || epoch < self.epoch {
+            return Err(Broken);
+        }
+        self.epoch = epoch;
+        self.welcome_by = None;
+        Ok(())
     }
 
     fn handle(&mut self, frame: ToInit, now: Instant) -> Option<FromInit> {
@@ -208,14 +242,28 @@ impl Supervisor {
                 })
             }
             ToInit::Attach { exec_id, have } => Some(self.attach(exec_id, have)),
-            ToInit::Welcome { .. }
-            | ToInit::Stdin { .. }
-            | ToInit::Signal { .. }
-            | ToInit::Resize { .. } => None,
+            // It was heard by `take_frames`.
+            ToInit::Welcome { .. } => None,
+            ToInit::Stdin { exec_id, offset, bytes, close } => {
+                let exec = self.execs.get_mut(&exec_id);
+                let taken = exec.map(|exec| exec.offer(offset, &bytes, close));
+                let (offset, open) = taken.unwrap_or((0, false));
+                Some(FromInit::StdinTaken { exec_id, offset, open })
+            }
+            ToInit::Signal { exec_id, signal } => {
+                let delivered = self.execs.get(&exec_id).is_some_and(|exec| exec.signal(signal));
+                Some(FromInit::Signalled { exec_id, delivered })
+            }
+            ToInit::Resize { exec_id, size } => {
+                if let Some(exec) = self.execs.get(&exec_id) {
+                    exec.resize(size);
+                }
+                None
+            }
             ToInit::Ack { exec_id, stream, offset } => {
                 if let Some(exec) = self.execs.get_mut(&exec_id) {
                     exec.acknowledge(stream, offset);
-                    exec.drain_if_ended();
+                    exec.drain_if_ended(&mut self.scratch);
                 }
                 None
             }
@@ -226,11 +274,8 @@ impl Supervisor {
                 None
             }
             ToInit::Forget { exec_id } => {
-                if let Some(exec) = self.execs.remove(&exec_id) {
-                    self.leftover_pipes.extend(exec.into_pipes());
-                }
-                while self.leftover_pipes.len() > MAX_LEFTOVER_PIPES {
-                    self.leftover_pipes.pop_front();
+                if let Some(exec) = self.execs.get_mut(&exec_id) {
+                    exec.forget(now);
                 }
                 None
             }
@@ -238,7 +283,7 @@ impl Supervisor {
     }
 
     fn attach(&mut self, exec_id: ExecId, have: [u64; 2]) -> FromInit {
-        match self.execs.get_mut(&exec_id) {
+        match self.execs.get_mut(&exec_id).filter(|exec| !exec.is_forgotten()) {
             Some(exec) => {
                 exec.resume_from(have);
                 FromInit::Started { exec_id, again: true }
@@ -247,19 +292,15 @@ impl Supervisor {
         }
     }
 
-    /// Reads and drops what processes write whose command is over; closes what has ended.
-    fn discard_leftovers(&mut self, ready: &[i32], now: Instant) {
-        let mut chunk = [0; MAX_CHUNK_BYTES];
-        self.leftover_pipes.retain(|pipe| {
-            if !ready.contains(&pipe.as_raw_fd()) {
-                return true;
+    /// Drops what nobody will ask for. With the last exec go the buffers that it needed.
+    fn drop_what_is_over(&mut self) {
+        let before = self.execs.len();
+        self.execs.retain(|_, exec| !exec.is_over());
+        if before > 0 && self.execs.is_empty() {
+            if let Some(link) = &mut self.link {
+                link.shrink();
             }
-            self.leftovers_rest_until = Some(now + LEFTOVER_PAUSE);
-            match nix::unistd::read(pipe, &mut chunk) {
-                Ok(0) => false,
-                Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => true,
-                Err(_) => false,
-            }
-        });
+            process::release_memory();
+        }
     }
 }

@@ -3,33 +3,58 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// How often the tree is looked at for processes that were forked meanwhile.
 const MAX_PASSES: usize = 16;
 
-/// Sends `signal` to every process that is below `shepherd` now.
-pub(crate) fn signal_all(shepherd: Pid, signal: Signal) {
-    for pid in descendants(shepherd.as_raw(), &parents()) {
-        let _ = kill(Pid::from_raw(pid), signal);
-    }
+/// A process as `/proc` shows it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Process {
+    parent: i32,
+    /// It ended, and its parent has not heard of it yet.
+    zombie: bool,
+}
+
+type Processes = BTreeMap<i32, Process>;
+
+/// Sends a signal, by its number, to every process that is below `shepherd` now. Gives how many
+/// live ones got it.
+pub(crate) fn signal_all(shepherd: Pid, signal: i32) -> usize {
+    // SAFETY: plain integers go in. (There are signals that `nix` has no name for.)
+    let send = |pid: i32| unsafe { libc::kill(pid, signal) } == 0;
+    live_descendants(shepherd).into_iter().filter(|pid| send(*pid)).count()
+}
+
+/// How many processes live below `shepherd`.
+pub(crate) fn count_live(shepherd: Pid) -> u32 {
+    u32::try_from(live_descendants(shepherd).len()).unwrap_or(u32::MAX)
+}
+
+fn live_descendants(shepherd: Pid) -> BTreeSet<i32> {
+    let processes = processes();
+    let mut found = descendants(shepherd.as_raw(), &processes);
+    found.retain(|pid| processes.get(pid).is_some_and(|process| !process.zombie));
+    found
 }
 
 /// Kills every process below `shepherd`.
 pub(crate) fn kill_all(shepherd: Pid) {
-    kill_found(|| descendants(shepherd.as_raw(), &parents()));
+    kill_found(|| descendants(shepherd.as_raw(), &processes()));
 }
 
-/// Kills everything but PID 1 and these shepherds with what is below them.
-pub(crate) fn kill_strays(shepherds: &BTreeSet<Pid>) {
-    kill_found(|| strays(Pid::this().as_raw(), shepherds, &parents()));
+/// Kills everything but PID 1 and these shepherds with what is below them. Gives whether there was
+/// anything.
+pub(crate) fn kill_strays(shepherds: &BTreeSet<Pid>) -> bool {
+    kill_found(|| strays(Pid::this().as_raw(), shepherds, &processes()))
 }
 
 /// Kills what `find` finds. It is stopped first: what stands still cannot fork, and keeps its place
 /// under the limit of processes, so that a fork bomb comes to rest. What slips through all passes is
-/// left for the next call.
-fn kill_found(find: impl Fn() -> BTreeSet<i32>) {
+/// left for the next call. Gives whether it found anything.
+fn kill_found(find: impl Fn() -> BTreeSet<i32>) -> bool {
     let mut stopped = BTreeSet::new();
     for _ in 0..MAX_PASSES {
         let before = stopped.len();
@@ -45,44 +70,48 @@ fn kill_found(find: impl Fn() -> BTreeSet<i32>) {
     for pid in find() {
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
+    !stopped.is_empty()
 }
 
 /// What is below `init` by another way than through one of its shepherds.
-fn strays(init: i32, shepherds: &BTreeSet<Pid>, parents: &BTreeMap<i32, i32>) -> BTreeSet<i32> {
-    let kept: BTreeMap<i32, i32> = parents
+fn strays(init: i32, shepherds: &BTreeSet<Pid>, processes: &Processes) -> BTreeSet<i32> {
+    let kept: Processes = processes
         .iter()
         .filter(|(pid, _)| !shepherds.contains(&Pid::from_raw(**pid)))
-        .map(|(pid, parent)| (*pid, *parent))
+        .map(|(pid, process)| (*pid, *process))
         .collect();
     descendants(init, &kept)
 }
 
-/// Each process's parent, as far as one look at `/proc` tells.
-fn parents() -> BTreeMap<i32, i32> {
+/// All processes, as far as one look at `/proc` tells.
+fn processes() -> Processes {
     let Ok(entries) = std::fs::read_dir("/proc") else { return BTreeMap::new() };
     entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .filter_map(|pid: i32| {
             let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-            Some((pid, parse_parent(&stat)?))
+            Some((pid, parse_stat(&stat)?))
         })
         .collect()
 }
 
-/// The parent in `pid (name) state parent …`. The name is the command's to choose: any bytes.
-fn parse_parent(stat: &[u8]) -> Option<i32> {
+/// A process from `pid (name) state parent …`. The name is the command's to choose: any bytes.
+fn parse_stat(stat: &[u8]) -> Option<Process> {
     let name_end = stat.iter().rposition(|byte| *byte == b')')?;
     let rest = std::str::from_utf8(&stat[name_end + 1..]).ok()?;
-    rest.split_ascii_whitespace().nth(1)?.parse().ok()
+    let mut fields = rest.split_ascii_whitespace();
+    let zombie = matches!(fields.next()?, "Z" | "X");
+    Some(Process { parent: fields.next()?.parse().ok()?, zombie })
 }
 
 /// All processes below `root`, without itself.
-fn descendants(root: i32, parents: &BTreeMap<i32, i32>) -> BTreeSet<i32> {
+fn descendants(root: i32, processes: &Processes) -> BTreeSet<i32> {
     let mut found = BTreeSet::new();
     let mut frontier = vec![root];
     while let Some(parent) = frontier.pop() {
-        let children = parents.iter().filter(|(_, of)| **of == parent).map(|(pid, _)| *pid);
+        let children = processes.iter().filter(|(_, process)| process.parent == parent);
+        let children = children.map(|(pid, _)| *pid);
         frontier.extend(children.filter(|pid| found.insert(*pid)));
     }
     found
@@ -92,31 +121,37 @@ fn descendants(root: i32, parents: &BTreeMap<i32, i32>) -> BTreeSet<i32> {
 mod tests {
     use super::*;
 
+    fn family<const N: usize>(parents: [(i32, i32); N]) -> Processes {
+        parents.map(|(pid, parent)| (pid, Process { parent, zombie: false })).into()
+    }
+
     #[test]
     fn a_name_cannot_forge_a_parent() {
-        assert_eq!(parse_parent(b"7 (sleep) S 3 7 7 0"), Some(3));
-        assert_eq!(parse_parent(b"7 (a) R 1 (\xff) S 3 7 7 0"), Some(3));
-        assert_eq!(parse_parent(b"7 (sleep"), None);
-        assert_eq!(parse_parent(b""), None);
+        let live = |parent| Some(Process { parent, zombie: false });
+        assert_eq!(parse_stat(b"7 (sleep) S 3 7 7 0"), live(3));
+        assert_eq!(parse_stat(b"7 (a) R 1 (\xff) S 3 7 7 0"), live(3));
+        assert_eq!(parse_stat(b"7 (a) Z 3 7 7 0"), Some(Process { parent: 3, zombie: true }));
+        assert_eq!(parse_stat(b"7 (sleep"), None);
+        assert_eq!(parse_stat(b""), None);
     }
 
     #[test]
     fn descendants_are_all_generations_and_nobody_elses() {
-        let parents = [(1, 0), (2, 1), (3, 2), (4, 3), (5, 1), (6, 5), (7, 2)].into();
-        assert_eq!(descendants(2, &parents), [3, 4, 7].into());
-        assert_eq!(descendants(6, &parents), [].into());
+        let family = family([(1, 0), (2, 1), (3, 2), (4, 3), (5, 1), (6, 5), (7, 2)]);
+        assert_eq!(descendants(2, &family), [3, 4, 7].into());
+        assert_eq!(descendants(6, &family), [].into());
     }
 
     #[test]
     fn strays_are_what_no_shepherd_keeps() {
-        let parents = [(1, 0), (2, 1), (3, 2), (4, 1), (5, 4), (6, 0)].into();
-        assert_eq!(strays(1, &[Pid::from_raw(2)].into(), &parents), [4, 5].into());
+        let family = family([(1, 0), (2, 1), (3, 2), (4, 1), (5, 4), (6, 0)]);
+        assert_eq!(strays(1, &[Pid::from_raw(2)].into(), &family), [4, 5].into());
     }
 
     #[test]
     fn this_process_has_a_parent() {
         let own = nix::unistd::Pid::this().as_raw();
         let parent = nix::unistd::getppid().as_raw();
-        assert_eq!(parents().get(&own), Some(&parent));
+        assert_eq!(processes().get(&own), Some(&Process { parent, zombie: false }));
     }
 }

@@ -1,15 +1,13 @@
 //! Frames between an executor and `sandbox-init`, over a Unix socket.
 //!
-//! A frame is a length (u32, little endian) and that many bytes of postcard. `sandbox-init` trusts
-//! the socket because only the executor can reach it; the executor trusts nothing that comes back
-//! beyond its form, because the sandbox is hostile.
+//! `sandbox-init` trusts the socket because only the executor can reach it; the executor trusts
+//! nothing that comes back beyond its form, because the sandbox is hostile.
 
 use domain::ids::{ExecId, SandboxId};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// Largest frame, in bytes.
-pub const MAX_FRAME_BYTES: usize = 1024 * 1024;
+pub use crate::frame::{FrameBuffer, FrameError, MAX_FRAME_BYTES, encode};
+
 /// Largest piece of output in one frame, in bytes.
 pub const MAX_CHUNK_BYTES: usize = 64 * 1024;
 /// Output of one stream that `sandbox-init` holds until the executor has it, in bytes. When it is
@@ -81,7 +79,7 @@ pub enum Stdin {
     /// Nothing: `/dev/null`.
     Closed,
     /// These bytes, and then the end.
-    Bytes(Vec<u8>),
+    Bytes(#[serde(with = "serde_bytes")] Vec<u8>),
     /// What [`ToInit::Stdin`] brings, until it closes it.
     Open,
 }
@@ -145,6 +143,7 @@ pub enum ToInit {
         /// Position of the first byte in all of the input.
         offset: u64,
         /// At most [`MAX_CHUNK_BYTES`] of them.
+        #[serde(with = "serde_bytes")]
         bytes: Vec<u8>,
         /// Nothing follows.
         close: bool,
@@ -244,6 +243,7 @@ pub enum FromInit {
         /// Position of the first byte.
         offset: u64,
         /// The bytes.
+        #[serde(with = "serde_bytes")]
         bytes: Vec<u8>,
     },
     /// Answer to [`ToInit::Stdin`].
@@ -272,85 +272,4 @@ pub enum FromInit {
         /// Size of each stream, by [`Stream::index`].
         totals: [u64; 2],
     },
-}
-
-/// A frame that breaks the rules above.
-#[derive(Debug, thiserror::Error)]
-pub enum FrameError {
-    /// Longer than [`MAX_FRAME_BYTES`].
-    #[error("frame of {0} bytes is over the limit of {MAX_FRAME_BYTES}")]
-    TooLarge(usize),
-    /// Not a message that we know.
-    #[error("frame is malformed")]
-    Malformed(#[from] postcard::Error),
-}
-
-/// Appends `message` to `buffer` as one frame.
-///
-/// # Errors
-/// When the message is too large for a frame.
-pub fn encode<T: Serialize>(message: &T, buffer: &mut Vec<u8>) -> Result<(), FrameError> {
-    let body = postcard::to_stdvec(message)?;
-    if body.len() > MAX_FRAME_BYTES {
-        return Err(FrameError::TooLarge(body.len()));
-    }
-    buffer.extend_from_slice(&(body.len() as u32).to_le_bytes());
-    buffer.extend_from_slice(&body);
-    Ok(())
-}
-
-/// Takes the first whole frame out of `buffer`; `None` when more bytes are needed.
-///
-/// # Errors
-/// When the frame is too large or malformed. The connection is then of no more use.
-pub fn decode<T: DeserializeOwned>(buffer: &mut Vec<u8>) -> Result<Option<T>, FrameError> {
-    let Some(header) = buffer.first_chunk::<4>() else { return Ok(None) };
-    let length = u32::from_le_bytes(*header) as usize;
-    if length > MAX_FRAME_BYTES {
-        return Err(FrameError::TooLarge(length));
-    }
-    let Some(body) = buffer.get(4..4 + length) else { return Ok(None) };
-    let message = postcard::from_bytes(body)?;
-    buffer.drain(..4 + length);
-    Ok(Some(message))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use uuid::Uuid;
-
-    fn forget(n: u128) -> ToInit {
-        ToInit::Forget { exec_id: Uuid::from_u128(n).into() }
-    }
-
-    #[test]
-    fn frames_come_out_whole_whatever_the_pieces() {
-        let mut wire = Vec::new();
-        for n in 0..3 {
-            encode(&forget(n), &mut wire).expect("encodes");
-        }
-        let mut buffer = Vec::new();
-        let mut seen = 0;
-        for byte in wire {
-            buffer.push(byte);
-            while let Some(ToInit::Forget { exec_id }) = decode(&mut buffer).expect("decodes") {
-                assert_eq!(exec_id, Uuid::from_u128(seen).into());
-                seen += 1;
-            }
-        }
-        assert_eq!((seen, buffer.len()), (3, 0));
-    }
-
-    #[test]
-    fn an_oversized_frame_is_refused_before_it_is_read() {
-        let mut buffer = u32::MAX.to_le_bytes().to_vec();
-        assert!(matches!(decode::<ToInit>(&mut buffer), Err(FrameError::TooLarge(_))));
-    }
-
-    #[test]
-    fn garbage_is_an_error_not_a_panic() {
-        let mut buffer = vec![3, 0, 0, 0, 0xff, 0xff, 0xff];
-        assert!(decode::<ToInit>(&mut buffer).is_err());
-    }
 }

@@ -7,6 +7,7 @@ pub mod calls;
 pub mod enrolment;
 pub mod exec;
 pub mod files;
+pub mod frame;
 pub mod grant;
 pub mod init;
 pub mod sealed;
