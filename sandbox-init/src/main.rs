@@ -3,13 +3,18 @@
 //!
 //! It runs as root of the container with four capabilities, commands run as another user with
 //! none: they can neither reach its socket, signal it, trace it, nor forge a frame.
+//!
+//! The same program is two of those commands: `files` works on files of the workspace, `tool` does
+//! what a model's tools do. Both have the tenant's rights and no others.
 
 mod exec;
+mod files;
 mod link;
 mod process;
 mod shepherd;
 mod stream;
 mod supervisor;
+mod tools;
 mod tree;
 
 use std::path::Path;
@@ -23,6 +28,11 @@ const SOCKET: &str = "/.bulkhead/ctl/executor.sock";
 const SANDBOX_ID: &str = "BULKHEAD_SANDBOX_ID";
 
 fn main() -> ExitCode {
+    match std::env::args_os().nth(1).as_deref().and_then(|role| role.to_str()) {
+        Some("files") => return files::main(),
+        Some("tool") => return tools::main(),
+        _ => {}
+    }
     let Some(sandbox_id) = std::env::var(SANDBOX_ID).ok().and_then(|id| id.parse().ok()) else {
         eprintln!("sandbox-init: {SANDBOX_ID} is missing or no sandbox id");
         return ExitCode::FAILURE;
