@@ -1,16 +1,25 @@
-//! The executor's HTTP calls to the control plane. Decides which failures may be tried again;
-//! never logs a body or a token.
+//! The executor's HTTP calls to the control plane. Decides which failures may be tried again, and
+//! hears that a successor has taken over; never logs a body or a token.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use domain::ids::ExecId;
+use domain::ids::{ExecId, ExecutorId};
 use protocol::enrolment::{EnrolRequest, Enrolment, StartedReport};
+use protocol::exec::ToolReply;
 use protocol::init::Stream;
-use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use reqwest::redirect::Policy;
+use reqwest::{ClientBuilder, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Says who calls, after enrolment.
+const EXECUTOR_HEADER: &str = "bulkhead-executor";
+/// Says which start of it calls.
+const EPOCH_HEADER: &str = "bulkhead-epoch";
 
 /// A call failed.
 #[derive(Debug, thiserror::Error)]
@@ -27,8 +36,11 @@ pub enum ControlError {
     /// The token is not accepted.
     #[error("the control plane refuses this executor's token ({0})")]
     Unauthorized(StatusCode),
+    /// A successor of this executor has enrolled: nothing that we say counts any more.
+    #[error("another start of this executor has taken over")]
+    Fenced,
     /// What the call is about is not there any more.
-    #[error("the control plane does not know the exec ({0})")]
+    #[error("the control plane does not know what the call is about ({0})")]
     Gone(StatusCode),
     /// The call itself is wrong; trying again is of no use.
     #[error("the control plane rejects the call ({0})")]
@@ -54,8 +66,12 @@ impl ControlError {
 /// See the module.
 pub struct ControlPlane {
     http: reqwest::Client,
+    /// For bodies that take as long as they take: whoever uses it sets limits of its own.
+    streams: reqwest::Client,
     base: Url,
     token: String,
+    identity: OnceLock<(ExecutorId, u64)>,
+    fence: CancellationToken,
 }
 
 /// Answer to a piece of output.
@@ -70,12 +86,33 @@ impl ControlPlane {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new(base: Url, token: String) -> Result<Self, ControlError> {
-        let http = reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .build()
-            .map_err(ControlError::Setup)?;
-        Ok(Self { http, base, token })
+        let build = |builder: ClientBuilder| {
+            // A redirect could carry the token somewhere else.
+            let builder = builder.connect_timeout(CONNECT_TIMEOUT).redirect(Policy::none());
+            builder.build().map_err(ControlError::Setup)
+        };
+        let http = build(reqwest::Client::builder().timeout(TIMEOUT))?;
+        let streams = build(reqwest::Client::builder())?;
+        let (identity, fence) = (OnceLock::new(), CancellationToken::new());
+        Ok(Self { http, streams, base, token, identity, fence })
+    }
+
+    /// From now on every call says who makes it.
+    pub fn identify(&self, executor_id: ExecutorId, epoch: u64) {
+        if self.identity.set((executor_id, epoch)).is_err() {
+            tracing::debug!("this client has an identity already");
+        }
+    }
+
+    /// Cancelled once the control plane listens to a successor of this executor. From then on
+    /// nothing may be started or said.
+    pub fn fence(&self) -> &CancellationToken {
+        &self.fence
+    }
+
+    /// The control plane's address.
+    pub(crate) fn base(&self) -> &Url {
+        &self.base
     }
 
     /// Introduces this executor.
@@ -83,7 +120,7 @@ impl ControlPlane {
     /// # Errors
     /// See [`ControlError`].
     pub async fn enrol(&self, request: &EnrolRequest) -> Result<Enrolment, ControlError> {
-        let response = send(self.post("v1/executors").json(request)).await?;
+        let response = self.send(self.post("v1/executors").json(request)).await?;
         response.json().await.map_err(ControlError::Malformed)
     }
 
@@ -97,7 +134,20 @@ impl ControlPlane {
         report: &StartedReport,
     ) -> Result<(), ControlError> {
         let path = format!("v1/executors/execs/{exec_id}/started");
-        send(self.post(&path).json(report)).await.map(drop)
+        self.send(self.post(&path).json(report)).await.map(drop)
+    }
+
+    /// Tells how an exec ended, so that nobody has to wait for the workflow to say it.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn report_result(
+        &self,
+        exec_id: ExecId,
+        reply: &ToolReply,
+    ) -> Result<(), ControlError> {
+        let path = format!("v1/executors/execs/{exec_id}/result");
+        self.send(self.post(&path).timeout(REPORT_TIMEOUT).json(reply)).await.map(drop)
     }
 
     /// Sends the bytes of a stream from `offset` on. Gives how many bytes of the stream the
@@ -119,31 +169,63 @@ impl ControlPlane {
             .header(reqwest::header::CONTENT_TYPE, "application/octet-stream")
             .body(bytes);
         let answer: OutputAnswer =
-            send(call).await?.json().await.map_err(ControlError::Malformed)?;
+            self.send(call).await?.json().await.map_err(ControlError::Malformed)?;
         Ok(answer.total)
     }
 
     fn post(&self, path: &str) -> RequestBuilder {
-        let mut url = self.base.clone();
-        let folder = self.base.path().trim_end_matches('/');
-        url.set_path(&format!("{folder}/{path}"));
-        self.http.request(Method::POST, url).bearer_auth(&self.token)
+        self.sign(self.http.request(Method::POST, join(&self.base, path)))
+    }
+
+    /// A call to the replica at `base`, without a time limit.
+    pub(crate) fn stream(&self, method: Method, base: &Url, path: &str) -> RequestBuilder {
+        self.sign(self.streams.request(method, join(base, path)))
+    }
+
+    fn sign(&self, call: RequestBuilder) -> RequestBuilder {
+        let call = call.bearer_auth(&self.token);
+        match self.identity.get() {
+            Some((id, epoch)) => {
+                call.header(EXECUTOR_HEADER, id.to_string()).header(EPOCH_HEADER, *epoch)
+            }
+            None => call,
+        }
+    }
+
+    /// Makes a call. What is not a success is an error.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub(crate) async fn send(&self, call: RequestBuilder) -> Result<Response, ControlError> {
+        if self.fence.is_cancelled() {
+            return Err(ControlError::Fenced);
+        }
+        let response =
+            call.send().await.map_err(|error| ControlError::Unreachable(error.without_url()))?;
+        let error = match response.status() {
+            status if status.is_success() => return Ok(response),
+            // No call of an executor conflicts with anything but its successor.
+            StatusCode::CONFLICT if self.identity.get().is_some() => {
+                self.fence.cancel();
+                ControlError::Fenced
+            }
+            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+                ControlError::Unauthorized(status)
+            }
+            status @ (StatusCode::NOT_FOUND | StatusCode::GONE) => ControlError::Gone(status),
+            status @ (StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) => {
+                ControlError::Unavailable(status)
+            }
+            status if status.is_server_error() => ControlError::Unavailable(status),
+            status => ControlError::Rejected(status),
+        };
+        Err(error)
     }
 }
 
-async fn send(call: RequestBuilder) -> Result<Response, ControlError> {
-    let response =
-        call.send().await.map_err(|error| ControlError::Unreachable(error.without_url()))?;
-    match response.status() {
-        status if status.is_success() => Ok(response),
-        status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-            Err(ControlError::Unauthorized(status))
-        }
-        status @ (StatusCode::NOT_FOUND | StatusCode::GONE) => Err(ControlError::Gone(status)),
-        status @ (StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) => {
-            Err(ControlError::Unavailable(status))
-        }
-        status if status.is_client_error() => Err(ControlError::Rejected(status)),
-        status => Err(ControlError::Unavailable(status)),
-    }
+fn join(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    let folder = base.path().trim_end_matches('/');
+    url.set_path(&format!("{folder}/{path}"));
+    url
 }

@@ -1,30 +1,23 @@
-//! The dialogue with PID 1 about one exec: start or attach, take output, acknowledge, cancel, hear
-//! the end. Outlives connections; trusts frames only on a connection that it has attached by.
+//! The dialogue with PID 1 about one exec: start or attach, take output, acknowledge, pass on what
+//! clients want of it, cancel, hear the end. Outlives connections; trusts frames only on a connection that it has attached by.
 
 use std::time::Duration;
 
 use domain::ids::ExecId;
 use domain::limits::KILL_GRACE_MS;
-use protocol::exec::ExecOrder;
-use protocol::init::{Exit, FromInit, Start, StartFailure, Stdin, Stream, ToInit};
+use protocol::init::{Exit, FromInit, Start, StartFailure, Stream, ToInit};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::now_ms;
+use crate::failpoint;
+use crate::interaction::{Interaction, Means, Wishes};
 use crate::journal::Entry;
 use crate::run::Job;
 use crate::sandbox::{Connection, Ear, Heard};
 use crate::ship::Parcel;
 use crate::spool::{OutputSink, SpoolError};
 
-/// What every command finds in its environment, unless its order says otherwise.
-const ENVIRONMENT: [(&str, &str); 5] = [
-    ("PATH", "/usr/local/bin:/usr/bin:/bin"),
-    ("HOME", "/work"),
-    ("USER", "sandbox"),
-    ("LANG", "C.UTF-8"),
-    ("TERM", "dumb"),
-];
 /// How long after a command's time is over PID 1 may still take to report its end.
 const REPORT_MARGIN: Duration = Duration::from_secs(60);
 
@@ -50,6 +43,7 @@ pub(crate) struct Dialogue<'a> {
     deadline: Instant,
     ear: Ear,
     sinks: [OutputSink; 2],
+    interaction: Interaction,
     start: Option<Start>,
     /// The first thing to say is the start itself.
     fresh: bool,
@@ -57,35 +51,6 @@ pub(crate) struct Dialogue<'a> {
     connection: Option<Connection>,
     /// PID 1 has answered on this connection: what follows is in order, from where we are.
     attached: bool,
-}
-
-/// The frame that starts an order's command.
-pub(crate) fn start_frame(order: &ExecOrder, uid: u32) -> Start {
-    let mut env: Vec<String> = ENVIRONMENT
-        .iter()
-        .filter(|(name, _)| !order.env.contains_key(*name))
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
-    let valid = |name: &str| !name.is_empty() && !name.contains(['=', '\0']);
-    let own = order.env.iter().filter(|(name, value)| valid(name) && !value.contains('\0'));
-    env.extend(own.map(|(name, value)| format!("{name}={value}")));
-    let argv = ["/bin/bash", "--noprofile", "--norc", "-c", &order.command];
-    Start {
-        exec_id: order.exec_id,
-        argv: argv.map(str::to_owned).to_vec(),
-        env,
-        cwd: order.cwd.clone(),
-        stdin: match (&order.stdin, order.stdin_open) {
-            (Some(stdin), _) => Stdin::Bytes(stdin.0.clone()),
-            (None, true) => Stdin::Open,
-            (None, false) => Stdin::Closed,
-        },
-        terminal: order.terminal,
-        uid,
-        rlimits: Vec::new(),
-        timeout_ms: order.timeout_ms,
-        grace_ms: KILL_GRACE_MS,
-    }
 }
 
 impl<'a> Dialogue<'a> {
@@ -96,7 +61,9 @@ impl<'a> Dialogue<'a> {
         start: Option<Start>,
         ear: Ear,
         sinks: [OutputSink; 2],
+        wishes: Wishes,
     ) -> Self {
+        let means = Means { input: entry.stdin_open, terminal: entry.terminal };
         let fresh = start.is_some();
         let elapsed_ms = now_ms().saturating_sub(entry.started_at_ms);
         let left_ms = entry.timeout_ms.saturating_sub(elapsed_ms).saturating_add(KILL_GRACE_MS);
@@ -107,6 +74,7 @@ impl<'a> Dialogue<'a> {
             deadline: Instant::now() + Duration::from_millis(left_ms) + REPORT_MARGIN,
             ear,
             sinks,
+            interaction: Interaction::new(job.exec_id, means, wishes),
             start,
             fresh,
             unknown_before: false,
@@ -122,8 +90,9 @@ impl<'a> Dialogue<'a> {
         start: Option<Start>,
         ear: Ear,
         sinks: [OutputSink; 2],
+        wishes: Wishes,
     ) -> Self {
-        Self { fresh: false, ..Self::new(job, entry, start, ear, sinks) }
+        Self { fresh: false, ..Self::new(job, entry, start, ear, sinks, wishes) }
     }
 
     /// Whether the command has certainly not been started yet.
@@ -156,6 +125,10 @@ impl<'a> Dialogue<'a> {
                         return Ok(ending);
                     }
                 }
+                wish = self.interaction.next() => {
+                    let frame = self.interaction.begin(wish);
+                    self.send_any(frame);
+                }
                 () = self.cancel.cancelled(), if !cancelled => {
                     cancelled = true;
                     self.send_cancel();
@@ -173,7 +146,10 @@ impl<'a> Dialogue<'a> {
         if presence.is_gone() {
             return Some(Ending::Vanished);
         }
-        let connection = presence.connection?;
+        let Some(connection) = presence.connection else {
+            self.interaction.detached();
+            return None;
+        };
         if connection.boot_id != self.boot_id {
             return Some(Ending::Vanished);
         }
@@ -184,6 +160,7 @@ impl<'a> Dialogue<'a> {
             return Some(Ending::NeverStarted);
         }
         self.attached = false;
+        self.interaction.detached();
         connection.send(match &self.start {
             Some(start) if std::mem::take(&mut self.fresh) => ToInit::Start(start.clone()),
             _ => {
@@ -191,6 +168,7 @@ impl<'a> Dialogue<'a> {
                 ToInit::Attach { exec_id: self.exec_id, have }
             }
         });
+        failpoint::hit("start_sent");
         self.connection = Some(connection);
         None
     }
@@ -200,9 +178,12 @@ impl<'a> Dialogue<'a> {
             return Ok(None);
         }
         match heard.frame {
-            FromInit::Started { .. } => {
+            FromInit::Started { again, .. } => {
+                failpoint::hit("started_heard");
                 self.attached = true;
                 parcel.mark_started();
+                let frame = self.interaction.attached(!again);
+                self.send_any(frame);
                 if self.cancel.is_cancelled() {
                     self.send_cancel();
                 }
@@ -213,8 +194,10 @@ impl<'a> Dialogue<'a> {
             FromInit::Output { .. } | FromInit::Exited { .. } if !self.attached => {}
             FromInit::Output { stream, offset, bytes, .. } => {
                 self.take_output(stream, offset, &bytes).await?;
+                failpoint::hit("output_taken");
             }
             FromInit::Exited { exit, totals, .. } => {
+                failpoint::hit("exit_heard");
                 for (sink, total) in self.sinks.iter().zip(totals) {
                     if sink.bytes_received() != total {
                         tracing::error!(exec = %self.exec_id, total,
@@ -223,7 +206,12 @@ impl<'a> Dialogue<'a> {
                 }
                 return Ok(Some(Ending::Exit { exit, totals }));
             }
-            FromInit::Hello { .. } | FromInit::StdinTaken { .. } | FromInit::Signalled { .. } => {}
+            FromInit::StdinTaken { offset, open, .. } => {
+                let frame = self.interaction.stdin_taken(offset, open);
+                self.send_any(frame);
+            }
+            FromInit::Signalled { delivered, .. } => self.interaction.signalled(delivered),
+            FromInit::Hello { .. } => {}
         }
         Ok(None)
     }
@@ -257,43 +245,15 @@ impl<'a> Dialogue<'a> {
         self.send(ToInit::Cancel { exec_id: self.exec_id });
     }
 
+    fn send_any(&self, frame: Option<ToInit>) {
+        if let Some(frame) = frame {
+            self.send(frame);
+        }
+    }
+
     fn send(&self, frame: ToInit) {
         if let Some(connection) = &self.connection {
             connection.send(frame);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use domain::limits::SandboxLimits;
-    use protocol::exec::ExecKind;
-    use uuid::Uuid;
-
-    #[test]
-    fn the_orders_environment_wins_and_impossible_names_are_left_out() {
-        let env = [("PATH", "/bin"), ("A=B", "x"), ("", "x"), ("C", "d=e")];
-        let order = ExecOrder {
-            tenant_id: Uuid::from_u128(1).into(),
-            session_id: Uuid::from_u128(2).into(),
-            exec_id: Uuid::from_u128(3).into(),
-            kind: ExecKind::Shell,
-            command: "true".into(),
-            cwd: "/work".into(),
-            env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-            stdin: None,
-            stdin_open: false,
-            terminal: None,
-            min_generation: 1,
-            timeout_ms: 1000,
-            limits: SandboxLimits::default(),
-            image_digest: "sha256:0".into(),
-        };
-        let start = start_frame(&order, 10_000);
-        let expected =
-            ["HOME=/work", "USER=sandbox", "LANG=C.UTF-8", "TERM=dumb", "C=d=e", "PATH=/bin"];
-        assert_eq!(start.env, expected);
-        assert_eq!(start.argv, ["/bin/bash", "--noprofile", "--norc", "-c", "true"]);
     }
 }

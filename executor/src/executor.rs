@@ -5,16 +5,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::ids::{ExecutorId, SessionId, TenantId};
+use domain::ids::{ExecId, ExecutorId, SessionId, TenantId};
 use protocol::exec::{
     Intent, NotStarted, ToolOutcome, ToolReply, ToolReport, ToolRequest, reply_context,
 };
 use sealing::{Key, SealError};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::calls;
 use crate::clock::{now_ms, now_s};
 use crate::control::ControlPlane;
+use crate::failpoint;
 use crate::grant::Gate;
 use crate::journal::{Journal, JournalError};
 use crate::run::{Job, RunEnd, Workshop};
@@ -28,6 +31,9 @@ const REMEMBERED_MS: u64 = 48 * 60 * 60 * 1000;
 const PRUNE_EVERY: Duration = Duration::from_secs(60 * 60);
 /// How long the commands of a closing session may take to end by themselves.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
+/// Reports under way at once; more wait for the workflow like everything did before.
+const MAX_REPORTS: usize = 64;
+const REPORT_ATTEMPTS: usize = 2;
 
 /// The executor could not start.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +55,9 @@ pub enum ExecError {
     /// The report could not be sealed.
     #[error("the report could not be sealed")]
     Seal(#[from] SealError),
+    /// A successor of this executor has enrolled; it is the one to ask.
+    #[error("another start of this executor has taken over")]
+    Fenced,
 }
 
 /// What an executor is made of.
@@ -71,9 +80,13 @@ pub struct Executor {
     tenant_id: TenantId,
     payload_key: Key,
     gate: Gate,
-    runs: Runs,
+    control: Arc<ControlPlane>,
+    runs: Arc<Runs>,
     sandboxes: Arc<Sandboxes>,
+    /// One per report that is under way.
+    reporters: Arc<Semaphore>,
     _pruner: AbortOnDropHandle<()>,
+    _calls: AbortOnDropHandle<()>,
 }
 
 impl Executor {
@@ -84,26 +97,36 @@ impl Executor {
     pub async fn start(parts: Parts) -> Result<Self, StartError> {
         let Parts { site, spool_dir, control, payload_key, grant_key } = parts;
         let (executor_id, tenant_id, uid) = (site.executor_id, site.tenant_id, site.uid);
+        control.identify(executor_id, site.epoch);
         let journal = site.journal.clone();
         prune(&journal).await;
         sweep_spool(&spool_dir, &journal).await?;
         let sandboxes = Arc::new(Sandboxes::new(site));
         sandboxes.recover().await?;
-        let runs = Runs::new(Workshop {
+        let runs = Arc::new(Runs::new(Workshop {
             journal: journal.clone(),
             sandboxes: Arc::clone(&sandboxes),
-            shipper: Shipper::new(control, journal.clone()),
+            shipper: Shipper::new(Arc::clone(&control), journal.clone()),
             spool_dir,
             uid,
-        });
+        }));
         runs.recover().await?;
+        let desk = calls::Desk {
+            control: Arc::clone(&control),
+            sandboxes: Arc::clone(&sandboxes),
+            runs: Arc::clone(&runs),
+            uid,
+        };
         Ok(Self {
             executor_id,
             tenant_id,
             gate: Gate::new(executor_id, tenant_id, payload_key.clone(), grant_key),
             payload_key,
+            control,
             runs,
             sandboxes,
+            reporters: Arc::new(Semaphore::new(MAX_REPORTS)),
+            _calls: AbortOnDropHandle::new(tokio::spawn(calls::answer_forever(desk))),
             _pruner: AbortOnDropHandle::new(tokio::spawn(prune_forever(journal))),
         })
     }
@@ -124,12 +147,17 @@ impl Executor {
         cancel: &CancellationToken,
     ) -> Result<ToolReply, ExecError> {
         loop {
+            if self.control.fence().is_cancelled() {
+                return Err(ExecError::Fenced);
+            }
             let Some(ticket) = self.take_ticket(request, cancel.is_cancelled()) else {
                 return self.reply_not_started(request, NotStarted::GrantRefused);
             };
             let mut waiting = ticket.clone();
             let end = tokio::select! {
                 end = waiting.wait() => end,
+                // What runs is the successor's now.
+                () = self.control.fence().cancelled() => return Err(ExecError::Fenced),
                 () = cancel.cancelled() => {
                     ticket.cancel();
                     ticket.clone().wait().await
@@ -185,8 +213,10 @@ impl Executor {
     /// # Errors
     /// When Docker or the journal fails; safe to repeat.
     pub async fn close(&self, session_id: SessionId) -> Result<(), SandboxError> {
+        failpoint::hit("before_close");
         // First, so that nothing is started any more while the rest is called off.
         self.sandboxes.mark_closed(session_id).await?;
+        failpoint::hit("close_marked");
         let tickets = self.runs.of_session(session_id);
         for ticket in &tickets {
             ticket.cancel();
@@ -199,7 +229,10 @@ impl Executor {
         if tokio::time::timeout(CLOSE_GRACE, ended).await.is_err() {
             tracing::warn!(session = %session_id, "closing it although commands still run");
         }
-        self.sandboxes.remove(session_id).await
+        failpoint::hit("close_emptied");
+        self.sandboxes.remove(session_id).await?;
+        failpoint::hit("sandbox_removed");
+        Ok(())
     }
 
     fn reply(&self, request: &ToolRequest, end: RunEnd) -> Result<ToolReply, ExecError> {
@@ -210,11 +243,37 @@ impl Executor {
             RunEnd::NotStarted { why, sandbox } => (sandbox, ToolOutcome::NotStarted(why)),
             RunEnd::Withdrawn | RunEnd::Failed => return Err(ExecError::Failed),
         };
+        let finished = matches!(outcome, ToolOutcome::Finished(_));
         let report = ToolReport { executor_id: self.executor_id, sandbox, outcome };
         let context = reply_context(request.exec_id);
-        Ok(ToolReply {
-            report: sealing::seal(&self.payload_key, self.tenant_id, &context, &report)?,
-        })
+        let report = sealing::seal(&self.payload_key, self.tenant_id, &context, &report)?;
+        let reply = ToolReply { report };
+        if finished {
+            self.report(request.exec_id, reply.clone());
+        }
+        failpoint::hit("reply_made");
+        Ok(reply)
+    }
+
+    /// Tells the control plane directly, so that a client need not wait for the workflow. Best
+    /// effort: the activity's answer is the one that counts.
+    fn report(&self, exec_id: ExecId, reply: ToolReply) {
+        let Ok(permit) = Arc::clone(&self.reporters).try_acquire_owned() else { return };
+        let control = Arc::clone(&self.control);
+        tokio::spawn(async move {
+            let _permit = permit;
+            for _ in 0..REPORT_ATTEMPTS {
+                match control.report_result(exec_id, &reply).await {
+                    Ok(()) => return,
+                    Err(error) => {
+                        tracing::debug!(exec = %exec_id, %error, "result not reported directly");
+                        if !error.is_transient() {
+                            return;
+                        }
+                    }
+                }
+            }
+        });
     }
 
     fn reply_not_started(

@@ -64,6 +64,12 @@ pub struct Entry {
     pub started_at_ms: u64,
     /// How long it may run, in milliseconds.
     pub timeout_ms: u64,
+    /// Its standard input stays open for what clients send.
+    #[serde(default)]
+    pub stdin_open: bool,
+    /// It has a terminal.
+    #[serde(default)]
+    pub terminal: bool,
     /// The sandbox's count of out-of-memory kills before it.
     pub oom_kills_before: Option<u64>,
     /// How far it is.

@@ -5,6 +5,7 @@
 
 pub mod activities;
 mod backoff;
+mod calls;
 mod cgroup;
 mod clock;
 pub mod control;
@@ -13,7 +14,9 @@ mod dialogue;
 pub mod docker;
 pub mod enrol;
 pub mod executor;
+pub mod failpoint;
 pub mod grant;
+mod interaction;
 pub mod journal;
 mod link;
 mod profile;
@@ -24,4 +27,5 @@ pub mod sandboxes;
 pub mod settings;
 pub mod ship;
 mod spool;
+mod start;
 pub mod worker;

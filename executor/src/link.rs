@@ -11,6 +11,8 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
 
+use crate::failpoint;
+
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long PID 1 may take to read what it is told.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -96,10 +98,14 @@ pub(crate) async fn write_frames(
     let mut bytes = Vec::new();
     while frames.recv_many(&mut batch, BATCH).await > 0 {
         bytes.clear();
+        let starts = batch.iter().any(|frame| matches!(frame, ToInit::Start(_)));
         for frame in batch.drain(..) {
             encode(&frame, &mut bytes)?;
         }
         timeout(WRITE_TIMEOUT, socket.write_all(&bytes)).await.map_err(|_| LinkError::Silent)??;
+        if starts {
+            failpoint::hit("start_written");
+        }
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser as _;
+use domain::ids::ExecutorId;
 use executor::control::ControlPlane;
 use executor::data_dir::DataDir;
 use executor::docker::Docker;
@@ -89,17 +90,29 @@ async fn work(settings: Settings, stopping: CancellationToken) -> anyhow::Result
     };
     let (payload_key, grant_key) = keys(&enrolment)?;
     let spool_dir = data.spool();
+    let fence = control.fence().clone();
     let parts = Parts { site, spool_dir, control, payload_key, grant_key };
     let executor = Arc::new(Executor::start(parts).await?);
     let client = tokio::select! {
         client = worker::connect(&enrolment, executor_id.to_string(), settings.temporal_api_key)
             => client?,
+        () = fence.cancelled() => return Err(fenced(executor_id)),
         () = stopping.cancelled() => return Ok(()),
     };
     tracing::info!(queues = ?enrolment.task_queues, "ready");
-    worker::run(client, executor, &enrolment.task_queues, stopping).await?;
+    tokio::select! {
+        ended = worker::run(client, executor, &enrolment.task_queues, stopping) => ended?,
+        () = fence.cancelled() => return Err(fenced(executor_id)),
+    }
     tracing::info!("stopped; commands run on");
     Ok(())
+}
+
+fn fenced(executor_id: ExecutorId) -> anyhow::Error {
+    anyhow::anyhow!(
+        "another start of executor {executor_id} has enrolled, so this one ends; commands run on \
+         and belong to that one"
+    )
 }
 
 fn keys(enrolment: &Enrolment) -> anyhow::Result<(Key, [u8; 32])> {

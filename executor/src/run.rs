@@ -15,11 +15,14 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::now_ms;
 use crate::dialogue::{Dialogue, Ending};
 use crate::docker::DockerError;
+use crate::failpoint;
+use crate::interaction::Wishes;
 use crate::journal::{Entry, Journal, JournalError, Stage};
 use crate::sandbox::Sandbox;
 use crate::sandboxes::{SandboxError, Sandboxes};
 use crate::ship::{Parcel, Shipper};
 use crate::spool::{OutputSink, SpoolError, SpoolView, spool_path};
+use crate::start::order_frame;
 
 /// What the tasks of all execs work with.
 pub(crate) struct Workshop {
@@ -66,9 +69,9 @@ enum RunError {
     NoResult,
 }
 
-/// Sees an exec through to its end.
-pub(crate) async fn drive(shop: &Workshop, job: &Job) -> RunEnd {
-    match try_drive(shop, job).await {
+/// Sees an exec through to its end. While it runs, `wishes` are brought to it.
+pub(crate) async fn drive(shop: &Workshop, job: &Job, wishes: Wishes) -> RunEnd {
+    match try_drive(shop, job, wishes).await {
         Ok(end) => end,
         Err(error) => {
             let error = &error as &dyn std::error::Error;
@@ -78,16 +81,16 @@ pub(crate) async fn drive(shop: &Workshop, job: &Job) -> RunEnd {
     }
 }
 
-async fn try_drive(shop: &Workshop, job: &Job) -> Result<RunEnd, RunError> {
+async fn try_drive(shop: &Workshop, job: &Job, wishes: Wishes) -> Result<RunEnd, RunError> {
     let Some(entry) = shop.journal.find(job.exec_id).await? else {
-        return begin_or_bury(shop, job).await;
+        return begin_or_bury(shop, job, wishes).await;
     };
     if entry.order_sha256 != job.order_sha256 {
         tracing::warn!(exec = %job.exec_id, "refused: the journal knows another order");
         return Ok(not_started(NotStarted::GrantRefused, None));
     }
     match entry.stage {
-        Stage::Starting => resume(shop, job, entry).await,
+        Stage::Starting => resume(shop, job, entry, wishes).await,
         Stage::Finished { .. } => {
             let result = shop.journal.find_result(job.exec_id).await?.ok_or(RunError::NoResult)?;
             Ok(RunEnd::Finished { result: Arc::new(result), sandbox: entry.sandbox })
@@ -96,23 +99,37 @@ async fn try_drive(shop: &Workshop, job: &Job) -> Result<RunEnd, RunError> {
 }
 
 /// The exec was never started: starts it, or sees to it that it never is.
-async fn begin_or_bury(shop: &Workshop, job: &Job) -> Result<RunEnd, RunError> {
+async fn begin_or_bury(shop: &Workshop, job: &Job, wishes: Wishes) -> Result<RunEnd, RunError> {
     if shop.journal.is_buried(job.exec_id).await? {
         return Ok(not_started(NotStarted::Cancelled, None));
     }
     match (job.intent, &job.order) {
         (Intent::Settle, _) => bury(shop, job, None).await,
-        (Intent::Run, Some(order)) => begin(shop, job, order).await,
+        (Intent::Run, Some(order)) => begin(shop, job, order, wishes).await,
         (Intent::Run, None) => Ok(RunEnd::Withdrawn),
     }
 }
 
+async fn withdraw(shop: &Workshop, job: &Job) -> Result<(), JournalError> {
+    failpoint::hit("before_withdraw");
+    shop.journal.withdraw(job.exec_id).await?;
+    failpoint::hit("after_withdraw");
+    Ok(())
+}
+
 async fn bury(shop: &Workshop, job: &Job, sandbox: Option<SandboxRef>) -> Result<RunEnd, RunError> {
+    failpoint::hit("before_bury");
     shop.journal.bury(job.exec_id, now_ms()).await?;
+    failpoint::hit("after_bury");
     Ok(not_started(NotStarted::Cancelled, sandbox))
 }
 
-async fn begin(shop: &Workshop, job: &Job, order: &ExecOrder) -> Result<RunEnd, RunError> {
+async fn begin(
+    shop: &Workshop,
+    job: &Job,
+    order: &ExecOrder,
+    wishes: Wishes,
+) -> Result<RunEnd, RunError> {
     if job.expired {
         return Ok(not_started(NotStarted::GrantExpired, None));
     }
@@ -134,19 +151,31 @@ async fn begin(shop: &Workshop, job: &Job, order: &ExecOrder) -> Result<RunEnd, 
         boot_id: connection.boot_id,
         started_at_ms: now_ms(),
         timeout_ms: order.timeout_ms,
+        stdin_open: order.stdin_open,
+        terminal: order.terminal.is_some(),
         oom_kills_before: sandbox.oom_kills(),
         stage: Stage::Starting,
     };
     let sinks = open_sinks(shop, job.exec_id).await?;
     let ear = sandbox.listen(job.exec_id);
+    if shop.shipper.is_fenced() {
+        return Ok(RunEnd::Failed);
+    }
+    failpoint::hit("before_record_start");
     // From here on the journal must not guess: PID 1 has to be asked.
     shop.journal.record_start(job.exec_id, &entry).await?;
-    let start = crate::dialogue::start_frame(order, shop.uid);
-    let dialogue = Dialogue::new(job, &entry, Some(start), ear, sinks);
+    failpoint::hit("after_record_start");
+    let start = order_frame(order, shop.uid);
+    let dialogue = Dialogue::new(job, &entry, Some(start), ear, sinks, wishes);
     see_through(shop, job, entry, &sandbox, dialogue).await
 }
 
-async fn resume(shop: &Workshop, job: &Job, entry: Entry) -> Result<RunEnd, RunError> {
+async fn resume(
+    shop: &Workshop,
+    job: &Job,
+    entry: Entry,
+    wishes: Wishes,
+) -> Result<RunEnd, RunError> {
     let sinks = open_sinks(shop, job.exec_id).await?;
     let Some(sandbox) = shop.sandboxes.find(entry.session_id, entry.sandbox.id).await else {
         let parcel = parcel(job.exec_id, &entry, &sinks, true);
@@ -157,8 +186,8 @@ async fn resume(shop: &Workshop, job: &Job, entry: Entry) -> Result<RunEnd, RunE
     };
     let ear = sandbox.listen(job.exec_id);
     let order = job.order.as_ref().filter(|_| job.intent == Intent::Run);
-    let start = order.map(|order| crate::dialogue::start_frame(order, shop.uid));
-    let dialogue = Dialogue::resume(job, &entry, start, ear, sinks);
+    let start = order.map(|order| order_frame(order, shop.uid));
+    let dialogue = Dialogue::resume(job, &entry, start, ear, sinks, wishes);
     see_through(shop, job, entry, &sandbox, dialogue).await
 }
 
@@ -189,7 +218,7 @@ async fn see_through(
         }
         Ending::Vanished | Ending::Overdue => lost(&entry, dialogue.sinks()),
         Ending::Refused(why) => {
-            shop.journal.withdraw(job.exec_id).await?;
+            withdraw(shop, job).await?;
             let why = match why {
                 StartFailure::Cwd => NotStarted::CwdMissing,
                 StartFailure::Resources | StartFailure::Malformed => NotStarted::SandboxUnavailable,
@@ -200,7 +229,7 @@ async fn see_through(
             if job.intent == Intent::Settle {
                 return bury(shop, job, Some(entry.sandbox)).await;
             }
-            shop.journal.withdraw(job.exec_id).await?;
+            withdraw(shop, job).await?;
             return Ok(RunEnd::Withdrawn);
         }
     };
@@ -220,6 +249,7 @@ async fn record(
     let ships = parcel.finish(&result);
     entry.stage = Stage::Finished { finished_at_ms: now_ms(), shipped: !ships };
     shop.journal.record_result(exec_id, &entry, &result).await?;
+    failpoint::hit("result_recorded");
     parcel.mark_recorded();
     if !ships {
         let parcel = Arc::clone(parcel);

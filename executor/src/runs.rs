@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use domain::ids::{ExecId, SessionId};
 use protocol::exec::Intent;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::interaction::{self, Wish};
 use crate::journal::JournalError;
 use crate::run::{self, Job, RunEnd, Workshop};
 
@@ -19,7 +20,16 @@ struct Underway {
     session_id: SessionId,
     order_sha256: String,
     ticket: Ticket,
+    line: Line,
     _task: AbortOnDropHandle<()>,
+}
+
+/// A way to bring wishes to an exec that is being worked on.
+#[derive(Clone)]
+pub(crate) struct Line {
+    pub(crate) wishes: mpsc::Sender<Wish>,
+    /// Held by whoever brings input: one body after another, never mixed.
+    pub(crate) input: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A place to wait for an exec's end.
@@ -67,20 +77,24 @@ impl Runs {
         }
         let (sender, end) = watch::channel(None);
         let ticket = Ticket { intent: job.intent, end, cancel: job.cancel.clone() };
+        let (wishes, wished) = interaction::channel();
+        let line = Line { wishes, input: Arc::default() };
         let (exec_id, order_sha256) = (job.exec_id, job.order_sha256.clone());
         let departure = Departure { exec_id, active: Arc::clone(&self.active) };
         let shop = Arc::clone(&self.shop);
         // It cannot leave before it is entered: leaving takes the lock that we hold.
         let task = tokio::spawn(async move {
             let departure = departure;
-            let end = run::drive(&shop, &job).await;
+            let end = run::drive(&shop, &job, wished).await;
             // First leave, then tell: who asks again must not find this very end once more. The
             // entry owns this task, which therefore never awaits anything again.
             drop(departure);
             sender.send_replace(Some(end));
         });
         let task = AbortOnDropHandle::new(task);
-        let underway = Underway { session_id, order_sha256, ticket: ticket.clone(), _task: task };
+        let ticket_kept = ticket.clone();
+        let underway =
+            Underway { session_id, order_sha256, ticket: ticket_kept, line, _task: task };
         active.insert(exec_id, underway);
         Some(ticket)
     }
@@ -107,6 +121,13 @@ impl Runs {
             }
         }
         Ok(())
+    }
+
+    /// The line to an exec of a session, while it is being worked on.
+    pub(crate) fn find_line(&self, session_id: SessionId, exec_id: ExecId) -> Option<Line> {
+        let active = lock(&self.active);
+        let underway = active.get(&exec_id).filter(|underway| underway.session_id == session_id);
+        underway.map(|underway| underway.line.clone())
     }
 
     /// What is being worked on in a session.

@@ -12,6 +12,7 @@ use protocol::init::Stream;
 
 use crate::backoff::Backoff;
 use crate::control::{ControlError, ControlPlane};
+use crate::failpoint;
 use crate::journal::Journal;
 use crate::spool::SpoolView;
 
@@ -127,6 +128,11 @@ impl Shipper {
         Self { control, journal }
     }
 
+    /// Whether the control plane listens to a successor of this executor.
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.control.fence().is_cancelled()
+    }
+
     /// Ships a parcel in the background.
     pub(crate) fn dispatch(&self, parcel: Arc<Parcel>) {
         let shipper = self.clone();
@@ -146,11 +152,13 @@ impl Shipper {
         if parcel.phase().abandoned {
             return;
         }
+        failpoint::hit("output_shipped");
         if let Err(error) = self.journal.mark_shipped(exec).await {
             // Its files stay: the next start ships them again, which is harmless.
             tracing::warn!(%exec, %error, "shipped, but the journal does not know");
             return;
         }
+        failpoint::hit("shipped_marked");
         parcel.discard().await;
     }
 
@@ -210,6 +218,8 @@ impl Shipper {
                     }
                 }
                 Err(ControlError::Gone(_)) => return Err(GivenUp),
+                // A successor ships it: the files and the journal stay as they are.
+                Err(ControlError::Fenced) => std::future::pending().await,
                 Err(error) => {
                     tracing::error!(exec = %parcel.exec_id, %error, "output refused");
                     return Err(GivenUp);

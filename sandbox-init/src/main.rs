@@ -3,8 +3,12 @@
 //!
 //! It runs as root of the container with four capabilities, commands run as another user with
 //! none: they can neither reach its socket, signal it, trace it, nor forge a frame.
+//!
+//! The same program is two of those commands: `files` works on files of the workspace, `tool` does
+//! what a model's tools do. Both have the tenant's rights and no others.
 
 mod exec;
+mod files;
 mod launch;
 mod link;
 mod process;
@@ -14,6 +18,7 @@ mod stdio;
 mod stream;
 mod supervisor;
 mod terminal;
+mod tools;
 mod tree;
 
 use std::path::Path;
@@ -27,8 +32,10 @@ const SOCKET: &str = "/.bulkhead/ctl/executor.sock";
 const SANDBOX_ID: &str = "BULKHEAD_SANDBOX_ID";
 
 fn main() -> ExitCode {
-    match std::env::args().nth(1) {
+    match std::env::args_os().nth(1).as_deref() {
         None => supervise(),
+        Some(role) if role == "files" => files::main(),
+        Some(role) if role == "tool" => tools::main(),
         Some(_) => {
             eprintln!("sandbox-init: unknown program");
             ExitCode::FAILURE

@@ -53,8 +53,8 @@ pub enum FileRequest {
     List {
         /// The folder; empty for the workspace.
         path: String,
-        /// Begins behind this name, for the next page: an entry's `name_base64` if it has one,
-        /// otherwise its `name`.
+        /// Begins behind this name, for the next page: an entry's `name`, or, where it has one, a
+        /// slash and its `name_base64` (no name has a slash, so neither is taken for the other).
         after: Option<String>,
         /// Most entries, up to [`MAX_LIST_ENTRIES`].
         limit: u32,
@@ -195,7 +195,8 @@ pub enum FileReply {
 pub struct FileError {
     /// For programs.
     pub code: FileErrorCode,
-    /// For people: what was wrong, where, and what helps. Names a path only as the request did.
+    /// For people: what was wrong, where, and what helps. Names the path as the request did, and
+    /// an entry of an archive or a folder by its name, escaped and cut.
     pub message: String,
 }
 

@@ -2,9 +2,12 @@
 //! can be killed. Docker is real; nothing is skipped when it is missing.
 #![allow(dead_code)] // each test binary uses its own part of it
 
+pub mod switchboard;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -24,6 +27,7 @@ use executor::journal::Journal;
 use executor::sandboxes::Site as SandboxSite;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use protocol::binary::Binary;
+use protocol::calls::{Call, CallKind};
 use protocol::enrolment::{EnrolRequest, Enrolment};
 use protocol::exec::{
     ExecOrder, ExecResult, Intent, NotStarted, ToolOutcome, ToolReply, ToolReport, ToolRequest,
@@ -31,6 +35,7 @@ use protocol::exec::{
 };
 use protocol::grant::{AUDIENCE, GrantClaims, ISSUER, order_digest};
 use sealing::Key;
+use switchboard::{ClientBody, Replied, Switchboard};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -54,6 +59,9 @@ pub struct Site {
     received: Received,
     started: Arc<Mutex<Vec<String>>>,
     enrolment: Offer,
+    /// Of the executor's last start.
+    epoch: AtomicU64,
+    pub calls: Switchboard,
     /// Runs the control plane's side.
     _control: Runtime,
 }
@@ -81,8 +89,11 @@ impl Site {
             .route("/v1/executors", post(enrol))
             .route("/v1/executors/execs/{id}/output", post(take_output))
             .route("/v1/executors/execs/{id}/started", post(take_started))
+            .layer(axum::extract::DefaultBodyLimit::disable())
             .with_state((Arc::clone(&received), Arc::clone(&started)))
             .layer(axum::Extension(Arc::clone(&enrolment)));
+        let calls = Switchboard::new();
+        let app = calls.routes(app);
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"));
         let listener = listener.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("address"));
@@ -104,6 +115,8 @@ impl Site {
             received,
             started,
             enrolment,
+            epoch: AtomicU64::new(0),
+            calls,
             _control: runtime,
         }
     }
@@ -118,7 +131,7 @@ impl Site {
                 docker: Docker::connect("unix:///var/run/docker.sock").await.expect("Docker"),
                 journal: Journal::open(&data.journal()).expect("journal"),
                 executor_id: data.executor_id(),
-                epoch: u64::MAX,
+                epoch: self.next_epoch(),
                 tenant_id: self.tenant,
                 uid: UID,
                 run_dir: self.folder.join("run"),
@@ -139,8 +152,18 @@ impl Site {
 
     /// Runs the program itself, with its Temporal at `temporal_address`.
     pub fn spawn(&self, temporal_address: &str, task_queues: &[&str]) -> std::process::Child {
+        self.spawn_doomed(temporal_address, task_queues, None)
+    }
+
+    /// The same, to die at a failpoint.
+    pub fn spawn_doomed(
+        &self,
+        temporal_address: &str,
+        task_queues: &[&str],
+        failpoint: Option<&str>,
+    ) -> std::process::Child {
         *self.enrolment.lock().expect("lock") = Some(Enrolment {
-            epoch: 1,
+            epoch: self.next_epoch(),
             tenant_id: self.tenant,
             tenant_name: "acme".into(),
             sandbox_uid: UID,
@@ -157,8 +180,42 @@ impl Site {
             .env("BULKHEAD_RUN_DIR", self.folder.join("run"))
             .env("BULKHEAD_SANDBOX_INIT", init_program())
             .env("BULKHEAD_SANDBOX_IMAGE", &self.image)
+            .envs(failpoint.map(|failpoint| ("BULKHEAD_FAILPOINT", failpoint)))
             .spawn()
             .expect("the executor starts")
+    }
+
+    fn next_epoch(&self) -> u64 {
+        self.epoch.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// Makes a call and waits for its answer.
+    pub fn call(&self, session_id: SessionId, what: CallKind, body: ClientBody) -> Replied {
+        self.calls.wait(self.ring(session_id, what, body))
+    }
+
+    /// Makes a call.
+    pub fn ring(
+        &self,
+        session_id: SessionId,
+        what: CallKind,
+        body: ClientBody,
+    ) -> domain::ids::CallId {
+        let order = self.order(session_id, "");
+        let (limits, image_digest) = (order.limits, order.image_digest);
+        let call = Call { session_id, limits, image_digest, what, timeout_ms: 20_000 };
+        self.calls.ring(&self.url, call, body)
+    }
+
+    /// What was reported directly of an exec.
+    pub fn reported(&self, exec_id: ExecId) -> Vec<ExecResult> {
+        let replies = self.calls.results(&exec_id.to_string());
+        replies.iter().map(|reply| self.result(exec_id, reply)).collect()
+    }
+
+    /// The tenant of this site.
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
     }
 
     pub fn order(&self, session_id: SessionId, command: &str) -> ExecOrder {

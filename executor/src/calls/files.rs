@@ -1,0 +1,234 @@
+//! Work on files: has the helper do it inside the session's sandbox and answers with what it says,
+//! as far as that can be true. Nothing of it runs on the host.
+
+use std::time::Duration;
+
+use domain::ids::ExecId;
+use protocol::calls::{Call, CallReply};
+use protocol::exec::NotStarted;
+use protocol::files::{
+    FileError, FileErrorCode, FileReply, FileRequest, MAX_ARCHIVE_BYTES, MAX_FILE_BYTES,
+};
+use protocol::init::{Exit, Stdin};
+use uuid::Uuid;
+
+use super::helper::{Event, Helper, HelperError};
+use super::replica::{Answer, ClientBody, Replica};
+use super::{CallError, Desk};
+use crate::docker::DockerError;
+use crate::sandboxes::SandboxError;
+use crate::start::files_frame;
+
+/// Longest answer without the bytes behind it.
+const MAX_HEADER_BYTES: usize = 1024 * 1024;
+
+/// Does it and answers.
+pub(super) async fn work(
+    desk: &Desk,
+    replica: &Replica,
+    call: &Call,
+    request: &FileRequest,
+    limit: Duration,
+) -> Result<(), CallError> {
+    let body = if reads(request) { Some(replica.get_body().await?) } else { None };
+    let mut helper = match start(desk, call, request, body, limit).await {
+        Ok(helper) => helper,
+        Err(why) => return Ok(replica.reply(&CallReply::Unavailable(why)).await?),
+    };
+    let (reply, rest) = match hear_header(&mut helper, request).await {
+        Ok(Ok(header)) => header,
+        Ok(Err(refusal)) => return Ok(replica.reply(&CallReply::FilesRefused(refusal)).await?),
+        Err(HelperError::Call(error)) => return Err(error),
+        Err(error) => {
+            tracing::debug!(session = %call.session_id, %error, "work on files failed");
+            let why = "the sandbox broke off: try again".to_owned();
+            return Ok(replica.reply(&CallReply::Unavailable(why)).await?);
+        }
+    };
+    let Some(size) = Size::of_bytes(&reply) else {
+        return Ok(replica.reply(&CallReply::Files(reply)).await?);
+    };
+    let (answer, upload) = replica.reply_with_bytes(CallReply::Files(reply));
+    let copy = async {
+        copy(&mut helper, size, rest, &answer).await?;
+        // Reached only when all is well: without it the answer counts as broken off.
+        answer.finish().await
+    };
+    let (uploaded, copied) = tokio::join!(upload, copy);
+    copied?;
+    Ok(uploaded?)
+}
+
+async fn start(
+    desk: &Desk,
+    call: &Call,
+    request: &FileRequest,
+    body: Option<ClientBody>,
+    limit: Duration,
+) -> Result<Helper, String> {
+    let malformed = |_| "the call is malformed".to_owned();
+    call.limits.validate().map_err(|error| error.to_string())?;
+    let json = serde_json::to_string(request).map_err(malformed)?;
+    let made = desk.sandboxes.get_or_create(call.session_id, call.limits, &call.image_digest).await;
+    let (sandbox, connection) = made.map_err(|error| {
+        let reason = &error as &dyn std::error::Error;
+        tracing::warn!(session = %call.session_id, reason, "no sandbox for a call");
+        explain(&error)
+    })?;
+    let exec_id = ExecId::from(Uuid::now_v7());
+    let stdin = if body.is_some() { Stdin::Open } else { Stdin::Closed };
+    let frame = files_frame(exec_id, json, stdin, desk.uid, limit);
+    Ok(Helper::start(sandbox, connection, frame, body))
+}
+
+fn explain(error: &SandboxError) -> String {
+    match error {
+        SandboxError::Closed => "the session is closed".to_owned(),
+        SandboxError::Docker(DockerError::ImageMissing(_)) => {
+            NotStarted::ImageMissing.message().to_owned()
+        }
+        _ => NotStarted::SandboxUnavailable.message().to_owned(),
+    }
+}
+
+/// Whether it reads a body.
+fn reads(request: &FileRequest) -> bool {
+    matches!(request, FileRequest::Put { .. } | FileRequest::PutArchive { .. })
+}
+
+type Header = Result<(FileReply, Vec<u8>), FileError>;
+
+/// What the helper answers, with the first bytes behind it. An answer without any counts only when
+/// the helper has ended well.
+async fn hear_header(helper: &mut Helper, request: &FileRequest) -> Result<Header, HelperError> {
+    let mut line = Vec::new();
+    let end = loop {
+        match helper.next().await? {
+            Event::Piece(bytes) => line.extend_from_slice(&bytes),
+            Event::End(exit) => return Ok(Err(refusal(helper, exit))),
+        }
+        if let Some(end) = line.iter().position(|byte| *byte == b'\n') {
+            break end;
+        }
+        if line.len() > MAX_HEADER_BYTES {
+            return Ok(Err(failed()));
+        }
+    };
+    let mut rest = line.split_off(end);
+    rest.remove(0);
+    let reply = serde_json::from_slice(&line).ok().filter(|reply| fits(request, reply));
+    let Some(reply) = reply.filter(|_| line.len() <= MAX_HEADER_BYTES) else {
+        return Ok(Err(failed()));
+    };
+    if Size::of_bytes(&reply).is_none() {
+        let ended = if rest.is_empty() { helper.next().await? } else { Event::Piece(Vec::new()) };
+        match ended {
+            Event::End(exit) if exit.code == Some(0) => {}
+            Event::End(exit) => return Ok(Err(refusal(helper, exit))),
+            Event::Piece(_) => return Ok(Err(failed())),
+        }
+    }
+    Ok(Ok((reply, rest)))
+}
+
+/// Copies the bytes behind the header, exactly as many as there have to be.
+async fn copy(
+    helper: &mut Helper,
+    size: Size,
+    first: Vec<u8>,
+    answer: &Answer,
+) -> Result<(), CallError> {
+    let mut copied = 0;
+    let mut event = Event::Piece(first);
+    loop {
+        match event {
+            Event::Piece(bytes) => {
+                copied += bytes.len() as u64;
+                if copied > size.most() {
+                    return Err(CallError::Aborted);
+                }
+                if !bytes.is_empty() {
+                    answer.send(bytes).await?;
+                }
+            }
+            Event::End(exit) => {
+                let whole = exit.code == Some(0) && size.allows(copied);
+                return if whole { Ok(()) } else { Err(CallError::Aborted) };
+            }
+        }
+        event = helper.next().await.map_err(|error| {
+            tracing::debug!(%error, "an answer breaks off");
+            CallError::Aborted
+        })?;
+    }
+}
+
+/// How many bytes follow an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Size {
+    Exactly(u64),
+    AtMost(u64),
+}
+
+impl Size {
+    fn of_bytes(reply: &FileReply) -> Option<Self> {
+        match reply {
+            FileReply::Get { bytes, .. } => Some(Self::Exactly(*bytes)),
+            FileReply::GetArchive { .. } => Some(Self::AtMost(MAX_ARCHIVE_BYTES)),
+            _ => None,
+        }
+    }
+
+    fn most(self) -> u64 {
+        match self {
+            Self::Exactly(bytes) | Self::AtMost(bytes) => bytes,
+        }
+    }
+
+    fn allows(self, bytes: u64) -> bool {
+        match self {
+            Self::Exactly(exactly) => bytes == exactly,
+            Self::AtMost(most) => bytes <= most,
+        }
+    }
+}
+
+/// Whether an answer is one to this request, within its limits.
+fn fits(request: &FileRequest, reply: &FileReply) -> bool {
+    match (request, reply) {
+        (FileRequest::Get { max_bytes, .. }, FileReply::Get { bytes, .. }) => {
+            *bytes <= (*max_bytes).min(MAX_FILE_BYTES)
+        }
+        (FileRequest::List { limit, .. }, FileReply::List { entries, .. }) => {
+            entries.len() as u64 <= u64::from(*limit)
+        }
+        (FileRequest::Put { .. }, FileReply::Put { .. })
+        | (FileRequest::Stat { .. }, FileReply::Stat { .. })
+        | (FileRequest::Mkdir { .. }, FileReply::Mkdir { .. })
+        | (FileRequest::Delete { .. }, FileReply::Delete { .. })
+        | (FileRequest::PutArchive { .. }, FileReply::PutArchive { .. })
+        | (FileRequest::GetArchive { .. }, FileReply::GetArchive { .. }) => true,
+        _ => false,
+    }
+}
+
+/// Why the helper ended without an answer, in its own words if it found any.
+fn refusal(helper: &Helper, exit: Exit) -> FileError {
+    let line = helper.stderr().split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let said = serde_json::from_slice(line).ok();
+    said.filter(|_| exit.code == Some(1)).unwrap_or_else(|| match exit {
+        Exit { timed_out: true, .. } => FileError {
+            code: FileErrorCode::Failed,
+            message: "it took too long: try with less, or with more time".into(),
+        },
+        _ => failed(),
+    })
+}
+
+fn failed() -> FileError {
+    let message = "the work on files failed inside the sandbox: try again".into();
+    FileError { code: FileErrorCode::Failed, message }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+//! The frames that start something in a sandbox: a command, a tool, work on files. The one place
+//! for what they find around them: program, environment, limits.
+
+use std::time::Duration;
+
+use domain::ids::ExecId;
+use domain::limits::KILL_GRACE_MS;
+use protocol::exec::{ExecKind, ExecOrder};
+use protocol::init::{Rlimit, Start, Stdin};
+
+/// PID 1's program, as it is called inside a sandbox.
+const INIT: &str = "/.bulkhead/init";
+/// What every command finds in its environment, unless its order says otherwise.
+const ENVIRONMENT: [(&str, &str); 4] = [
+    ("PATH", "/usr/local/bin:/usr/bin:/bin"),
+    ("HOME", "/work"),
+    ("USER", "sandbox"),
+    ("LANG", "C.UTF-8"),
+];
+/// How long work on files may take to end by itself. It keeps nothing that would be lost.
+const FILES_GRACE_MS: u64 = 200;
+
+/// The frame that starts an order's command.
+pub(crate) fn order_frame(order: &ExecOrder, uid: u32) -> Start {
+    let (argv, stdin) = match order.kind {
+        ExecKind::Shell => {
+            let argv = ["/bin/bash", "--noprofile", "--norc", "-c", &order.command];
+            (argv.map(str::to_owned).to_vec(), shell_input(order))
+        }
+        ExecKind::Tool => {
+            let text = order.command.clone().into_bytes();
+            ([INIT, "tool"].map(str::to_owned).to_vec(), Stdin::Bytes(text))
+        }
+    };
+    Start {
+        exec_id: order.exec_id,
+        argv,
+        env: environment(order),
+        cwd: order.cwd.clone(),
+        stdin,
+        terminal: order.terminal,
+        uid,
+        rlimits: rlimits(),
+        timeout_ms: order.timeout_ms,
+        grace_ms: KILL_GRACE_MS,
+    }
+}
+
+/// The frame that starts work on files, which `request` describes as JSON.
+pub(crate) fn files_frame(
+    exec_id: ExecId,
+    request: String,
+    stdin: Stdin,
+    uid: u32,
+    timeout: Duration,
+) -> Start {
+    Start {
+        exec_id,
+        argv: vec![INIT.to_owned(), "files".to_owned(), request],
+        env: Vec::new(),
+        cwd: "/".to_owned(),
+        stdin,
+        terminal: None,
+        uid,
+        rlimits: rlimits(),
+        timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+        grace_ms: FILES_GRACE_MS,
+    }
+}
+
+fn shell_input(order: &ExecOrder) -> Stdin {
+    match (&order.stdin, order.stdin_open) {
+        (Some(stdin), _) => Stdin::Bytes(stdin.0.clone()),
+        (None, true) => Stdin::Open,
+        (None, false) => Stdin::Closed,
+    }
+}
+
+fn environment(order: &ExecOrder) -> Vec<String> {
+    let terminal = if order.terminal.is_some() { "xterm-256color" } else { "dumb" };
+    let mut env: Vec<String> = ENVIRONMENT
+        .into_iter()
+        .chain([("TERM", terminal)])
+        .filter(|(name, _)| !order.env.contains_key(*name))
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    let valid = |name: &str| !name.is_empty() && !name.contains(['=', '\0']);
+    let own = order.env.iter().filter(|(name, value)| valid(name) && !value.contains('\0'));
+    env.extend(own.map(|(name, value)| format!("{name}={value}")));
+    env
+}
+
+/// On top of the container's own.
+fn rlimits() -> Vec<Rlimit> {
+    Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::limits::SandboxLimits;
+    use protocol::binary::Binary;
+    use protocol::init::TerminalSize;
+    use uuid::Uuid;
+
+    fn order() -> ExecOrder {
+        ExecOrder {
+            tenant_id: Uuid::from_u128(1).into(),
+            session_id: Uuid::from_u128(2).into(),
+            exec_id: Uuid::from_u128(3).into(),
+            kind: ExecKind::Shell,
+            command: "true".into(),
+            cwd: "/work".into(),
+            env: [].into(),
+            stdin: None,
+            stdin_open: false,
+            terminal: None,
+            timeout_ms: 1000,
+            limits: SandboxLimits::default(),
+            image_digest: "sha256:0".into(),
+        }
+    }
+
+    #[test]
+    fn the_orders_environment_wins_and_impossible_names_are_left_out() {
+        let env = [("PATH", "/bin"), ("A=B", "x"), ("", "x"), ("C", "d=e")];
+        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let start = order_frame(&ExecOrder { env, ..order() }, 10_000);
+        let expected =
+            ["HOME=/work", "USER=sandbox", "LANG=C.UTF-8", "TERM=dumb", "C=d=e", "PATH=/bin"];
+        assert_eq!(start.env, expected);
+        assert_eq!(start.argv, ["/bin/bash", "--noprofile", "--norc", "-c", "true"]);
+    }
+
+    #[test]
+    fn a_terminal_is_named_unless_the_order_names_it() {
+        let terminal = Some(TerminalSize { rows: 24, cols: 80 });
+        let start = order_frame(&ExecOrder { terminal, ..order() }, 10_000);
+        assert!(start.env.contains(&"TERM=xterm-256color".to_owned()));
+        assert_eq!(start.terminal, terminal);
+        let env = [("TERM".to_owned(), "vt100".to_owned())].into();
+        let start = order_frame(&ExecOrder { terminal, env, ..order() }, 10_000);
+        let terms: Vec<_> = start.env.iter().filter(|line| line.starts_with("TERM=")).collect();
+        assert_eq!(terms, ["TERM=vt100"]);
+    }
+
+    #[test]
+    fn the_text_of_a_tool_call_is_never_on_a_command_line() {
+        let tool = ExecOrder { kind: ExecKind::Tool, command: "{\"a\":1}".into(), ..order() };
+        let start = order_frame(&tool, 10_000);
+        assert_eq!(start.argv, ["/.bulkhead/init", "tool"]);
+        assert_eq!(start.stdin, Stdin::Bytes(b"{\"a\":1}".to_vec()));
+        assert_eq!((start.cwd.as_str(), start.env.len()), ("/work", 5));
+    }
+
+    #[test]
+    fn input_is_closed_given_or_open() {
+        let stdin = |order: &ExecOrder| order_frame(order, 10_000).stdin;
+        assert_eq!(stdin(&order()), Stdin::Closed);
+        assert_eq!(stdin(&ExecOrder { stdin_open: true, ..order() }), Stdin::Open);
+        let given = ExecOrder { stdin: Some(Binary(b"x".to_vec())), ..order() };
+        assert_eq!(stdin(&given), Stdin::Bytes(b"x".to_vec()));
+    }
+}

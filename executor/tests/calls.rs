@@ -1,0 +1,209 @@
+//! What a client gets done in a sandbox while it waits: files, input, signals, terminals. On a real
+//! Docker, by the real helper.
+#![allow(clippy::expect_used, missing_docs, unreachable_pub)]
+
+mod site;
+
+use domain::ids::{ExecId, SessionId};
+use executor::executor::ExecError;
+use protocol::calls::{CallKind, CallReply};
+use protocol::exec::{ExecKind, ExecOrder};
+use protocol::files::{FileErrorCode, FileReply, FileRequest, MAX_FILE_BYTES};
+use protocol::grant::hex;
+use protocol::init::TerminalSize;
+use protocol::tools::{ReadFile, ToolCall};
+use sha2::{Digest as _, Sha256};
+use site::switchboard::ClientBody;
+use site::{Life, Site, session, text, wait_until};
+use tokio_util::sync::CancellationToken;
+
+fn put(path: &str) -> CallKind {
+    CallKind::Files(FileRequest::Put { path: path.into(), max_bytes: MAX_FILE_BYTES, mode: None })
+}
+
+fn get(path: &str) -> CallKind {
+    CallKind::Files(FileRequest::Get { path: path.into(), max_bytes: MAX_FILE_BYTES })
+}
+
+fn nothing() -> ClientBody {
+    ClientBody::default()
+}
+
+fn look(site: &Site, life: &Life, session: SessionId, command: &str) -> String {
+    text(&site.run(life, &site.order(session, command)).stdout)
+}
+
+fn input(exec_id: ExecId, offset: Option<u64>, close: bool) -> CallKind {
+    CallKind::Stdin { exec_id, offset, close }
+}
+
+#[test]
+fn a_file_comes_back_as_it_was_put() {
+    let (site, session) = (Site::new(), session());
+    let _life = site.start();
+    let bytes: Vec<u8> = (0..5_000_000u32).map(|n| (n % 251) as u8).collect();
+    let done = site.call(session, put("a/b.bin"), ClientBody::of(bytes.clone()));
+    let sha256 = hex(&Sha256::digest(&bytes));
+    let expected =
+        FileReply::Put { bytes: bytes.len() as u64, sha256: sha256.clone(), created: true };
+    assert_eq!((done.whole, done.reply), (true, CallReply::Files(expected)));
+    let back = site.call(session, get("a/b.bin"), nothing());
+    assert!(matches!(&back.reply,
+        CallReply::Files(FileReply::Get { bytes: n, sha256: s, .. })
+            if *n == bytes.len() as u64 && *s == sha256));
+    assert!(back.whole && back.bytes == bytes);
+    assert_eq!(site.calls.nameless_calls(), 0);
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_with_its_reason() {
+    let (site, session) = (Site::new(), session());
+    let _life = site.start();
+    let refused = |what| match site.call(session, what, nothing()).reply {
+        CallReply::FilesRefused(error) => error.code,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(get("none")), FileErrorCode::NotFound);
+    assert_eq!(refused(get("../etc/passwd")), FileErrorCode::InvalidPath);
+    let list = FileRequest::List { path: "none".into(), after: None, limit: 10 };
+    assert_eq!(refused(CallKind::Files(list)), FileErrorCode::NotFound);
+}
+
+#[test]
+fn a_body_that_breaks_off_changes_nothing() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    site.call(session, put("kept"), ClientBody::of(*b"before"));
+    let body = ClientBody { breaks: true, ..ClientBody::of(vec![7; 1_000_000]) };
+    let broken = site.ring(session, put("kept"), body);
+    let helpers = "pgrep -f '[b]ulkhead/init files' | wc -l; cat /work/kept; ls -A /work";
+    wait_until("the helper is gone", || look(&site, &life, session, helpers) == "0\nbeforekept\n");
+    assert!(!site.calls.is_answered(broken));
+}
+
+#[test]
+fn input_reaches_a_running_command_once_and_survives_a_restart() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let order = ExecOrder { stdin_open: true, ..site.order(session, "cat; echo end") };
+    let id = order.exec_id;
+    drop(life.begin(site.grant(&order)));
+    site.wait_started(id);
+    let say = |offset, text: &str, close| {
+        site.call(session, input(id, offset, close), ClientBody::of(text)).reply
+    };
+    assert_eq!(say(None, "one ", false), CallReply::Stdin { offset: 4, open: true });
+    assert_eq!(say(Some(0), "one two ", false), CallReply::Stdin { offset: 8, open: true });
+    assert_eq!(say(Some(99), "gap", false), CallReply::Stdin { offset: 8, open: true });
+    life.kill();
+    let life = site.start();
+    wait_until("the old stream is gone", || {
+        matches!(say(None, "", false), CallReply::Stdin { offset: 8, open: true })
+    });
+    assert_eq!(say(None, "three ", true), CallReply::Stdin { offset: 14, open: false });
+    let result = site.result(id, &life.exec(&site.grant(&order)));
+    assert_eq!(text(&result.stdout), "one two three end\n");
+    assert_eq!(say(None, "late", false), CallReply::NotRunning);
+}
+
+#[test]
+fn more_input_than_pid_1_holds_arrives_whole() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let order = ExecOrder { stdin_open: true, ..site.order(session, "sleep 0.3; sha256sum") };
+    let (task, _cancel) = life.begin(site.grant(&order));
+    let bytes: Vec<u8> = (0..3_000_000u32).map(|n| (n % 253) as u8).collect();
+    wait_until("it can be talked to", || {
+        let what = input(order.exec_id, None, false);
+        site.call(session, what, nothing()).reply != CallReply::NotRunning
+    });
+    let body = ClientBody::of(bytes.clone());
+    let reply = site.call(session, input(order.exec_id, None, true), body).reply;
+    assert_eq!(reply, CallReply::Stdin { offset: bytes.len() as u64, open: false });
+    let result = site.result(order.exec_id, &life.wait(task));
+    assert_eq!(text(&result.stdout), format!("{}  -\n", hex(&Sha256::digest(&bytes))));
+}
+
+#[test]
+fn a_command_without_open_input_or_terminal_says_so() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let order = site.order(session, "sleep 999");
+    let id = order.exec_id;
+    let (task, cancel) = life.begin(site.grant(&order));
+    site.wait_started(id);
+    let ask = |what| site.call(session, what, nothing()).reply;
+    assert_eq!(ask(input(id, None, true)), CallReply::NotInteractive);
+    let size = TerminalSize { rows: 10, cols: 20 };
+    assert_eq!(ask(CallKind::Resize { exec_id: id, size }), CallReply::NotInteractive);
+    let signal = CallKind::Signal { exec_id: id, signal: 10 };
+    let other = site.call(site::session(), signal.clone(), nothing()).reply;
+    assert_eq!(other, CallReply::NotRunning, "another session's call");
+    assert_eq!(ask(signal), CallReply::Done);
+    let result = site.result(id, &life.wait(task));
+    assert_eq!(result.signal, Some(10));
+    drop(cancel);
+}
+
+#[test]
+fn a_terminal_has_its_name_and_its_size() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let script = "trap 'stty size; exit' WINCH; echo $TERM; stty size; \
+                  while :; do sleep 0.02; done";
+    let terminal = Some(TerminalSize { rows: 24, cols: 80 });
+    let order = ExecOrder { terminal, ..site.order(session, script) };
+    let (task, _cancel) = life.begin(site.grant(&order));
+    wait_until("it is ready", || {
+        site.shipped(order.exec_id, "stdout") == b"xterm-256color\r\n24 80\r\n"
+    });
+    let size = TerminalSize { rows: 50, cols: 132 };
+    let resized = site.call(session, CallKind::Resize { exec_id: order.exec_id, size }, nothing());
+    assert_eq!(resized.reply, CallReply::Done);
+    let result = site.result(order.exec_id, &life.wait(task));
+    assert_eq!(text(&result.stdout), "xterm-256color\r\n24 80\r\n50 132\r\n");
+}
+
+#[test]
+fn a_tool_call_runs_in_its_working_directory() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    site.call(session, put("notes/a.txt"), ClientBody::of(*b"first\nsecond\n"));
+    let call = ToolCall::ReadFile(ReadFile { file_path: "a.txt".into(), offset: 1, limit: 10 });
+    let order = ExecOrder {
+        kind: ExecKind::Tool,
+        cwd: "/work/notes".into(),
+        ..site.order(session, &call.to_text())
+    };
+    let result = site.run(&life, &order);
+    assert_eq!(result.exit_code, Some(0), "{}", text(&result.stderr));
+    assert!(text(&result.stdout).contains("second"));
+}
+
+#[test]
+fn a_finished_exec_is_reported_without_the_workflow() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let order = site.order(session, "echo hello");
+    let result = site.run(&life, &order);
+    wait_until("it is reported", || site.reported(order.exec_id) == [result.clone()]);
+}
+
+#[test]
+fn nothing_is_started_once_a_successor_has_enrolled() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    site.run(&life, &site.order(session, "true"));
+    site.calls.fence();
+    let order = site.order(session, "touch /work/started");
+    let never = CancellationToken::new();
+    wait_until("it has heard", || {
+        let late = site.order(session, "true");
+        let end = life.runtime.block_on(life.executor.exec(&site.grant(&late), &never));
+        matches!(end, Err(ExecError::Fenced))
+    });
+    let end = life.runtime.block_on(life.executor.exec(&site.grant(&order), &never));
+    assert!(matches!(end, Err(ExecError::Fenced)));
+    let files = site::docker(&["exec", &site.container(), "ls", "-A", "/work"]);
+    assert_eq!(files, "");
+}

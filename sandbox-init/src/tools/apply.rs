@@ -1,0 +1,209 @@
+//! `apply_patch`: every change is computed and every new file written, nameless, before the first
+//! one gets its name; a patch that does not fit changes nothing.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use nix::sys::stat::SFlag;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use super::patch::{Hunk, parse};
+use super::place::{Place, Places};
+use super::seek::{Misfit, change};
+use super::{MAX_TEXT_BYTES, Refusal};
+use crate::files::beneath::{Links, format, open_file, stat_entry};
+use crate::files::draft::Draft;
+use crate::files::failure::errno_of;
+use crate::files::folder::make_folders;
+use crate::files::put::{DEFAULT_MODE, mode_of_replaced};
+
+/// Most files of one patch: each is open until all are written.
+const MAX_FILES: usize = 200;
+/// Most bytes of texts that are held at once.
+const MAX_HELD_BYTES: usize = 24 * 1024 * 1024;
+/// Most lines of a file, which take memory of their own.
+const MAX_LINES: usize = 1_000_000;
+
+/// What will be at a path: a text, with the permissions it had, or nothing.
+struct State {
+    shown: String,
+    text: Option<String>,
+    mode: Option<u32>,
+}
+
+/// Changes files. Gives the report.
+pub(super) fn apply(places: &Places, patch: &str) -> Result<String, Refusal> {
+    let hunks = parse(patch)?;
+    if hunks.len() > MAX_FILES {
+        return Err(Refusal::new(format!(
+            "the patch changes more than {MAX_FILES} files: split it"
+        )));
+    }
+    let mut states = BTreeMap::new();
+    let [mut added, mut modified, mut deleted] = [const { Vec::new() }; 3];
+    for hunk in &hunks {
+        match hunk {
+            Hunk::Add { path, text } => {
+                let place = places.find_writable(path)?;
+                let mode = mode_at(&place, path)?;
+                let state = State { shown: path.clone(), text: Some(text.clone()), mode };
+                states.insert(place.absolute, state);
+                added.push(path);
+            }
+            Hunk::Delete { path } => {
+                let place = places.find_writable(path)?;
+                if states.get(&place.absolute).is_none_or(|state: &State| state.text.is_some()) {
+                    if !states.contains_key(&place.absolute) {
+                        deletable(&place, path)?;
+                    }
+                } else {
+                    return Err(Refusal::about(path, Errno::ENOENT));
+                }
+                states
+                    .insert(place.absolute, State { shown: path.clone(), text: None, mode: None });
+                deleted.push(path);
+            }
+            Hunk::Update { path, moved_to, chunks } => {
+                let place = places.find_writable(path)?;
+                let (text, mode) = match states.remove(&place.absolute) {
+                    Some(State { text: Some(text), mode, .. }) => (text, mode),
+                    Some(_) => return Err(Refusal::about(path, Errno::ENOENT)),
+                    None => read(&place, path)?,
+                };
+                let text = change(&text, chunks).map_err(|misfit| explain(path, &misfit))?;
+                let shown = moved_to.as_ref().unwrap_or(path);
+                modified.push(shown);
+                let target = places.find_writable(shown)?;
+                if target.absolute != place.absolute {
+                    mode_at(&target, shown)?;
+                    states.insert(
+                        place.absolute,
+                        State { shown: path.clone(), text: None, mode: None },
+                    );
+                }
+                states.insert(
+                    target.absolute,
+                    State { shown: shown.clone(), text: Some(text), mode },
+                );
+            }
+        }
+        let held: usize =
+            states.values().filter_map(|state| state.text.as_ref()).map(String::len).sum();
+        if held > MAX_HELD_BYTES {
+            return Err(Refusal::new(format!(
+                "the patch changes files of over {MAX_HELD_BYTES} bytes: split it"
+            )));
+        }
+    }
+    write(places, &states)?;
+    let mut report = String::from("Success. Updated the following files:\n");
+    for (letter, paths) in [('A', added), ('M', modified), ('D', deleted)] {
+        for path in paths {
+            report.push_str(&format!("{letter} {path}\n"));
+        }
+    }
+    Ok(report)
+}
+
+fn write(places: &Places, states: &BTreeMap<String, State>) -> Result<(), Refusal> {
+    let mut drafts = Vec::new();
+    for (absolute, State { shown, text, mode }) in states {
+        let Some(text) = text else { continue };
+        let refuse = |errno| Refusal::about(shown, errno);
+        let place = places.find_writable(absolute)?;
+        let (folder, name) = place.path.split().ok_or_else(|| refuse(Errno::EISDIR))?;
+        let (folder, _) = make_folders(place.root, &folder).map_err(refuse)?;
+        let mut draft = Draft::new(folder).map_err(refuse)?;
+        draft.file().write_all(text.as_bytes()).map_err(|error| refuse(errno_of(&error)))?;
+        drafts.push((draft, name, mode.unwrap_or(DEFAULT_MODE), shown));
+    }
+    for (draft, name, mode, shown) in drafts {
+        draft.place(&name, mode).map_err(|errno| Refusal::about(shown, errno))?;
+    }
+    for (absolute, State { shown, text, .. }) in states {
+        if text.is_some() {
+            continue;
+        }
+        let refuse = |errno| Refusal::about(shown, errno);
+        let place = places.find_writable(absolute)?;
+        let (folder, name) = place.path.split().ok_or_else(|| refuse(Errno::EISDIR))?;
+        let gone = place
+            .root
+            .folder(folder.as_bytes(), Links::Follow)
+            .and_then(|folder| unlinkat(folder, &name[..], UnlinkatFlags::NoRemoveDir));
+        match gone {
+            // Added, then deleted again: it never was.
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(refuse(errno)),
+        }
+    }
+    Ok(())
+}
+
+/// The permissions of the file that will be replaced, if there is one.
+fn mode_at(place: &Place<'_>, path: &str) -> Result<Option<u32>, Refusal> {
+    let refuse = |errno| Refusal::about(path, errno);
+    let Some((folder, name)) = place.path.split() else { return Err(refuse(Errno::EISDIR)) };
+    match place.root.folder(folder.as_bytes(), Links::Follow) {
+        Ok(folder) => mode_of_replaced(folder.as_fd(), &name).map_err(refuse),
+        Err(Errno::ENOENT) => Ok(None),
+        Err(errno) => Err(refuse(errno)),
+    }
+}
+
+fn deletable(place: &Place<'_>, path: &str) -> Result<(), Refusal> {
+    let refuse = |errno| Refusal::about(path, errno);
+    let Some((folder, name)) = place.path.split() else { return Err(refuse(Errno::EISDIR)) };
+    let folder = place.root.folder(folder.as_bytes(), Links::Follow).map_err(refuse)?;
+    match format(&stat_entry(folder.as_fd(), &name).map_err(refuse)?) {
+        SFlag::S_IFDIR => Err(refuse(Errno::EISDIR)),
+        _ => Ok(()),
+    }
+}
+
+/// The text of a file, which is no link: replacing one would leave its target as it is.
+fn read(place: &Place<'_>, path: &str) -> Result<(String, Option<u32>), Refusal> {
+    let refuse = |errno| Refusal::about(path, errno);
+    let (folder, name) = place.path.split().ok_or_else(|| refuse(Errno::EISDIR))?;
+    let folder = place.root.folder(folder.as_bytes(), Links::Follow).map_err(refuse)?;
+    if format(&stat_entry(folder.as_fd(), &name).map_err(refuse)?) == SFlag::S_IFLNK {
+        return Err(Refusal::new(format!("\"{path}\" is a link: update the file it leads to")));
+    }
+    let (file, stat) = open_file(folder.as_fd(), &name).map_err(refuse)?;
+    let mut bytes = Vec::new();
+    File::from(file)
+        .take(MAX_TEXT_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| refuse(errno_of(&error)))?;
+    if bytes.len() as u64 > MAX_TEXT_BYTES {
+        let message = format!(
+            "\"{path}\" is over the limit of {MAX_TEXT_BYTES} bytes: change it with a command"
+        );
+        return Err(Refusal::new(message));
+    }
+    if bytes.iter().filter(|byte| **byte == b'\n').count() > MAX_LINES {
+        let message = format!("\"{path}\" has over {MAX_LINES} lines: change it with a command");
+        return Err(Refusal::new(message));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| {
+        Refusal::new(format!("\"{path}\" is no UTF-8 text: change it with a command"))
+    })?;
+    Ok((text, Some(stat.st_mode & 0o777)))
+}
+
+fn explain(path: &str, misfit: &Misfit) -> Refusal {
+    Refusal::new(match misfit {
+        Misfit::Context(line) => {
+            format!("Failed to find context '{line}' in {path}; nothing was changed")
+        }
+        Misfit::Lines(lines) => {
+            format!(
+                "Failed to find expected lines in {path}; nothing was changed:\n{}",
+                lines.join("\n")
+            )
+        }
+    })
+}
