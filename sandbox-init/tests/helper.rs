@@ -1,6 +1,8 @@
 //! The program itself, as a user without rights, on a workspace in a mount namespace of its own.
 //! Needs root, as the sandbox's own tests do.
 
+#![allow(clippy::expect_used)]
+
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt, chown, symlink};
 use std::path::PathBuf;
