@@ -160,7 +160,7 @@ fn damaged_archives_and_lies_about_sizes_are_refused() {
         let bytes = archive(&[header.as_bytes().to_vec()]);
         assert_eq!(scratch.refused(put_archive(""), &bytes), MalformedArchive, "{size}");
     }
-    let random: Vec<u8> = (0..20_000_u32).map(|n| (n * 7919 >> 3) as u8).collect();
+    let random: Vec<u8> = (0..20_000_u32).map(|n| ((n * 7919) >> 3) as u8).collect();
     assert_eq!(scratch.refused(put_archive(""), &random), MalformedArchive);
     assert_eq!(scratch.names(), [""; 0]);
 }

@@ -46,6 +46,9 @@ pub(crate) struct Bounds {
     pub(crate) depth: usize,
 }
 
+/// What is done about something at a path that cannot be read.
+pub(crate) type Unreadable<'a, E> = dyn FnMut(&[u8], Errno) -> Result<(), E> + 'a;
+
 /// Shows everything below `top`, in the order of the names' bytes, a folder before what is in it.
 /// What vanishes meanwhile is not shown.
 ///
@@ -55,7 +58,7 @@ pub(crate) fn walk<E: From<Errno>>(
     top: OwnedFd,
     bounds: Bounds,
     visit: &mut dyn FnMut(&Step<'_>) -> Result<Then, E>,
-    unreadable: &mut dyn FnMut(&[u8], Errno) -> Result<(), E>,
+    unreadable: &mut Unreadable<'_, E>,
 ) -> Result<(), E> {
     let mut path = Vec::new();
     let mut levels = vec![Level::open(top, bounds.names, 0)?];

@@ -90,12 +90,15 @@ fn compile(pattern: &str) -> Result<Regex, Refusal> {
         .map_err(|error| Refusal::new(format!("the pattern is no regular expression: {error}")))
 }
 
+/// Time of the last change, in seconds and nanoseconds, and path.
+type Found = (i64, i64, Reverse<Vec<u8>>);
+
 struct Search {
     regex: Regex,
     limit: usize,
     until: Instant,
     /// The last changed files, the oldest on top.
-    best: BinaryHeap<Reverse<(i64, i64, Reverse<Vec<u8>>)>>,
+    best: BinaryHeap<Reverse<Found>>,
 }
 
 impl Search {

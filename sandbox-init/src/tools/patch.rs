@@ -40,6 +40,9 @@ pub(super) fn parse(patch: &str) -> Result<Vec<Hunk>, Refusal> {
     while let Some((number, line)) = lines.get(at) {
         at += 1;
         let trimmed = line.trim();
+        if trimmed.is_empty() {
+            continue;
+        }
         let (kind, path) = marker(trimmed).ok_or_else(|| {
             invalid(*number, &format!("\"{trimmed}\" is no header: expected `*** Add File: `, `*** Delete File: ` or `*** Update File: ` and a path"))
         })?;
