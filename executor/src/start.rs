@@ -115,6 +115,7 @@ mod tests {
             stdin: None,
             stdin_open: false,
             terminal: None,
+            min_generation: 1,
             timeout_ms: 1000,
             limits: SandboxLimits::default(),
             image_digest: "sha256:0".into(),
