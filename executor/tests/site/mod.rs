@@ -203,7 +203,7 @@ impl Site {
     ) -> domain::ids::CallId {
         let order = self.order(session_id, "");
         let (limits, image_digest) = (order.limits, order.image_digest);
-        let call = Call { session_id, limits, image_digest, what, timeout_ms: 20_000 };
+        let call = Call { session_id, limits, image_digest, min_generation: 1, what, timeout_ms: 20_000 };
         self.calls.ring(&self.url, call, body)
     }
 
