@@ -31,6 +31,8 @@ enum AttemptError {
     Stale,
     #[error("the request is for another tenant")]
     OtherTenant,
+    #[error("another start of this executor has taken over")]
+    Fenced,
 }
 
 /// Implements `workflow::activities::Tools`.
@@ -86,6 +88,9 @@ impl Tools {
         if close.tenant_id != self.executor.tenant_id() {
             let error = ApplicationFailure::non_retryable(AttemptError::OtherTenant);
             return Err(ActivityError::application(error));
+        }
+        if self.executor.is_fenced() {
+            return Err(retry(AttemptError::Fenced));
         }
         self.executor.close(close.session_id).await.map_err(retry)
     }

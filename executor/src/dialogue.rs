@@ -1,5 +1,6 @@
 //! The dialogue with PID 1 about one exec: start or attach, take output, acknowledge, pass on what
-//! clients want of it, cancel, hear the end. Outlives connections; trusts frames only on a connection that it has attached by.
+//! clients want of it, cancel, hear the end. Outlives connections; trusts frames only on a
+//! connection that it has attached by.
 
 use std::time::Duration;
 

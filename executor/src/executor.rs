@@ -136,6 +136,11 @@ impl Executor {
         self.tenant_id
     }
 
+    /// Whether a successor of this executor has enrolled: it is the one to act.
+    pub fn is_fenced(&self) -> bool {
+        self.control.fence().is_cancelled()
+    }
+
     /// Does what a request wants: runs a granted command, joins it, answers from the journal, or
     /// settles it for ever. `cancel` calls a run off.
     ///
@@ -147,7 +152,7 @@ impl Executor {
         cancel: &CancellationToken,
     ) -> Result<ToolReply, ExecError> {
         loop {
-            if self.control.fence().is_cancelled() {
+            if self.is_fenced() {
                 return Err(ExecError::Fenced);
             }
             let Some(ticket) = self.take_ticket(request, cancel.is_cancelled()) else {

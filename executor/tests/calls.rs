@@ -8,7 +8,7 @@ use domain::ids::{ExecId, SessionId};
 use executor::executor::ExecError;
 use protocol::calls::{CallKind, CallReply};
 use protocol::exec::{ExecKind, ExecOrder};
-use protocol::files::{FileErrorCode, FileReply, FileRequest, MAX_FILE_BYTES};
+use protocol::files::{FileErrorCode, FileReply, FileRequest, MAX_ARCHIVE_BYTES, MAX_FILE_BYTES};
 use protocol::grant::hex;
 use protocol::init::TerminalSize;
 use protocol::tools::{ReadFile, ToolCall};
@@ -65,8 +65,40 @@ fn what_cannot_be_done_is_refused_with_its_reason() {
     };
     assert_eq!(refused(get("none")), FileErrorCode::NotFound);
     assert_eq!(refused(get("../etc/passwd")), FileErrorCode::InvalidPath);
+    let small = FileRequest::Put { path: "big".into(), max_bytes: 10, mode: None };
+    let big = ClientBody::of(vec![1; 1_000_000]);
+    match site.call(session, CallKind::Files(small), big).reply {
+        CallReply::FilesRefused(error) => assert_eq!(error.code, FileErrorCode::TooLarge),
+        other => panic!("{other:?}"),
+    }
     let list = FileRequest::List { path: "none".into(), after: None, limit: 10 };
     assert_eq!(refused(CallKind::Files(list)), FileErrorCode::NotFound);
+}
+
+#[test]
+fn a_folder_comes_back_as_the_archive_that_was_put() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    look(&site, &life, session, "mkdir -p in/sub; echo one > in/a; seq 1 100000 > in/sub/b");
+    let pack = |path: &str| {
+        let what = FileRequest::GetArchive {
+            path: path.into(),
+            max_bytes: MAX_ARCHIVE_BYTES,
+            max_entries: 100,
+        };
+        let packed = site.call(session, CallKind::Files(what), nothing());
+        assert!(packed.whole, "{:?}", packed.reply);
+        packed.bytes
+    };
+    let unpack = FileRequest::PutArchive {
+        path: "out".into(),
+        max_bytes: MAX_ARCHIVE_BYTES,
+        max_entries: 100,
+    };
+    let body = ClientBody::of(pack("in"));
+    let done = site.call(session, CallKind::Files(unpack), body).reply;
+    assert!(matches!(done, CallReply::Files(FileReply::PutArchive { .. })), "{done:?}");
+    assert_eq!(look(&site, &life, session, "diff -r in out && echo same"), "same\n");
 }
 
 #[test]
@@ -97,9 +129,6 @@ fn input_reaches_a_running_command_once_and_survives_a_restart() {
     assert_eq!(say(Some(99), "gap", false), CallReply::Stdin { offset: 8, open: true });
     life.kill();
     let life = site.start();
-    wait_until("the old stream is gone", || {
-        matches!(say(None, "", false), CallReply::Stdin { offset: 8, open: true })
-    });
     assert_eq!(say(None, "three ", true), CallReply::Stdin { offset: 14, open: false });
     let result = site.result(id, &life.exec(&site.grant(&order)));
     assert_eq!(text(&result.stdout), "one two three end\n");
@@ -143,6 +172,29 @@ fn a_command_without_open_input_or_terminal_says_so() {
     let result = site.result(id, &life.wait(task));
     assert_eq!(result.signal, Some(10));
     drop(cancel);
+}
+
+#[test]
+fn a_busy_executor_says_so_and_recovers() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let order = ExecOrder { stdin_open: true, ..site.order(session, "sleep 999") };
+    let (task, cancel) = life.begin(site.grant(&order));
+    site.wait_started(order.exec_id);
+    // The first waits for its client, the others wait for the first.
+    let what = || input(order.exec_id, None, false);
+    for _ in 0..64 {
+        site.ring(session, what(), ClientBody { hangs: true, ..nothing() });
+    }
+    let one_too_many = site.call(session, what(), nothing());
+    assert!(matches!(one_too_many.reply, CallReply::Unavailable(why) if why.contains("busy")));
+    cancel.cancel();
+    site.result(order.exec_id, &life.wait(task));
+    life.kill();
+    let _life = site.start();
+    wait_until("there is room again", || {
+        site.call(session, what(), nothing()).reply == CallReply::NotRunning
+    });
 }
 
 #[test]

@@ -105,7 +105,7 @@ async fn hear_header(helper: &mut Helper, request: &FileRequest) -> Result<Heade
     let end = loop {
         match helper.next().await? {
             Event::Piece(bytes) => line.extend_from_slice(&bytes),
-            Event::End(exit) => return Ok(Err(refusal(helper, exit))),
+            Event::End(exit) => return Ok(Err(refusal(helper.stderr(), exit))),
         }
         if let Some(end) = line.iter().position(|byte| *byte == b'\n') {
             break end;
@@ -124,7 +124,7 @@ async fn hear_header(helper: &mut Helper, request: &FileRequest) -> Result<Heade
         let ended = if rest.is_empty() { helper.next().await? } else { Event::Piece(Vec::new()) };
         match ended {
             Event::End(exit) if exit.code == Some(0) => {}
-            Event::End(exit) => return Ok(Err(refusal(helper, exit))),
+            Event::End(exit) => return Ok(Err(refusal(helper.stderr(), exit))),
             Event::Piece(_) => return Ok(Err(failed())),
         }
     }
@@ -213,8 +213,8 @@ fn fits(request: &FileRequest, reply: &FileReply) -> bool {
 }
 
 /// Why the helper ended without an answer, in its own words if it found any.
-fn refusal(helper: &Helper, exit: Exit) -> FileError {
-    let line = helper.stderr().split(|byte| *byte == b'\n').next().unwrap_or_default();
+fn refusal(stderr: &[u8], exit: Exit) -> FileError {
+    let line = stderr.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let said = serde_json::from_slice(line).ok();
     said.filter(|_| exit.code == Some(1)).unwrap_or_else(|| match exit {
         Exit { timed_out: true, .. } => FileError {
@@ -231,4 +231,57 @@ fn failed() -> FileError {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    const EXIT: Exit = Exit {
+        code: Some(1),
+        signal: None,
+        timed_out: false,
+        cancelled: false,
+        duration_ms: 1,
+        survivors: 0,
+    };
+
+    #[test]
+    fn a_refusal_is_the_helpers_first_line_or_a_general_sentence() {
+        let said = br#"{"code":"not_found","message":"there is no a"}"#;
+        let code = |stderr: &[u8], exit| refusal(stderr, exit).code;
+        assert_eq!(code(said, EXIT), FileErrorCode::NotFound);
+        assert_eq!(code(&[said, &b"\nnoise"[..]].concat(), EXIT), FileErrorCode::NotFound);
+        for (stderr, exit) in [
+            (&b""[..], EXIT),
+            (b"a panic", EXIT),
+            (br#"{"code":"root_password","message":""}"#, EXIT),
+            (said, Exit { code: Some(0), ..EXIT }),
+            (said, Exit { code: None, signal: Some(9), ..EXIT }),
+        ] {
+            assert_eq!(code(stderr, exit), FileErrorCode::Failed);
+        }
+        let late = refusal(b"", Exit { code: None, signal: Some(15), timed_out: true, ..EXIT });
+        assert!(late.message.contains("too long"));
+    }
+
+    #[test]
+    fn an_answer_to_another_request_or_over_its_limits_is_none() {
+        let asked = |max_bytes| FileRequest::Get { path: "a".into(), max_bytes };
+        let got = |bytes| FileReply::Get { bytes, sha256: String::new(), modified_at_ms: 0 };
+        assert!(fits(&asked(5), &got(5)));
+        assert!(!fits(&asked(5), &got(6)));
+        assert!(!fits(&asked(u64::MAX), &got(MAX_FILE_BYTES + 1)));
+        assert!(!fits(&asked(5), &FileReply::Mkdir { created: true }));
+        let list = FileRequest::List { path: String::new(), after: None, limit: 0 };
+        assert!(fits(&list, &FileReply::List { entries: Vec::new(), more: true }));
+    }
+
+    #[test]
+    fn a_files_bytes_are_exactly_as_many_as_announced() {
+        let get = FileReply::Get { bytes: 5, sha256: String::new(), modified_at_ms: 0 };
+        let size = Size::of_bytes(&get).expect("bytes follow");
+        assert!(size.allows(5) && !size.allows(4) && !size.allows(6));
+        let archive = FileReply::GetArchive { entries: 1, bytes: 1 };
+        let size = Size::of_bytes(&archive).expect("bytes follow");
+        assert!(size.allows(0) && !size.allows(MAX_ARCHIVE_BYTES + 1));
+        assert_eq!(Size::of_bytes(&FileReply::Mkdir { created: true }), None);
+    }
+}

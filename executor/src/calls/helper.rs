@@ -62,7 +62,9 @@ impl Helper {
         body: Option<ClientBody>,
     ) -> Self {
         let exec_id = start.exec_id;
-        let ear = sandbox.listen(exec_id);
+        let mut ear = sandbox.listen(exec_id);
+        // The connection may have broken since it was handed out.
+        ear.presence.mark_changed();
         connection.send(ToInit::Start(start));
         let feed = if body.is_some() { Feed::open() } else { Feed::closed() };
         let (received, stderr) = ([0; 2], Vec::new());

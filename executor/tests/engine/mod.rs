@@ -108,7 +108,7 @@ impl Closer {
         let options = ActivityOptions::with_start_to_close_timeout(Duration::from_secs(10))
             .task_queue(ctx.state(|s| s.input.queue.clone()))
             .build();
-        let close = ctx.state(|s| s.input.close.clone());
+        let close = ctx.state(|s| s.input.close);
         Ok(ctx.execute_activity(Tools::close_sandbox, close, options).await?)
     }
 }

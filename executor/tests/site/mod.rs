@@ -2,6 +2,7 @@
 //! can be killed. Docker is real; nothing is skipped when it is missing.
 #![allow(dead_code)] // each test binary uses its own part of it
 
+mod collector;
 pub mod switchboard;
 
 use std::collections::HashMap;
@@ -11,10 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::Router;
 use axum::routing::post;
-use axum::{Json, Router};
+use collector::{enrol, take_output, take_started};
 use domain::ids::{ExecId, ExecutorId, SessionId, TenantId};
 use domain::limits::SandboxLimits;
 use ed25519_dalek::SigningKey;
@@ -28,7 +28,7 @@ use executor::sandboxes::Site as SandboxSite;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use protocol::binary::Binary;
 use protocol::calls::{Call, CallKind};
-use protocol::enrolment::{EnrolRequest, Enrolment};
+use protocol::enrolment::Enrolment;
 use protocol::exec::{
     ExecOrder, ExecResult, Intent, NotStarted, ToolOutcome, ToolReply, ToolReport, ToolRequest,
     order_context, reply_context,
@@ -44,8 +44,8 @@ use uuid::Uuid;
 pub const UID: u32 = 10_007;
 
 /// What the control plane answers to an executor, once it is there.
-type Offer = Arc<Mutex<Option<Enrolment>>>;
-type Received = Arc<Mutex<HashMap<(String, String), Vec<u8>>>>;
+pub type Offer = Arc<Mutex<Option<Enrolment>>>;
+pub type Received = Arc<Mutex<HashMap<(String, String), Vec<u8>>>>;
 
 /// One host with one tenant. Its containers and folders go with it.
 pub struct Site {
@@ -437,43 +437,4 @@ fn init_program() -> PathBuf {
     let path = std::env::var("BULKHEAD_SANDBOX_INIT")
         .map_or_else(|_| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(default), PathBuf::from);
     path.canonicalize().expect("a static sandbox-init: run `cargo xtask setup`")
-}
-
-type Collected = State<(Received, Arc<Mutex<Vec<String>>>)>;
-
-#[derive(serde::Deserialize)]
-struct Piece {
-    stream: String,
-    offset: usize,
-}
-
-async fn take_output(
-    State((received, _)): Collected,
-    Path(id): Path<String>,
-    Query(piece): Query<Piece>,
-    bytes: Bytes,
-) -> Json<serde_json::Value> {
-    let mut received = received.lock().expect("lock");
-    let stream = received.entry((id, piece.stream)).or_default();
-    if piece.offset <= stream.len() && piece.offset + bytes.len() > stream.len() {
-        let known = stream.len() - piece.offset;
-        stream.extend_from_slice(&bytes[known..]);
-    }
-    Json(serde_json::json!({ "total": stream.len() }))
-}
-
-async fn enrol(
-    axum::Extension(offer): axum::Extension<Offer>,
-    Json(_): Json<EnrolRequest>,
-) -> Result<Json<Enrolment>, axum::http::StatusCode> {
-    let enrolment = offer.lock().expect("lock").clone();
-    enrolment.map(Json).ok_or(axum::http::StatusCode::SERVICE_UNAVAILABLE)
-}
-
-async fn take_started(
-    State((_, started)): Collected,
-    Path(id): Path<String>,
-    Json(_): Json<protocol::enrolment::StartedReport>,
-) {
-    started.lock().expect("lock").push(id);
 }

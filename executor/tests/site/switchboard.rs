@@ -30,17 +30,19 @@ pub struct Replied {
     pub bytes: Vec<u8>,
 }
 
-/// A client's body: pieces, and whether it breaks off behind them.
+/// A client's body: pieces, and whether it breaks off or comes to a stop behind them.
 #[derive(Clone, Default)]
 pub struct ClientBody {
     pub pieces: Vec<Bytes>,
     pub breaks: bool,
+    /// It never ends.
+    pub hangs: bool,
 }
 
 impl ClientBody {
     pub fn of(bytes: impl Into<Vec<u8>>) -> Self {
         let pieces = bytes.into().chunks(100_000).map(Bytes::copy_from_slice).collect();
-        Self { pieces, breaks: false }
+        Self { pieces, ..Self::default() }
     }
 }
 
@@ -50,8 +52,8 @@ pub struct Switchboard(Arc<Inner>);
 
 struct Inner {
     rings: broadcast::Sender<String>,
-    listeners: AtomicUsize,
-    calls: Mutex<HashMap<String, (Call, ClientBody)>>,
+    /// Those without an answer, with their rings.
+    calls: Mutex<HashMap<String, (Call, ClientBody, String)>>,
     replies: Mutex<HashMap<String, (bool, Vec<u8>)>>,
     results: Mutex<HashMap<String, Vec<ToolReply>>>,
     fenced: AtomicBool,
@@ -63,7 +65,6 @@ impl Switchboard {
     pub fn new() -> Self {
         Self(Arc::new(Inner {
             rings: broadcast::channel(256).0,
-            listeners: AtomicUsize::new(0),
             calls: Mutex::default(),
             replies: Mutex::default(),
             results: Mutex::default(),
@@ -90,11 +91,13 @@ impl Switchboard {
 
     /// Rings; the answer is to be waited for.
     pub fn ring(&self, url: &str, call: Call, body: ClientBody) -> CallId {
-        wait_until("the executor listens", || self.0.listeners.load(Ordering::SeqCst) > 0);
         let call_id = CallId::from(Uuid::now_v7());
-        self.0.calls.lock().expect("lock").insert(call_id.to_string(), (call, body));
         let ring = Ring { call_id, url: url.to_owned() };
-        self.0.rings.send(serde_json::to_string(&ring).expect("json")).expect("a listener");
+        let ring = serde_json::to_string(&ring).expect("json");
+        let waiting = (call, body, ring.clone());
+        self.0.calls.lock().expect("lock").insert(call_id.to_string(), waiting);
+        // Who is not there hears of it when it comes.
+        let _ = self.0.rings.send(ring);
         call_id
     }
 
@@ -145,26 +148,20 @@ impl Switchboard {
     }
 }
 
-struct Listening(Switchboard);
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        self.0.0.listeners.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
 async fn open(Extension(board): Extension<Switchboard>) -> Body {
     let rings = board.0.rings.subscribe();
-    board.0.listeners.fetch_add(1, Ordering::SeqCst);
-    let state = (rings, Listening(board));
-    Body::from_stream(stream::unfold(state, async |(mut rings, listening)| {
+    let missed: Vec<_> =
+        board.0.calls.lock().expect("lock").values().map(|(_, _, ring)| ring.clone()).collect();
+    let missed = missed.into_iter().map(|ring| Ok::<_, std::io::Error>(format!("{ring}\n")));
+    let coming = stream::unfold(rings, async |mut rings| {
         let line = match tokio::time::timeout(Duration::from_secs(5), rings.recv()).await {
             Err(_) => String::new(),
             Ok(Ok(line)) if !line.is_empty() => line,
             Ok(_) => return None,
         };
-        Some((Ok::<_, std::io::Error>(format!("{line}\n")), (rings, listening)))
-    }))
+        Some((Ok::<_, std::io::Error>(format!("{line}\n")), rings))
+    });
+    Body::from_stream(stream::iter(missed).chain(coming))
 }
 
 async fn fetch(
@@ -172,7 +169,7 @@ async fn fetch(
     Path(id): Path<String>,
 ) -> Result<Json<Call>, StatusCode> {
     let calls = board.0.calls.lock().expect("lock");
-    calls.get(&id).map(|(call, _)| Json(call.clone())).ok_or(StatusCode::NOT_FOUND)
+    calls.get(&id).map(|(call, ..)| Json(call.clone())).ok_or(StatusCode::NOT_FOUND)
 }
 
 async fn body(
@@ -180,10 +177,14 @@ async fn body(
     Path(id): Path<String>,
 ) -> Result<Body, StatusCode> {
     let calls = board.0.calls.lock().expect("lock");
-    let (_, body) = calls.get(&id).ok_or(StatusCode::NOT_FOUND)?;
+    let (_, body, _) = calls.get(&id).ok_or(StatusCode::NOT_FOUND)?;
     let pieces = body.pieces.clone().into_iter().map(Ok);
     let end = body.breaks.then(|| Err(std::io::Error::other("the client went away")));
-    Ok(Body::from_stream(stream::iter(pieces.chain(end))))
+    let pieces = stream::iter(pieces.chain(end));
+    if body.hangs {
+        return Ok(Body::from_stream(pieces.chain(stream::pending())));
+    }
+    Ok(Body::from_stream(pieces))
 }
 
 async fn reply(Extension(board): Extension<Switchboard>, Path(id): Path<String>, body: Body) {
@@ -194,6 +195,7 @@ async fn reply(Extension(board): Extension<Switchboard>, Path(id): Path<String>,
             Err(_) => whole = false,
         }
     }
+    board.0.calls.lock().expect("lock").remove(&id);
     board.0.replies.lock().expect("lock").insert(id, (whole, all));
 }
 
