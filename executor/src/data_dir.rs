@@ -64,6 +64,11 @@ impl DataDir {
         self.path.join("journal.redb")
     }
 
+    /// Folder of the workspaces.
+    pub fn workspaces(&self) -> PathBuf {
+        self.path.join("workspaces")
+    }
+
     /// Folder of the spool files.
     pub fn spool(&self) -> PathBuf {
         self.path.join("spool")

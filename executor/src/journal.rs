@@ -11,6 +11,8 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition}
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::workspace::WorkspaceId;
+
 const EXECS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("execs");
 const RESULTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("results");
 /// Execs that were called off before they started, with the time: none of them may ever start.
@@ -77,10 +79,13 @@ pub struct Entry {
 }
 
 /// The sandbox of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionRow {
     /// Its newest incarnation. A session may be closed without ever having had one.
     pub sandbox: Option<SandboxRef>,
+    /// Its workspace, where that outlives the sandbox's container.
+    #[serde(default)]
+    pub workspace: Option<WorkspaceId>,
     /// When the session was closed, in milliseconds since the epoch. It gets no sandbox any more.
     pub closed_at_ms: Option<u64>,
 }
@@ -191,6 +196,15 @@ impl Journal {
         session_id: SessionId,
     ) -> Result<Option<SessionRow>, JournalError> {
         self.get(SESSIONS, session_id.to_string()).await
+    }
+
+    /// Every session that has ever been heard of here and is not forgotten.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub async fn sessions(&self) -> Result<Vec<(SessionId, SessionRow)>, JournalError> {
+        let rows = self.rows::<SessionRow>(SESSIONS, |_| true).await?;
+        Ok(rows.into_iter().filter_map(|(id, row)| Some((id.parse().ok()?, row))).collect())
     }
 
     /// Writes the sandbox of a session.

@@ -1,5 +1,6 @@
 //! `bulkhead-executor`: reads its settings, enrols, and works until it is told to stop.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +11,15 @@ use domain::ids::ExecutorId;
 use executor::control::ControlPlane;
 use executor::data_dir::DataDir;
 use executor::docker::Docker;
+use executor::doctor::{HostFacts, assess};
 use executor::enrol::enrol;
 use executor::executor::{Executor, Parts};
 use executor::journal::Journal;
+use executor::profile::HostFeatures;
 use executor::sandboxes::Site;
-use executor::settings::Settings;
+use executor::settings::{Cli, HostSettings, Settings, Task};
 use executor::worker;
+use executor::workspace::Workspaces;
 use protocol::enrolment::{EnrolRequest, Enrolment};
 use sealing::Key;
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,8 +34,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     // Fails only when a provider is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let settings = Settings::parse();
-    match start(settings) {
+    match start(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         // A sentence; a backtrace would push it out of sight.
         Err(error) => {
@@ -41,12 +44,31 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(settings: Settings) -> anyhow::Result<()> {
+fn start(cli: Cli) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("no async runtime")?;
-    let outcome = runtime.block_on(run(settings));
+    let outcome = match (cli.task, cli.settings) {
+        (Some(Task::Doctor { json, host }), _) => runtime.block_on(examine(&host, json)),
+        (None, Some(settings)) => runtime.block_on(run(settings)),
+        (None, None) => Err(anyhow::anyhow!("nothing to do: see --help")),
+    };
     // Commands live in their sandboxes; nothing here has to be waited for.
     runtime.shutdown_background();
     outcome
+}
+
+/// `doctor`: fails where the executor would refuse to start.
+async fn examine(settings: &HostSettings, json: bool) -> anyhow::Result<()> {
+    let facts = Docker::connect(&settings.docker_host).await?.facts().await?;
+    let folder = std::env::temp_dir().join(format!("bulkhead-doctor-{}", std::process::id()));
+    // Nobody's commands: the user only matters for files that are made later.
+    let workspaces = Workspaces::open(settings.workspace, &folder, 65_534).await;
+    let _ = std::fs::remove_dir_all(&folder);
+    let runtime = HostFeatures::of(&facts, settings.runtime.as_deref())?.runtime;
+    let on_disk = workspaces?.on_disk();
+    let report = assess(&facts, &HostFacts::read(), runtime.as_deref(), on_disk);
+    let text = if json { serde_json::to_string_pretty(&report)? } else { report.to_string() };
+    writeln!(std::io::stdout(), "{}", text.trim_end()).context("cannot print the report")?;
+    report.require(settings.min_tier).map_err(Into::into)
 }
 
 async fn run(settings: Settings) -> anyhow::Result<()> {
@@ -61,14 +83,16 @@ async fn work(settings: Settings, stopping: CancellationToken) -> anyhow::Result
     let token = settings.token()?;
     let init_program = settings.sandbox_init()?;
     let data = DataDir::open(&settings.data_dir)?;
-    let docker = Docker::connect(&settings.docker_host).await?;
+    let docker = Docker::connect(&settings.host.docker_host).await?;
+    let facts = docker.facts().await?;
+    let host = HostFeatures::of(&facts, settings.host.runtime.as_deref())?;
     let image_digest = docker.get_image_digest(&settings.sandbox_image).await?;
     let control = Arc::new(ControlPlane::new(settings.url.clone(), token)?);
     let request = EnrolRequest {
         executor_id: data.executor_id(),
         version: env!("CARGO_PKG_VERSION").into(),
         host: host_name(),
-        image_digest,
+        image_digest: image_digest.clone(),
     };
     let enrolment = tokio::select! {
         enrolled = enrol(&control, &request) => enrolled?,
@@ -78,6 +102,11 @@ async fn work(settings: Settings, stopping: CancellationToken) -> anyhow::Result
     tracing::info!(executor = %executor_id, tenant = %enrolment.tenant_name, "enrolled");
     let journal = Journal::open(&data.journal())
         .with_context(|| format!("cannot use {}", data.journal().display()))?;
+    let kind = settings.host.workspace;
+    let workspaces = Workspaces::open(kind, &data.workspaces(), enrolment.sandbox_uid).await?;
+    let report = assess(&facts, &HostFacts::read(), host.runtime.as_deref(), workspaces.on_disk());
+    report.require(settings.host.min_tier)?;
+    tracing::info!(tier = report.tier, on_disk = workspaces.on_disk(), "the host will do");
     let site = Site {
         docker,
         journal,
@@ -87,6 +116,10 @@ async fn work(settings: Settings, stopping: CancellationToken) -> anyhow::Result
         uid: enrolment.sandbox_uid,
         run_dir: settings.run_dir.clone(),
         init_program,
+        workspaces,
+        host,
+        default_image: image_digest,
+        lifecycle: settings.lifecycle(),
     };
     let (payload_key, grant_key) = keys(&enrolment)?;
     let spool_dir = data.spool();

@@ -205,7 +205,7 @@ async fn see_through(
     let ending = match dialogue.run(&parcel).await? {
         Ending::Overdue => {
             tracing::error!(exec = %job.exec_id, "PID 1 broke its promise; killing the sandbox");
-            shop.sandboxes.kill(entry.sandbox).await;
+            shop.sandboxes.kill(sandbox).await;
             Ending::Vanished
         }
         ending => ending,

@@ -2,19 +2,21 @@
 //! when the container is gone. Knows nothing of what a command is.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
-use domain::ids::{ExecId, SessionId};
+use domain::ids::{ExecId, SandboxId};
 use domain::sandbox::{SandboxEvent, SandboxRef, SandboxState};
 use protocol::init::{FromInit, ToInit, VERSION};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::cgroup::OomCounter;
+use crate::cgroup::Cgroup;
 use crate::docker::{Container, Docker};
+use crate::inventory::Held;
 use crate::link::{self, LinkError, Reader};
+use crate::workspace::{Hold, WorkspaceId};
 
 /// Frames that wait for one exec before the sandbox's connection waits with them.
 const EXEC_QUEUE: usize = 32;
@@ -51,7 +53,7 @@ pub(crate) struct Presence {
 impl Presence {
     /// Whether nothing can ever run in it again.
     pub(crate) fn is_gone(&self) -> bool {
-        matches!(self.state, SandboxState::Lost | SandboxState::Removed)
+        self.state.is_gone()
     }
 }
 
@@ -61,16 +63,44 @@ pub(crate) struct Heard {
     pub(crate) frame: FromInit,
 }
 
+/// A container that was started, for [`Sandbox::new`].
+pub(crate) struct Birth {
+    pub(crate) id: SandboxId,
+    /// Docker's id of the container.
+    pub(crate) container: String,
+    pub(crate) image_digest: String,
+    /// Keeps the sweep away from it.
+    pub(crate) held: Held,
+    /// What `/work` is, where that outlives the container.
+    pub(crate) workspace: Option<Hold>,
+    /// How long it has lived already.
+    pub(crate) age: Duration,
+    /// Execs whose results are safe: PID 1 may forget them.
+    pub(crate) finished: Vec<ExecId>,
+}
+
 /// See the module. Dropping it ends the connection; the container lives on.
 pub(crate) struct Sandbox {
-    pub(crate) session_id: SessionId,
     pub(crate) image_digest: String,
+    /// Of its workspace: known when a session has it.
+    generation: OnceLock<u32>,
+    workspace: Option<Hold>,
+    born: Instant,
+    usage: Mutex<Usage>,
     shared: Arc<Shared>,
+    _held: Held,
     _keeper: AbortOnDropHandle<()>,
 }
 
+/// Who uses a sandbox.
+struct Usage {
+    leases: usize,
+    /// When the last one ended.
+    since: Instant,
+}
+
 struct Shared {
-    reference: SandboxRef,
+    id: SandboxId,
     container: String,
     docker: Docker,
     /// Of this start of the executor.
@@ -78,39 +108,118 @@ struct Shared {
     presence: watch::Sender<Presence>,
     routes: Mutex<HashMap<ExecId, mpsc::Sender<Heard>>>,
     forgets: Mutex<VecDeque<ExecId>>,
-    oom: Option<OomCounter>,
+    cgroup: OnceLock<Cgroup>,
+}
+
+/// The right to use a sandbox: as long as it is there, the container is neither stopped for being
+/// idle nor for its age.
+pub(crate) struct Lease {
+    sandbox: Arc<Sandbox>,
+}
+
+impl std::ops::Deref for Lease {
+    type Target = Sandbox;
+
+    fn deref(&self) -> &Sandbox {
+        &self.sandbox
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut usage = lock(&self.sandbox.usage);
+        usage.leases = usage.leases.saturating_sub(1);
+        usage.since = Instant::now();
+    }
 }
 
 impl Sandbox {
     /// Takes over a container that was started and that connects to `listener`.
-    pub(crate) fn new(
-        session_id: SessionId,
-        reference: SandboxRef,
-        image_digest: String,
-        docker: Docker,
-        epoch: u64,
-        listener: UnixListener,
-        pid: i64,
-        finished: Vec<ExecId>,
-    ) -> Self {
+    pub(crate) fn new(birth: Birth, docker: Docker, epoch: u64, listener: UnixListener) -> Self {
         let presence = Presence { state: SandboxState::Creating, connection: None };
+        let now = Instant::now();
         let shared = Arc::new(Shared {
-            reference,
-            container: container_name(reference),
+            id: birth.id,
+            container: birth.container,
             docker,
             epoch,
             presence: watch::Sender::new(presence),
             routes: Mutex::default(),
-            forgets: Mutex::new(finished.into()),
-            oom: OomCounter::of_process(pid),
+            forgets: Mutex::new(birth.finished.into()),
+            cgroup: OnceLock::new(),
         });
         let keeper = tokio::spawn(keep(Arc::clone(&shared), listener));
-        Self { session_id, image_digest, shared, _keeper: AbortOnDropHandle::new(keeper) }
+        Self {
+            image_digest: birth.image_digest,
+            generation: OnceLock::new(),
+            workspace: birth.workspace,
+            born: now.checked_sub(birth.age).unwrap_or(now),
+            usage: Mutex::new(Usage { leases: 0, since: now }),
+            shared,
+            _held: birth.held,
+            _keeper: AbortOnDropHandle::new(keeper),
+        }
+    }
+
+    /// Tells the number of its PID 1 on the host, for what the kernel counts.
+    pub(crate) fn set_pid(&self, pid: i64) {
+        if let Some(cgroup) = Cgroup::of_process(pid) {
+            let _ = self.shared.cgroup.set(cgroup);
+        }
+    }
+
+    /// Gives it to a session, once. Before, nobody may run anything in it.
+    pub(crate) fn give(&self, generation: u32) {
+        let _ = self.generation.set(generation);
+        if self.shared.presence.borrow().state == SandboxState::Pooled {
+            self.shared.mark(SandboxEvent::Claim);
+        }
+    }
+
+    /// Puts it into the pool.
+    pub(crate) fn mark_pooled(&self) {
+        self.shared.mark(SandboxEvent::Pool);
+    }
+
+    pub(crate) fn id(&self) -> SandboxId {
+        self.shared.id
     }
 
     /// Which sandbox this is.
     pub(crate) fn reference(&self) -> SandboxRef {
-        self.shared.reference
+        SandboxRef { id: self.shared.id, generation: self.generation.get().copied().unwrap_or(0) }
+    }
+
+    /// Docker's id of the container.
+    pub(crate) fn container(&self) -> &str {
+        &self.shared.container
+    }
+
+    /// Its workspace, where that outlives the container.
+    pub(crate) fn workspace(&self) -> Option<WorkspaceId> {
+        self.workspace.as_ref().map(|hold| hold.id)
+    }
+
+    /// Uses it. To be called under the lock of the session's slot, which the reaper takes too.
+    pub(crate) fn lease(self: &Arc<Self>) -> Lease {
+        lock(&self.usage).leases += 1;
+        Lease { sandbox: Arc::clone(self) }
+    }
+
+    /// How long nobody has used it; nothing while somebody does.
+    pub(crate) fn idle(&self) -> Option<Duration> {
+        let usage = lock(&self.usage);
+        (usage.leases == 0).then(|| usage.since.elapsed())
+    }
+
+    /// How long the container has lived.
+    pub(crate) fn age(&self) -> Duration {
+        self.born.elapsed()
+    }
+
+    /// Processes of now, PID 1 included, where the kernel tells.
+    pub(crate) fn processes(&self) -> Option<u64> {
+        self.shared.cgroup.get()?.processes()
     }
 
     /// Where it stands, now and later.
@@ -139,18 +248,18 @@ impl Sandbox {
 
     /// Out-of-memory kills so far, where the kernel tells.
     pub(crate) fn oom_kills(&self) -> Option<u64> {
-        self.shared.oom.as_ref()?.read()
+        self.shared.cgroup.get()?.oom_kills()
     }
 
     /// We removed it, or are about to.
     pub(crate) fn mark_removed(&self) {
-        self.shared.advance(SandboxEvent::Remove, None);
+        self.shared.mark(SandboxEvent::Remove);
     }
-}
 
-/// The name of a sandbox's container.
-pub(crate) fn container_name(sandbox: SandboxRef) -> String {
-    format!("bulkhead-{}", sandbox.id)
+    /// We removed the container, or are about to; the workspace stays.
+    pub(crate) fn mark_stopped(&self) {
+        self.shared.mark(SandboxEvent::Stop);
+    }
 }
 
 /// What one exec hears of its sandbox.
@@ -172,7 +281,19 @@ impl Shared {
         self.presence.send_modify(|presence| match presence.state.apply(event) {
             Ok(state) => *presence = Presence { state, connection },
             Err(error) => {
-                tracing::debug!(sandbox = %self.reference.id, %error, "event ignored");
+                tracing::debug!(sandbox = %self.id, %error, "event ignored");
+            }
+        });
+    }
+
+    /// An event that says nothing of the connection.
+    fn mark(&self, event: SandboxEvent) {
+        self.presence.send_modify(|presence| {
+            if let Ok(state) = presence.state.apply(event) {
+                presence.state = state;
+                if state.is_gone() {
+                    presence.connection = None;
+                }
             }
         });
     }
@@ -203,7 +324,7 @@ impl Shared {
             Ok(Container::Stopped | Container::Missing) => true,
             Ok(Container::Running(_)) => false,
             Err(error) => {
-                tracing::warn!(sandbox = %self.reference.id, %error, "asking Docker again");
+                tracing::warn!(sandbox = %self.id, %error, "asking Docker again");
                 false
             }
         }
@@ -222,7 +343,7 @@ async fn keep(shared: Arc<Shared>, listener: UnixListener) {
                 let Some((reader, connection, writer)) = welcome(&shared, accepted, epoch + 1).await
                 else { continue };
                 if *boot.get_or_insert(connection.boot_id) != connection.boot_id {
-                    tracing::warn!(sandbox = %shared.reference.id, "was restarted by somebody");
+                    tracing::warn!(sandbox = %shared.id, "was restarted by somebody");
                     break;
                 }
                 epoch += 1;
@@ -239,7 +360,7 @@ async fn keep(shared: Arc<Shared>, listener: UnixListener) {
             }
             () = tokio::time::sleep(look), if link.is_none() => {
                 if shared.is_dead().await {
-                    tracing::warn!(sandbox = %shared.reference.id, "the container is gone");
+                    tracing::warn!(sandbox = %shared.id, "the container is gone");
                     break;
                 }
                 look = (look * 2).min(LAST_LOOK);
@@ -257,7 +378,7 @@ async fn welcome(
     epoch: u64,
 ) -> Option<(Reader, Connection, Writer)> {
     let greeted = match accepted {
-        Ok((socket, _)) => link::greet(socket, shared.reference.id).await,
+        Ok((socket, _)) => link::greet(socket, shared.id).await,
         Err(error) => Err(error.into()),
     };
     match greeted {
@@ -267,7 +388,7 @@ async fn welcome(
             Some((reader, Connection { epoch, boot_id, outgoing }, writer))
         }
         Err(error) => {
-            tracing::warn!(sandbox = %shared.reference.id, %error, "connection refused");
+            tracing::warn!(sandbox = %shared.id, %error, "connection refused");
             // A failing accept must not become a busy loop.
             tokio::time::sleep(FIRST_LOOK).await;
             None
@@ -290,7 +411,7 @@ async fn serve(shared: Arc<Shared>, epoch: u64, mut reader: Reader, writer: Writ
         error = read => error,
         written = writer => written.err().unwrap_or(LinkError::Closed),
     };
-    tracing::debug!(sandbox = %shared.reference.id, %error, "disconnected");
+    tracing::debug!(sandbox = %shared.id, %error, "disconnected");
 }
 
 async fn ended(link: Option<&mut AbortOnDropHandle<()>>) {

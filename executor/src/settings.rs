@@ -1,8 +1,12 @@
 //! Command line and environment of the executor. Secrets are read here and never printed.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
+
+use crate::sandboxes::Lifecycle;
+use crate::workspace::WorkspaceKind;
 
 /// What can be wrong with the settings.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +35,51 @@ pub enum SettingsError {
 
 /// Runs one tenant's commands in sandboxes on this host.
 #[derive(Parser)]
-#[command(name = "bulkhead-executor", version)]
+#[command(name = "bulkhead-executor", version, args_conflicts_with_subcommands = true)]
+#[command(subcommand_negates_reqs = true)]
+pub struct Cli {
+    /// Something else than working.
+    #[command(subcommand)]
+    pub task: Option<Task>,
+    /// How to work.
+    #[command(flatten)]
+    pub settings: Option<Settings>,
+}
+
+/// What the program does besides working.
+#[derive(Subcommand)]
+pub enum Task {
+    /// Tells how well this host isolates, and what would make it better.
+    Doctor {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        /// This host.
+        #[command(flatten)]
+        host: HostSettings,
+    },
+}
+
+/// What the host offers, and what is demanded of it.
+#[derive(Args)]
+pub struct HostSettings {
+    /// Docker's Unix socket.
+    #[arg(long, env = "DOCKER_HOST", default_value = "unix:///var/run/docker.sock")]
+    pub docker_host: String,
+    /// Docker's OCI runtime for sandboxes, such as `runsc` [default: Docker's own].
+    #[arg(long, env = "BULKHEAD_RUNTIME")]
+    pub runtime: Option<String>,
+    /// What workspaces are kept on.
+    #[arg(long, env = "BULKHEAD_WORKSPACE", value_enum, default_value = "auto")]
+    pub workspace: WorkspaceKind,
+    /// Least isolation tier; below, the executor does not start. See `doctor`.
+    #[arg(long, env = "BULKHEAD_MIN_TIER", default_value_t = 1,
+        value_parser = clap::value_parser!(u8).range(0..=3))]
+    pub min_tier: u8,
+}
+
+/// How to work.
+#[derive(Args)]
 pub struct Settings {
     /// Base URL of the control plane.
     #[arg(long, env = "BULKHEAD_URL")]
@@ -54,15 +102,36 @@ pub struct Settings {
     /// The default image of sandboxes.
     #[arg(long, env = "BULKHEAD_SANDBOX_IMAGE", default_value = "bulkhead-sandbox:bookworm")]
     pub sandbox_image: String,
-    /// Docker's Unix socket.
-    #[arg(long, env = "DOCKER_HOST", default_value = "unix:///var/run/docker.sock")]
-    pub docker_host: String,
+    /// The host.
+    #[command(flatten)]
+    pub host: HostSettings,
+    /// Containers that wait for sessions (0 to 64).
+    #[arg(long, env = "BULKHEAD_POOL_SIZE", default_value_t = 2,
+        value_parser = clap::value_parser!(u16).range(0..=64))]
+    pool_size: u16,
+    /// Seconds without a command after which a container is removed; its workspace stays.
+    #[arg(long, env = "BULKHEAD_IDLE_TIMEOUT_S", default_value_t = 900,
+        value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
+    idle_timeout_s: u64,
+    /// Seconds after which a container is replaced between two commands.
+    #[arg(long, env = "BULKHEAD_MAX_LIFETIME_S", default_value_t = 86_400,
+        value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
+    max_lifetime_s: u64,
     /// Key for Temporal, where it wants one.
     #[arg(long, env = "TEMPORAL_API_KEY", hide_env_values = true)]
     pub temporal_api_key: Option<String>,
 }
 
 impl Settings {
+    /// How long sandboxes live, and how many wait.
+    pub fn lifecycle(&self) -> Lifecycle {
+        Lifecycle {
+            pool_size: self.pool_size.into(),
+            idle_timeout: Duration::from_secs(self.idle_timeout_s),
+            max_lifetime: Duration::from_secs(self.max_lifetime_s),
+        }
+    }
+
     /// The bearer token, from the variable or the file.
     ///
     /// # Errors

@@ -252,22 +252,55 @@ fn short_output_and_an_end_during_the_executors_absence_are_not_lost() {
 }
 
 #[test]
-fn a_vanished_container_means_lost_and_a_new_generation() {
+fn a_vanished_container_means_lost_and_its_workspace_lives_on() {
     let (site, session) = (Site::new(), session());
     let life = site.start();
-    let order = site.order(session, "echo written; sleep 999");
+    let order = site.order(session, "echo kept > /work/file; echo written; sleep 999");
     let request = site.grant(&order);
     let (task, _cancel) = life.begin(request.clone());
     site.wait_started(order.exec_id);
+    wait_until("the output", || site.shipped(order.exec_id, "stdout") == b"written\n");
     docker(&["rm", "-f", &site.container()]);
     let result = site.result(order.exec_id, &life.wait(task));
     assert_eq!((result.outcome, result.exit_code), (ExecOutcome::Lost, None));
     assert_eq!(text(&result.stdout), "written\n");
     assert_eq!(site.result(order.exec_id, &life.exec(&request)), result, "never run again");
+    let order = site.order(session, "cat /work/file");
+    let reply = life.exec(&site.grant(&order));
+    assert_eq!(site.generation(order.exec_id, &reply), 1);
+    assert_eq!(text(&site.result(order.exec_id, &reply).stdout), "kept\n");
+}
+
+#[test]
+fn a_lost_workspace_means_a_new_generation() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    site.run(&life, &site.order(session, "echo gone > /work/file"));
+    docker(&["rm", "-f", &site.container()]);
+    for image in site.images() {
+        std::fs::remove_file(image).expect("removes");
+    }
     let order = site.order(session, "ls -A /work | wc -l");
     let reply = life.exec(&site.grant(&order));
     assert_eq!(site.generation(order.exec_id, &reply), 2);
     assert_eq!(text(&site.result(order.exec_id, &reply).stdout), "0\n");
+}
+
+#[test]
+fn a_workspace_in_memory_goes_with_its_container() {
+    let (mut site, session) = (Site::new(), session());
+    site.workspaces = executor::workspace::WorkspaceKind::Tmpfs;
+    let life = site.start();
+    let order = site.order(session, "stat -f -c %T /work; echo gone > /work/file");
+    assert_eq!(text(&site.run(&life, &order).stdout), "tmpfs\n");
+    docker(&["rm", "-f", &site.container()]);
+    let order = site.order(session, "ls -A /work | wc -l");
+    let reply = life.exec(&site.grant(&order));
+    assert_eq!(site.generation(order.exec_id, &reply), 2);
+    assert_eq!(text(&site.result(order.exec_id, &reply).stdout), "0\n");
+    let mut large = site.order(crate::session(), "true");
+    large.limits.workspace_bytes = large.limits.memory_bytes + 1;
+    assert_eq!(why(&site, &life, &large, &site.grant(&large)), NotStarted::SandboxUnavailable);
 }
 
 #[test]
@@ -286,7 +319,7 @@ fn a_container_that_vanished_in_the_executors_absence_is_lost_too() {
     assert_eq!(site.containers(), Vec::<String>::new(), "the dead container was removed");
     let order = site.order(session, "true");
     let reply = life.exec(&site.grant(&order));
-    assert_eq!(site.generation(order.exec_id, &reply), 2);
+    assert_eq!(site.generation(order.exec_id, &reply), 1);
 }
 
 #[test]

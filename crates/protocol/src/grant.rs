@@ -6,7 +6,7 @@ use domain::ids::{ExecId, ExecutorId, GrantId, SessionId, TenantId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::exec::ExecOrder;
+use crate::exec::{ExecKind, ExecOrder};
 
 /// `iss` of every grant.
 pub const ISSUER: &str = "bulkhead-control-plane";
@@ -75,6 +75,20 @@ pub fn order_digest(order: &ExecOrder) -> String {
     field(&order.limits.pids.to_le_bytes());
     field(&order.limits.workspace_bytes.to_le_bytes());
     field(order.image_digest.as_bytes());
+    // Fields of later versions, each with its name, where they are not as they always were: digests
+    // of open approvals stay what they are. The lowest generation says where a command runs, not
+    // what it is: a session may be moved while an approval is open.
+    if order.kind == ExecKind::Tool {
+        field(b"kind:tool");
+    }
+    if order.stdin_open {
+        field(b"stdin_open");
+    }
+    if let Some(size) = order.terminal {
+        field(b"terminal");
+        field(&size.rows.to_le_bytes());
+        field(&size.cols.to_le_bytes());
+    }
     hex(&hash.finalize())
 }
 
@@ -117,7 +131,10 @@ mod tests {
     #[test]
     fn every_field_changes_the_digest() {
         let base = order_digest(&order());
-        let changes: [fn(&mut ExecOrder); 12] = [
+        let changes: [fn(&mut ExecOrder); 15] = [
+            |o| o.kind = ExecKind::Tool,
+            |o| o.stdin_open = true,
+            |o| o.terminal = Some(crate::init::TerminalSize { rows: 24, cols: 80 }),
             |o| o.tenant_id = Uuid::from_u128(9).into(),
             |o| o.session_id = Uuid::from_u128(9).into(),
             |o| o.exec_id = Uuid::from_u128(9).into(),

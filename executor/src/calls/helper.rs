@@ -2,8 +2,6 @@
 //! it. It runs among hostile commands: what comes from it is bytes without any meaning yet, and
 //! no more of them are held than one frame and a little of what it complains about.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use domain::ids::ExecId;
 use futures::StreamExt as _;
@@ -13,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use super::CallError;
 use super::feed::Feed;
 use super::replica::ClientBody;
-use crate::sandbox::{Connection, Ear, Heard, Sandbox};
+use crate::sandbox::{Connection, Ear, Heard, Lease};
 
 /// Bytes of standard error that are kept; the rest is dropped.
 const MAX_STDERR_BYTES: usize = 64 * 1024;
@@ -42,7 +40,7 @@ pub(super) enum Event {
 /// See the module. Dropped before its end, it is ended, and its input never looked whole.
 pub(super) struct Helper {
     exec_id: ExecId,
-    sandbox: Arc<Sandbox>,
+    sandbox: Lease,
     connection: Connection,
     ear: Ear,
     body: Option<ClientBody>,
@@ -56,7 +54,7 @@ pub(super) struct Helper {
 impl Helper {
     /// Starts it, with a client's body as its input or none.
     pub(super) fn start(
-        sandbox: Arc<Sandbox>,
+        sandbox: Lease,
         connection: Connection,
         start: Start,
         body: Option<ClientBody>,

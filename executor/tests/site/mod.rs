@@ -24,7 +24,9 @@ use executor::data_dir::DataDir;
 use executor::docker::Docker;
 use executor::executor::{Executor, Parts};
 use executor::journal::Journal;
-use executor::sandboxes::Site as SandboxSite;
+use executor::profile::HostFeatures;
+use executor::sandboxes::{Lifecycle, Site as SandboxSite};
+use executor::workspace::{WorkspaceKind, Workspaces};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use protocol::binary::Binary;
 use protocol::calls::{Call, CallKind};
@@ -62,6 +64,12 @@ pub struct Site {
     /// Of the executor's last start.
     epoch: AtomicU64,
     pub calls: Switchboard,
+    /// How long sandboxes live, and how many wait. Changes count from the next life on.
+    pub lifecycle: Lifecycle,
+    pub workspaces: WorkspaceKind,
+    /// Docker's socket.
+    pub docker_host: String,
+    pub runtime: Option<String>,
     /// Runs the control plane's side.
     _control: Runtime,
 }
@@ -117,6 +125,14 @@ impl Site {
             enrolment,
             epoch: AtomicU64::new(0),
             calls,
+            lifecycle: Lifecycle {
+                pool_size: 0,
+                idle_timeout: Duration::from_secs(900),
+                max_lifetime: Duration::from_secs(86_400),
+            },
+            workspaces: WorkspaceKind::Loop,
+            docker_host: "unix:///var/run/docker.sock".into(),
+            runtime: None,
             _control: runtime,
         }
     }
@@ -127,8 +143,12 @@ impl Site {
         let data = DataDir::open(&self.folder.join("data")).expect("data folder");
         *self.executor_id.lock().expect("lock") = Some(data.executor_id());
         let executor = runtime.block_on(async {
+            let docker = Docker::connect(&self.docker_host).await.expect("Docker");
+            let facts = docker.facts().await.expect("Docker's facts");
+            let folder = data.workspaces();
+            let workspaces = Workspaces::open(self.workspaces, &folder, UID);
             let site = SandboxSite {
-                docker: Docker::connect("unix:///var/run/docker.sock").await.expect("Docker"),
+                docker,
                 journal: Journal::open(&data.journal()).expect("journal"),
                 executor_id: data.executor_id(),
                 epoch: self.next_epoch(),
@@ -136,6 +156,10 @@ impl Site {
                 uid: UID,
                 run_dir: self.folder.join("run"),
                 init_program: init_program(),
+                workspaces: workspaces.await.expect("workspaces"),
+                host: HostFeatures::of(&facts, self.runtime.as_deref()).expect("the runtime"),
+                default_image: self.image.clone(),
+                lifecycle: self.lifecycle,
             };
             let url = self.url.parse().expect("url");
             let parts = Parts {
@@ -181,6 +205,7 @@ impl Site {
             .env("BULKHEAD_SANDBOX_INIT", init_program())
             .env("BULKHEAD_SANDBOX_IMAGE", &self.image)
             .envs(failpoint.map(|failpoint| ("BULKHEAD_FAILPOINT", failpoint)))
+            .env("BULKHEAD_POOL_SIZE", "0")
             .spawn()
             .expect("the executor starts")
     }
@@ -203,7 +228,8 @@ impl Site {
     ) -> domain::ids::CallId {
         let order = self.order(session_id, "");
         let (limits, image_digest) = (order.limits, order.image_digest);
-        let call = Call { session_id, limits, image_digest, min_generation: 1, what, timeout_ms: 20_000 };
+        let call =
+            Call { session_id, limits, image_digest, min_generation: 1, what, timeout_ms: 20_000 };
         self.calls.ring(&self.url, call, body)
     }
 
@@ -351,6 +377,46 @@ impl Site {
             .collect()
     }
 
+    /// Files of workspaces.
+    pub fn images(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.folder.join("data/workspaces"));
+        let paths = entries.into_iter().flatten().flatten().map(|entry| entry.path());
+        paths.filter(|path| path.extension().is_some_and(|end| end == "img")).collect()
+    }
+
+    pub fn volumes(&self) -> Vec<String> {
+        let filter = format!("label=bulkhead.executor={}", self.executor_id());
+        let list = docker(&["volume", "ls", "-q", "--filter", &filter]);
+        list.lines().map(str::to_owned).collect()
+    }
+
+    /// Loop devices with a file of this site behind them.
+    pub fn loops(&self) -> Vec<PathBuf> {
+        let ours = self.folder.display().to_string();
+        let blocks = std::fs::read_dir("/sys/block").expect("sysfs").flatten();
+        let devices = blocks.filter(|block| {
+            std::fs::read_to_string(block.path().join("loop/backing_file"))
+                .is_ok_and(|file| file.starts_with(&ours))
+        });
+        devices.map(|block| PathBuf::from("/dev").join(block.file_name())).collect()
+    }
+
+    /// Sockets' folders and names of devices.
+    pub fn run_entries(&self) -> Vec<String> {
+        let executors = std::fs::read_dir(self.folder.join("run")).into_iter().flatten().flatten();
+        let entries = executors.flat_map(|entry| std::fs::read_dir(entry.path()).expect("folder"));
+        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    pub fn image_digest(&self) -> &str {
+        &self.image
+    }
+
+    /// Where this site keeps everything.
+    pub fn folder(&self) -> &std::path::Path {
+        &self.folder
+    }
+
     /// Output that the control plane has of an exec.
     pub fn shipped(&self, exec_id: ExecId, stream: &str) -> Vec<u8> {
         let received = self.received.lock().expect("lock");
@@ -374,6 +440,14 @@ impl Drop for Site {
         *self.executor_id.lock().expect("lock") = id.ok().and_then(|id| id.trim().parse().ok());
         for container in self.containers() {
             docker(&["rm", "-fv", &container]);
+        }
+        if self.has_executor() {
+            for volume in self.volumes() {
+                docker(&["volume", "rm", "-f", &volume]);
+            }
+        }
+        for device in self.loops() {
+            let _ = Command::new("losetup").arg("-d").arg(device).status();
         }
         let _ = std::fs::remove_dir_all(&self.folder);
     }

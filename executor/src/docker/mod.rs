@@ -1,6 +1,9 @@
 //! The only module that talks to Docker. Every call has a time limit; an answer of "no such
 //! container" is a fact, no answer is an error.
 
+mod facts;
+mod volumes;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::time::Duration;
@@ -9,10 +12,11 @@ use bollard::errors::Error as ApiError;
 use bollard::models::{ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
-    RemoveContainerOptionsBuilder, StartContainerOptions,
+    RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder, StartContainerOptions,
 };
-use domain::ids::{ExecutorId, SessionId};
-use domain::sandbox::SandboxRef;
+use domain::ids::{ExecutorId, SandboxId};
+
+pub use facts::DockerFacts;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -26,8 +30,10 @@ pub mod labels {
     pub const SESSION: &str = "bulkhead.session";
     /// The sandbox.
     pub const SANDBOX: &str = "bulkhead.sandbox";
-    /// The sandbox's generation.
+    /// The generation of the session's workspace.
     pub const GENERATION: &str = "bulkhead.generation";
+    /// Instead of a session: it was made for whoever comes; how, is the value.
+    pub const POOL: &str = "bulkhead.pool";
 }
 
 /// A call to Docker failed.
@@ -71,15 +77,21 @@ pub enum Container {
     Missing,
 }
 
-/// One of our containers, as its labels tell.
+/// One of our containers, as its labels tell. The journal knows whose it is.
 #[derive(Debug, Clone)]
 pub struct Found {
+    /// Docker's id of it.
+    pub id: String,
     /// Its name.
     pub name: String,
-    /// What it is, unless the labels are damaged.
-    pub sandbox: Option<(SessionId, SandboxRef)>,
+    /// What it is, unless the label is damaged.
+    pub sandbox_id: Option<SandboxId>,
+    /// How it was made, if it was made for the pool.
+    pub pool: Option<String>,
     /// Digest of its image.
     pub image_digest: String,
+    /// When it was made, in seconds since the epoch.
+    pub created_at_s: i64,
     /// Whether it runs.
     pub running: bool,
 }
@@ -122,31 +134,44 @@ impl Docker {
         }
     }
 
-    /// Makes a container and starts it.
+    /// Makes a container, with its volumes, and gives Docker's id of it. Nothing runs yet.
     ///
     /// # Errors
-    /// [`DockerError::ImageMissing`] among others. A container that does not start is removed.
-    pub async fn run(&self, name: &str, body: ContainerCreateBody) -> Result<(), DockerError> {
+    /// [`DockerError::ImageMissing`] among others.
+    pub async fn create(
+        &self,
+        name: &str,
+        body: ContainerCreateBody,
+    ) -> Result<String, DockerError> {
         let image = body.image.clone().unwrap_or_default();
         let options = CreateContainerOptionsBuilder::new().name(name).build();
         match limited(self.api.create_container(Some(options), body)).await? {
-            Ok(_) => {}
-            Err(error) if is_status(&error, 404) => return Err(DockerError::ImageMissing(image)),
-            Err(source) => return Err(DockerError::Call { what: "create a container", source }),
+            Ok(created) => Ok(created.id),
+            Err(error) if is_status(&error, 404) => Err(DockerError::ImageMissing(image)),
+            Err(source) => Err(DockerError::Call { what: "create a container", source }),
         }
-        let started = limited(self.api.start_container(name, None::<StartContainerOptions>)).await;
-        match started {
-            Ok(Ok(())) => Ok(()),
-            failed => {
-                if let Err(error) = self.remove(name).await {
-                    tracing::warn!(%error, container = name, "a failed container stays behind");
-                }
-                match failed {
-                    Ok(Err(source)) => Err(DockerError::Call { what: "start a container", source }),
-                    _ => Err(DockerError::TimedOut),
-                }
-            }
-        }
+    }
+
+    /// Starts a container.
+    ///
+    /// # Errors
+    /// When it does not start, or nobody knows whether it did.
+    pub async fn start(&self, name: &str) -> Result<(), DockerError> {
+        let started = self.api.start_container(name, None::<StartContainerOptions>);
+        limited(started)
+            .await?
+            .map_err(|source| DockerError::Call { what: "start a container", source })
+    }
+
+    /// Gives a container another name.
+    ///
+    /// # Errors
+    /// When the name is taken, the container is gone or Docker does not answer.
+    pub async fn rename(&self, id: &str, name: &str) -> Result<(), DockerError> {
+        let options = RenameContainerOptionsBuilder::new().name(name).build();
+        limited(self.api.rename_container(id, options))
+            .await?
+            .map_err(|source| DockerError::Call { what: "rename a container", source })
     }
 
     /// What there is under this name.
@@ -208,17 +233,19 @@ fn is_status(error: &ApiError, wanted: u16) -> bool {
 
 fn found(container: ContainerSummary) -> Option<Found> {
     let name = container.names?.first()?.trim_start_matches('/').to_owned();
-    let labels = container.labels.unwrap_or_default();
-    let read = |label: &str| labels.get(label).map(String::as_str);
-    let sandbox = (|| {
-        let id = read(labels::SANDBOX)?.parse().ok()?;
-        let generation = read(labels::GENERATION)?.parse().ok()?;
-        Some((read(labels::SESSION)?.parse().ok()?, SandboxRef { id, generation }))
-    })();
+    let mut labels = container.labels.unwrap_or_default();
     // A paused one lives: whoever paused it may go on with it.
     let running = matches!(
         container.state,
         Some(ContainerSummaryStateEnum::RUNNING | ContainerSummaryStateEnum::PAUSED)
     );
-    Some(Found { name, sandbox, image_digest: container.image_id.unwrap_or_default(), running })
+    Some(Found {
+        id: container.id?,
+        name,
+        sandbox_id: labels.get(labels::SANDBOX).and_then(|id| id.parse().ok()),
+        pool: labels.remove(labels::POOL),
+        image_digest: container.image_id.unwrap_or_default(),
+        created_at_s: container.created.unwrap_or_default(),
+        running,
+    })
 }

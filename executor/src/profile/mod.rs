@@ -1,0 +1,482 @@
+//! The container that a sandbox is made of: a pure function from limits to a specification.
+//!
+//! It builds Docker's own types because they are the specification; only `docker.rs` talks to
+//! Docker. Nothing of the host's is in it but the control folder and PID 1's program, read-only,
+//! and the block device of its workspace.
+
+mod cover;
+mod seccomp;
+mod syscalls;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use bollard::models::{
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
+    Mount, MountType, MountVolumeOptions, MountVolumeOptionsDriverConfig, ResourcesUlimits,
+    RestartPolicy, RestartPolicyNameEnum,
+};
+use domain::ids::{ExecutorId, SandboxId, SessionId, TenantId};
+use domain::limits::SandboxLimits;
+use sha2::{Digest as _, Sha256};
+
+use crate::docker::{DockerFacts, labels};
+
+/// Where PID 1 finds the executor's socket.
+const CONTROL_FOLDER: &str = "/.bulkhead/ctl";
+/// Where PID 1's program is.
+const INIT_PROGRAM: &str = "/.bulkhead/init";
+/// Where the workspace is.
+const WORK_FOLDER: &str = "/work";
+/// What PID 1 needs to start commands as another user and to end them. Commands have none of it.
+const INIT_CAPABILITIES: [&str; 4] = ["SETUID", "SETGID", "KILL", "SETPCAP"];
+
+/// What Docker hides by itself, which setting the field would uncover, and below the line what
+/// tells of the host's other tenants: interrupt counts and energy meters.
+const MASKED_PATHS: [&str; 13] = [
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    // Ours.
+    "/proc/interrupts",
+    "/sys/devices/virtual/powercap",
+    "/sys/class/powercap",
+];
+/// The same for what may be read only.
+const READ_ONLY_PATHS: [&str; 6] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", "/sys/fs/cgroup"];
+/// Size of `/tmp`, in bytes.
+const TMP_BYTES: u64 = 64 << 20;
+
+/// What this host's Docker can do for a sandbox.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostFeatures {
+    /// Name of the OCI runtime; Docker's default when there is none.
+    pub runtime: Option<String>,
+    /// Whether AppArmor is on.
+    pub apparmor: bool,
+    /// Whether cgroup v1 is used, where swapping is a setting of its own.
+    pub cgroup_v1: bool,
+}
+
+/// Docker does not know the OCI runtime that it shall use.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "Docker has no runtime {wanted} (it has: {known}): add it to \"runtimes\" in \
+     /etc/docker/daemon.json and reload Docker, or correct BULKHEAD_RUNTIME"
+)]
+pub struct NoSuchRuntime {
+    wanted: String,
+    known: String,
+}
+
+impl HostFeatures {
+    /// What Docker's own words say, with this runtime or Docker's default.
+    ///
+    /// # Errors
+    /// When Docker does not have the runtime.
+    pub fn of(facts: &DockerFacts, runtime: Option<&str>) -> Result<Self, NoSuchRuntime> {
+        if let Some(wanted) = runtime.filter(|name| !facts.runtimes.iter().any(|had| had == name)) {
+            let known = facts.runtimes.join(", ");
+            return Err(NoSuchRuntime { wanted: wanted.to_owned(), known });
+        }
+        Ok(Self {
+            runtime: runtime.map(str::to_owned),
+            apparmor: facts.security.iter().any(|name| name == "apparmor"),
+            cgroup_v1: !facts.cgroup_v2,
+        })
+    }
+}
+
+/// Whom a container is made for. Labels cannot change later: for a container of the pool, the
+/// journal and the container's name say whose it became.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Purpose<'a> {
+    /// A session, with the generation of its workspace.
+    Session(SessionId, u32),
+    /// Whoever comes; the text tells whether a later life of the executor can use it.
+    Pool(&'a str),
+}
+
+/// Where `/work` lives.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum WorkMount<'a> {
+    /// In memory, gone with the container.
+    Memory,
+    /// A volume of this name, which is the ext4 file system on this block device.
+    Disk { volume: &'a str, device: &'a Path },
+}
+
+/// What a sandbox is made from.
+#[derive(Clone, Copy)]
+pub(crate) struct Blueprint<'a> {
+    pub(crate) executor_id: ExecutorId,
+    pub(crate) tenant_id: TenantId,
+    pub(crate) sandbox_id: SandboxId,
+    pub(crate) purpose: Purpose<'a>,
+    pub(crate) limits: SandboxLimits,
+    pub(crate) uid: u32,
+    pub(crate) image_digest: &'a str,
+    pub(crate) work: WorkMount<'a>,
+    pub(crate) control_folder: &'a Path,
+    pub(crate) init_program: &'a Path,
+    pub(crate) host: &'a HostFeatures,
+}
+
+/// A short text that differs whenever containers of the pool would be made differently: by other
+/// limits, another image or another version of this file.
+pub(crate) fn recipe(blueprint: &Blueprint<'_>) -> String {
+    let nobody = SandboxId::from(uuid::Uuid::nil());
+    let work = match blueprint.work {
+        WorkMount::Memory => WorkMount::Memory,
+        WorkMount::Disk { .. } => WorkMount::Disk { volume: "", device: Path::new("") },
+    };
+    let body = container(&Blueprint {
+        sandbox_id: nobody,
+        purpose: Purpose::Pool(""),
+        work,
+        control_folder: Path::new(""),
+        ..*blueprint
+    });
+    // Through a value, whose maps are ordered.
+    let text = serde_json::to_value(body).map(|value| value.to_string()).unwrap_or_default();
+    protocol::grant::hex(&Sha256::digest(text))[..16].to_owned()
+}
+
+/// The container for a sandbox.
+pub(crate) fn container(blueprint: &Blueprint<'_>) -> ContainerCreateBody {
+    ContainerCreateBody {
+        hostname: Some("sandbox".into()),
+        // PID 1 only: commands get the tenant's uid and no capability.
+        user: Some("0:0".into()),
+        image: Some(blueprint.image_digest.into()),
+        entrypoint: Some(vec![INIT_PROGRAM.into()]),
+        cmd: Some(Vec::new()),
+        env: Some(vec![format!("BULKHEAD_SANDBOX_ID={}", blueprint.sandbox_id)]),
+        working_dir: Some("/".into()),
+        // The image's own check would run as root inside.
+        healthcheck: Some(HealthConfig {
+            test: Some(vec!["NONE".into()]),
+            ..HealthConfig::default()
+        }),
+        labels: Some(container_labels(blueprint)),
+        network_disabled: Some(true),
+        host_config: Some(host_config(blueprint)),
+        ..ContainerCreateBody::default()
+    }
+}
+
+fn container_labels(blueprint: &Blueprint<'_>) -> HashMap<String, String> {
+    let mut labels = object_labels(blueprint);
+    match blueprint.purpose {
+        Purpose::Session(session_id, generation) => {
+            labels.insert(labels::SESSION.into(), session_id.to_string());
+            labels.insert(labels::GENERATION.into(), generation.to_string());
+        }
+        Purpose::Pool(recipe) => {
+            labels.insert(labels::POOL.into(), recipe.into());
+        }
+    }
+    labels
+}
+
+/// Whose something is, on containers and volumes alike.
+fn object_labels(blueprint: &Blueprint<'_>) -> HashMap<String, String> {
+    [
+        (labels::EXECUTOR, blueprint.executor_id.to_string()),
+        (labels::TENANT, blueprint.tenant_id.to_string()),
+        (labels::SANDBOX, blueprint.sandbox_id.to_string()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
+}
+
+fn host_config(blueprint: &Blueprint<'_>) -> HostConfig {
+    let limits = blueprint.limits;
+    let memory = i64::try_from(limits.memory_bytes).unwrap_or(i64::MAX);
+    HostConfig {
+        memory: Some(memory),
+        // The same as memory: no swap.
+        memory_swap: Some(memory),
+        // v2 has no such setting, and no swap is what it means.
+        memory_swappiness: blueprint.host.cgroup_v1.then_some(0),
+        nano_cpus: Some(i64::from(limits.cpu_millis) * 1_000_000),
+        cpu_shares: Some(256),
+        pids_limit: Some(limits.pids.into()),
+        ulimits: Some(ulimits(limits.workspace_bytes)),
+        cap_drop: Some(vec!["ALL".into()]),
+        cap_add: Some(INIT_CAPABILITIES.map(str::to_owned).to_vec()),
+        security_opt: Some(security_options(blueprint.host)),
+        privileged: Some(false),
+        readonly_rootfs: Some(true),
+        network_mode: Some("none".into()),
+        ipc_mode: Some("private".into()),
+        cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
+        masked_paths: Some(MASKED_PATHS.map(str::to_owned).to_vec()),
+        readonly_paths: Some(READ_ONLY_PATHS.map(str::to_owned).to_vec()),
+        runtime: blueprint.host.runtime.clone(),
+        tmpfs: Some(tmpfs(blueprint)),
+        shm_size: Some(64 << 20),
+        mounts: Some(mounts(blueprint)),
+        // Output goes through PID 1's socket; a log would store it a second time, without a cap.
+        log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::NO),
+            maximum_retry_count: None,
+        }),
+        auto_remove: Some(false),
+        init: Some(false),
+        ..HostConfig::default()
+    }
+}
+
+fn security_options(host: &HostFeatures) -> Vec<String> {
+    let mut options =
+        vec!["no-new-privileges:true".to_owned(), format!("seccomp={}", seccomp::filter())];
+    if host.apparmor {
+        options.push("apparmor=docker-default".into());
+    }
+    options
+}
+
+fn ulimits(workspace_bytes: u64) -> Vec<ResourcesUlimits> {
+    // The largest file that there is room for.
+    let file_bytes = i64::try_from(workspace_bytes.max(TMP_BYTES)).unwrap_or(i64::MAX);
+    [
+        ("nofile", 1024),
+        ("core", 0),
+        ("fsize", file_bytes),
+        ("memlock", 64 << 10),
+        ("msgqueue", 0),
+        ("sigpending", 1024),
+    ]
+    .map(|(name, value)| ResourcesUlimits {
+        name: Some(name.to_owned()),
+        soft: Some(value),
+        hard: Some(value),
+    })
+    .to_vec()
+}
+
+fn tmpfs(blueprint: &Blueprint<'_>) -> HashMap<String, String> {
+    let tmp = format!("rw,nosuid,nodev,noexec,size={TMP_BYTES},nr_inodes=4096,mode=1777");
+    let mut mounts = HashMap::from([
+        ("/tmp".to_owned(), tmp),
+        ("/run".to_owned(), "rw,nosuid,nodev,noexec,size=1m".to_owned()),
+    ]);
+    if let WorkMount::Memory = blueprint.work {
+        let (bytes, uid) = (blueprint.limits.workspace_bytes, blueprint.uid);
+        let work = format!(
+            "rw,nosuid,nodev,exec,size={bytes},nr_inodes=65536,uid={uid},gid={uid},mode=0755"
+        );
+        mounts.insert(WORK_FOLDER.to_owned(), work);
+    }
+    mounts
+}
+
+fn mounts(blueprint: &Blueprint<'_>) -> Vec<Mount> {
+    let mut mounts = vec![
+        read_only(blueprint.control_folder, CONTROL_FOLDER),
+        read_only(blueprint.init_program, INIT_PROGRAM),
+    ];
+    if let WorkMount::Disk { volume, device } = blueprint.work {
+        mounts.push(work_volume(volume, device, object_labels(blueprint)));
+    }
+    mounts
+}
+
+/// Docker makes the volume with the container and mounts it when the container starts.
+fn work_volume(name: &str, device: &Path, labels: HashMap<String, String>) -> Mount {
+    let options = [
+        ("type", "ext4".to_owned()),
+        ("device", device.display().to_string()),
+        // Freed blocks go back to the host; the tables, which are zero as a hole of the image, are
+        // not written out.
+        ("o", "nosuid,nodev,discard,noinit_itable,errors=remount-ro".to_owned()),
+    ];
+    Mount {
+        typ: Some(MountType::VOLUME),
+        source: Some(name.into()),
+        target: Some(WORK_FOLDER.into()),
+        read_only: Some(false),
+        volume_options: Some(MountVolumeOptions {
+            // Nothing of the image's is copied: it would be written by root, by path.
+            no_copy: Some(true),
+            labels: Some(labels),
+            driver_config: Some(MountVolumeOptionsDriverConfig {
+                name: Some("local".into()),
+                options: Some(options.map(|(key, value)| (key.to_owned(), value)).into()),
+            }),
+            ..MountVolumeOptions::default()
+        }),
+        ..Mount::default()
+    }
+}
+
+fn read_only(source: &Path, target: &str) -> Mount {
+    Mount {
+        typ: Some(MountType::BIND),
+        source: Some(PathBuf::from(source).display().to_string()),
+        target: Some(target.into()),
+        read_only: Some(true),
+        ..Mount::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    /// Whoever changes this text changes what tenants can reach: read it twice.
+    const SPECIFICATION: &str = r#"{
+  "Cmd": [],
+  "Entrypoint": ["/.bulkhead/init"],
+  "Env": ["BULKHEAD_SANDBOX_ID=sbx_00000000000000000000000000000004"],
+  "Healthcheck": { "Test": ["NONE"] },
+  "Hostname": "sandbox",
+  "HostConfig": {
+    "AutoRemove": false,
+    "CapAdd": ["SETUID", "SETGID", "KILL", "SETPCAP"],
+    "CapDrop": ["ALL"],
+    "CgroupnsMode": "private",
+    "CpuShares": 256,
+    "Init": false,
+    "IpcMode": "private",
+    "LogConfig": { "Type": "none" },
+    "MaskedPaths": [
+      "/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+      "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
+      "/proc/interrupts", "/sys/devices/virtual/powercap", "/sys/class/powercap"
+    ],
+    "Memory": 536870912,
+    "MemorySwap": 536870912,
+    "MemorySwappiness": 0,
+    "Mounts": [
+      { "Type": "bind", "Source": "/run/b/x", "Target": "/.bulkhead/ctl", "ReadOnly": true },
+      { "Type": "bind", "Source": "/opt/init", "Target": "/.bulkhead/init", "ReadOnly": true },
+      {
+        "Type": "volume", "Source": "bulkhead-sbx", "Target": "/work", "ReadOnly": false,
+        "VolumeOptions": {
+          "NoCopy": true,
+          "Labels": {
+            "bulkhead.executor": "exr_00000000000000000000000000000001",
+            "bulkhead.sandbox": "sbx_00000000000000000000000000000004",
+            "bulkhead.tenant": "ten_00000000000000000000000000000002"
+          },
+          "DriverConfig": {
+            "Name": "local",
+            "Options": {
+              "type": "ext4",
+              "device": "/run/b/x.disk",
+              "o": "nosuid,nodev,discard,noinit_itable,errors=remount-ro"
+            }
+          }
+        }
+      }
+    ],
+    "NanoCpus": 1000000000,
+    "NetworkMode": "none",
+    "PidsLimit": 128,
+    "Privileged": false,
+    "ReadonlyPaths": [
+      "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", "/sys/fs/cgroup"
+    ],
+    "ReadonlyRootfs": true,
+    "RestartPolicy": { "Name": "no" },
+    "Runtime": "runsc",
+    "SecurityOpt": ["no-new-privileges:true", "seccomp=the filter", "apparmor=docker-default"],
+    "ShmSize": 67108864,
+    "Tmpfs": {
+      "/run": "rw,nosuid,nodev,noexec,size=1m",
+      "/tmp": "rw,nosuid,nodev,noexec,size=67108864,nr_inodes=4096,mode=1777"
+    },
+    "Ulimits": [
+      { "Name": "nofile", "Soft": 1024, "Hard": 1024 },
+      { "Name": "core", "Soft": 0, "Hard": 0 },
+      { "Name": "fsize", "Soft": 268435456, "Hard": 268435456 },
+      { "Name": "memlock", "Soft": 65536, "Hard": 65536 },
+      { "Name": "msgqueue", "Soft": 0, "Hard": 0 },
+      { "Name": "sigpending", "Soft": 1024, "Hard": 1024 }
+    ]
+  },
+  "Image": "sha256:5",
+  "Labels": {
+    "bulkhead.executor": "exr_00000000000000000000000000000001",
+    "bulkhead.generation": "2",
+    "bulkhead.sandbox": "sbx_00000000000000000000000000000004",
+    "bulkhead.session": "ses_00000000000000000000000000000003",
+    "bulkhead.tenant": "ten_00000000000000000000000000000002"
+  },
+  "NetworkDisabled": true,
+  "User": "0:0",
+  "WorkingDir": "/"
+}"#;
+
+    fn blueprint<'a>(host: &'a HostFeatures, work: WorkMount<'a>) -> Blueprint<'a> {
+        Blueprint {
+            executor_id: Uuid::from_u128(1).into(),
+            tenant_id: Uuid::from_u128(2).into(),
+            sandbox_id: Uuid::from_u128(4).into(),
+            purpose: Purpose::Session(Uuid::from_u128(3).into(), 2),
+            limits: SandboxLimits::default(),
+            uid: 10_007,
+            image_digest: "sha256:5",
+            work,
+            control_folder: Path::new("/run/b/x"),
+            init_program: Path::new("/opt/init"),
+            host,
+        }
+    }
+
+    #[test]
+    fn the_specification_is_exactly_this() {
+        let host = HostFeatures { runtime: Some("runsc".into()), apparmor: true, cgroup_v1: true };
+        let work = WorkMount::Disk { volume: "bulkhead-sbx", device: Path::new("/run/b/x.disk") };
+        let mut body = container(&blueprint(&host, work));
+        // The filter has tests of its own; that it is there is said here.
+        let options = body.host_config.as_mut().and_then(|host| host.security_opt.as_mut());
+        for option in options.into_iter().flatten() {
+            *option = option.replace(seccomp::filter(), "the filter");
+        }
+        let expected: serde_json::Value = serde_json::from_str(SPECIFICATION).expect("JSON");
+        let actual = serde_json::to_value(body).expect("JSON");
+        assert_eq!(
+            serde_json::to_string_pretty(&actual).ok(),
+            serde_json::to_string_pretty(&expected).ok()
+        );
+    }
+
+    #[test]
+    fn a_workspace_in_memory_has_its_size_and_no_volume() {
+        let host = HostFeatures::default();
+        let body = container(&blueprint(&host, WorkMount::Memory)).host_config.expect("host");
+        assert_eq!(
+            body.tmpfs.expect("tmpfs")["/work"],
+            "rw,nosuid,nodev,exec,size=268435456,nr_inodes=65536,uid=10007,gid=10007,mode=0755"
+        );
+        assert_eq!(body.mounts.expect("mounts").len(), 2);
+        assert_eq!(body.memory_swappiness, None);
+    }
+
+    #[test]
+    fn the_recipe_changes_with_what_is_made_and_not_with_whom_it_is_for() {
+        let (host, other) = (
+            HostFeatures::default(),
+            HostFeatures { runtime: Some("runsc".into()), ..HostFeatures::default() },
+        );
+        let first = blueprint(&host, WorkMount::Memory);
+        let same = Blueprint { sandbox_id: Uuid::from_u128(9).into(), ..first };
+        assert_eq!(recipe(&first), recipe(&same));
+        assert_ne!(recipe(&first), recipe(&Blueprint { uid: 7, ..first }));
+        assert_ne!(recipe(&first), recipe(&Blueprint { host: &other, ..first }));
+        assert_ne!(recipe(&first), recipe(&Blueprint { image_digest: "sha256:6", ..first }));
+    }
+}
