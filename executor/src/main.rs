@@ -17,7 +17,7 @@ use executor::executor::{Executor, Parts};
 use executor::journal::Journal;
 use executor::profile::HostFeatures;
 use executor::sandboxes::Site;
-use executor::settings::{Cli, HostSettings, Settings, Task};
+use executor::settings::{Cli, HostSettings, Settings, Task, Work};
 use executor::worker;
 use executor::workspace::Workspaces;
 use protocol::enrolment::{EnrolRequest, Enrolment};
@@ -46,10 +46,11 @@ fn main() -> ExitCode {
 
 fn start(cli: Cli) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("no async runtime")?;
-    let outcome = match (cli.task, cli.settings) {
-        (Some(Task::Doctor { json, host }), _) => runtime.block_on(examine(&host, json)),
-        (None, Some(settings)) => runtime.block_on(run(settings)),
-        (None, None) => Err(anyhow::anyhow!("nothing to do: see --help")),
+    let outcome = match cli.task {
+        Some(Task::Doctor { json, host }) => runtime.block_on(examine(&host, json)),
+        // Read again by itself: settings from the environment alone do not count as given beside
+        // a subcommand.
+        None => runtime.block_on(run(Work::parse().settings)),
     };
     // Commands live in their sandboxes; nothing here has to be waited for.
     runtime.shutdown_background();

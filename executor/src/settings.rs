@@ -46,6 +46,15 @@ pub struct Cli {
     pub settings: Option<Settings>,
 }
 
+/// Arguments of the program when it works.
+#[derive(Parser)]
+#[command(name = "bulkhead-executor", version)]
+pub struct Work {
+    /// How to work.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
 /// What the program does besides working.
 #[derive(Subcommand)]
 pub enum Task {
