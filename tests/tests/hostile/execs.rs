@@ -80,9 +80,12 @@ async fn pid_1_cannot_be_touched() {
 #[tokio::test]
 async fn the_kernel_offers_little() {
     let session = Stack::shared().session().await;
-    for id in ["HC-052", "HC-053", "HC-054"] {
+    for id in ["HC-052", "HC-053"] {
         assert_refused(&session, id, &[&command(id)]).await;
     }
+    // The family itself shows the loopback device only; its other protocols are refused.
+    let audit = "python3 -c \"import socket;socket.socket(16,3,9)\"";
+    assert_refused(&session, "HC-054", &[audit]).await;
     let (_, keys) = run(&session, "cat /proc/keys").await;
     assert!(
         keys.is_empty() || keys.contains("denied") || keys.contains("No such"),
