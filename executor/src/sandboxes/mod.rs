@@ -331,7 +331,7 @@ impl Harbour {
             return Ok(false);
         }
         let adopted = self.site.adopt(&self.inventory, found, id, workspace, Vec::new()).await?;
-        Ok(adopted.is_some_and(|sandbox| self.pool.adopt(sandbox).is_ok()))
+        Ok(adopted.is_some_and(|sandbox| self.pool.adopt(sandbox)))
     }
 
     fn slot(&self, session_id: SessionId) -> Slot {

@@ -58,15 +58,15 @@ impl Pool {
         member
     }
 
-    /// Takes over a container of an earlier life; gives it back when there are enough. It counts as
-    /// ready once its PID 1 has connected again.
-    pub(super) fn adopt(&self, sandbox: Sandbox) -> Result<(), Sandbox> {
+    /// Takes over a container of an earlier life, unless there are enough. It counts as ready once
+    /// its PID 1 has connected again.
+    pub(super) fn adopt(&self, sandbox: Sandbox) -> bool {
         let mut members = lock(&self.members);
         if members.len() >= self.size {
-            return Err(sandbox);
+            return false;
         }
         members.push_back(Arc::new(sandbox));
-        Ok(())
+        true
     }
 
     /// Members that cannot be claimed any more, or are older than this: they are the caller's now.

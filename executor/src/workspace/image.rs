@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::unistd::{Whence, lseek};
 
 use super::WorkspaceError;
-use super::program::{self, ProgramError};
+use super::program;
 
 /// Block size of the file system, in bytes; sizes are rounded up to it.
 const BLOCK_BYTES: u64 = 4096;
@@ -119,10 +119,7 @@ async fn repair(path: &Path) -> Result<(), WorkspaceError> {
     // First what is safe, then whatever it takes.
     for how in ["-p", "-y"] {
         let args = [OsStr::new(how), OsStr::new("-f"), path.as_os_str()];
-        let ended = match program::run("e2fsck", &args, REPAIR_TIMEOUT).await {
-            Err(ProgramError::TimedOut { .. }) => return Err(WorkspaceError::Lost),
-            ended => ended?,
-        };
+        let ended = program::run("e2fsck", &args, REPAIR_TIMEOUT).await?;
         tracing::info!(path = %path.display(), how, code = ended.code, "workspace checked");
         // Bits: 1 and 2 errors corrected, 4 errors left, from 8 on it could not work at all.
         match ended.code {
@@ -133,7 +130,9 @@ async fn repair(path: &Path) -> Result<(), WorkspaceError> {
                 }
                 return Ok(());
             }
-            _ => continue,
+            Some(_) => {}
+            // Killed: that says nothing of the workspace.
+            None => return Err(WorkspaceError::Busy),
         }
     }
     Err(WorkspaceError::Lost)
@@ -185,8 +184,10 @@ mod tests {
         assert!(matches!(check(&path).await, Err(WorkspaceError::Lost)));
         std::fs::remove_file(&path).expect("removes");
         format(&path, 8 << 20, 10_007).await.expect("formats");
-        let file = OpenOptions::new().write(true).open(&path).expect("opens");
-        file.write_all_at(&[0, 0], MAGIC_AT + 2).expect("marks it as mounted");
+        // As the kernel leaves it when the host loses power.
+        let args = ["-w", "-R", "set_super_value state 0"].map(OsStr::new);
+        let args = [&args[..], &[path.as_os_str()]].concat();
+        program::succeed("debugfs", &args, MAKE_TIMEOUT).await.expect("marks it");
         check(&path).await.expect("repairs");
         check(&path).await.expect("is clean now");
         std::fs::remove_dir_all(folder).expect("removes");
