@@ -112,6 +112,12 @@ impl Site {
             let container = created.map_err(SandboxError::Docker)?;
             prepared.map_err(SandboxError::Workspace)?;
             self.docker.start(&container).await.map_err(SandboxError::Docker)?;
+            if let Some(workspace) = workspace_id {
+                // It is mounted now: from here on the kernel lets the device go with the mount,
+                // even if nobody of us is there any more when the container ends.
+                let freed = self.workspaces.detach(workspace).await;
+                freed.map_err(SandboxError::Workspace)?;
+            }
             Ok((container, listener))
         };
         let (container, listener) = match started.await {
