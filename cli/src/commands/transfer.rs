@@ -178,3 +178,7 @@ fn nameless(folder: &Path) -> io::Result<File> {
         Ok(file)
     })
 }
+
+#[cfg(test)]
+#[path = "transfer_tests.rs"]
+mod tests;

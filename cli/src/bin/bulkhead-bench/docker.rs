@@ -133,3 +133,29 @@ pub(crate) async fn exec_by_cli(container: &str, command: &[&str]) -> Result<u64
     };
     tokio::time::timeout(LIMIT, run).await.context("`docker exec` took too long")?
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IMAGE: &str = "bulkhead-sandbox:bookworm";
+
+    #[tokio::test]
+    async fn both_ways_run_a_command_in_a_container_and_tell_a_failure() {
+        let docker = Docker::find().expect("a socket");
+        let host = json!({"NetworkMode": "none", "CapDrop": ["ALL"]});
+        let id = docker.start(IMAGE, &host).expect("a container");
+        let by_api = [docker.exec(&id, &["true"]), docker.exec(&id, &["false"])];
+        let bytes = exec_by_cli(&id, &["head", "-c", "100000", "/dev/zero"]).await;
+        let failed = exec_by_cli(&id, &["false"]).await;
+        let pid = docker.inspect(&id).map(|known| known["State"]["Pid"].as_u64());
+        let pid = pid.expect("known").expect("a process") as u32;
+        let processes = crate::host::processes_beside(pid);
+        docker.remove(&id).expect("removed");
+        assert!(by_api[0].is_ok() && by_api[1].is_err());
+        assert_eq!(bytes.expect("ran"), 100_000);
+        assert!(failed.is_err());
+        assert!(processes.expect("processes").contains(&pid));
+        assert!(docker.inspect(&id).is_err());
+    }
+}
