@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{approvals, audit, exec, run, sessions, tenants, tokens};
+use crate::commands::{approvals, audit, exec, execs, files, run, sessions, tenants, tokens};
 use crate::connection::Connection;
 use crate::dev;
 
@@ -37,6 +37,10 @@ pub enum Command {
     ///
     /// Other codes: 124 timed out, 126 denied, 137 killed, 125 Bulkhead's own error.
     Exec(Remote<exec::Arguments>),
+    /// List, show and steer commands; `wait` exits like `exec`.
+    Execs(Remote<execs::Arguments>),
+    /// Copy files into and out of a session's workspace, list and delete them.
+    Files(Remote<files::Arguments>),
     /// Run one turn of the agent and print its answer.
     Run(Remote<run::Arguments>),
     /// List, show, create and close sessions.
@@ -49,6 +53,17 @@ pub enum Command {
     Tokens(Remote<tokens::Arguments>),
     /// Create and list tenants.
     Tenants(Remote<tenants::Arguments>),
+}
+
+impl Command {
+    /// Whether its exit code is a command's own, so that our errors need one that stands out.
+    pub fn exits_like_a_command(&self) -> bool {
+        match self {
+            Self::Exec(_) => true,
+            Self::Execs(execs) => execs.arguments.is_wait(),
+            _ => false,
+        }
+    }
 }
 
 /// Reads a duration for clap.
@@ -82,6 +97,22 @@ mod tests {
         assert_eq!(exec.arguments.command, ["ls", "--json", "-l"]);
         assert_eq!(exec.arguments.env, [("A".to_owned(), "b=c".to_owned())]);
         assert!(exec.connection.json);
+    }
+
+    #[test]
+    fn a_folder_is_downloaded_from_the_workspace_or_from_a_folder_in_it() {
+        for words in [&["into"][..], &["from", "into"]] {
+            let all = ["bulkhead", "files", "download", "--session", "ses_1"];
+            Cli::try_parse_from(all.iter().chain(words)).expect("understood");
+        }
+    }
+
+    #[test]
+    fn a_terminal_and_the_background_exclude_each_other() {
+        let words = ["bulkhead", "exec", "--tty", "--background", "--", "ls"];
+        assert!(Cli::try_parse_from(words).is_err());
+        let words = ["bulkhead", "exec", "--tty", "--json", "--", "ls"];
+        assert!(Cli::try_parse_from(words).is_err());
     }
 
     #[test]

@@ -14,6 +14,8 @@ use crate::console;
 use crate::quoting::quote;
 
 const POLL: Duration = Duration::from_secs(1);
+/// The same for a command with a terminal: somebody waits for what a key did.
+const TERMINAL_POLL: Duration = Duration::from_millis(100);
 /// Between two looks for the rest of a finished command's output.
 const REST_POLL: Duration = Duration::from_millis(50);
 /// How long the rest of a finished command's output may take to arrive.
@@ -57,6 +59,7 @@ impl<'a> ExecFollower<'a> {
         // are skipped over in an old one while the poll goes on.
         let mut events = self.client.events(&self.exec.session_id, 0);
         let mut events_work = true;
+        let poll = if self.exec.tty.is_some() { TERMINAL_POLL } else { POLL };
         while !self.exec.state.is_terminal() {
             self.tell_approval();
             self.tell_waiting();
@@ -70,10 +73,10 @@ impl<'a> ExecFollower<'a> {
                         Err(_) => events_work = false,
                     }
                 }
-                sleep(POLL).await;
+                sleep(poll).await;
             };
             // Elapsed or not, it is time to look.
-            let _ = timeout(POLL, wait).await;
+            let _ = timeout(poll, wait).await;
             self.refresh().await?;
         }
         self.copy_rest().await?;

@@ -12,5 +12,10 @@ pub mod dev;
 pub mod dev_file;
 pub mod duration;
 pub mod exit;
+mod files;
 mod follow;
+mod input;
 pub mod quoting;
+#[cfg(test)]
+mod scratch;
+mod terminal;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use cli::arguments::{Cli, Command};
+use cli::arguments::Cli;
 use cli::exit::{self, OWN_ERROR};
 
 fn main() -> ExitCode {
@@ -11,8 +11,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(problem) => return refuse(&problem),
     };
-    // What `exec` returns is the command's own code, so our errors need one that stands out.
-    let on_error = if matches!(cli.command, Command::Exec(_)) { OWN_ERROR } else { 1 };
+    let on_error = if cli.command.exits_like_a_command() { OWN_ERROR } else { 1 };
     match run(cli) {
         Ok(code) => ExitCode::from(code),
         Err(problem) => {
@@ -34,7 +33,9 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
 fn refuse(problem: &clap::Error) -> ExitCode {
     // Nothing can be done about a terminal that is gone.
     let _ = problem.print();
-    let is_exec = std::env::args().nth(1).is_some_and(|word| word == "exec");
+    let mut words = std::env::args().skip(1);
+    let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let is_exec = first == "exec" || (first == "execs" && second == "wait");
     match problem.exit_code() {
         0 => ExitCode::SUCCESS,
         _ if is_exec => ExitCode::from(OWN_ERROR),

@@ -1,9 +1,11 @@
-//! `cargo xtask bench`: one command through Bulkhead beside the same through `docker exec`.
+//! `cargo xtask bench`: a release build of everything, measured beside Docker.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use clap::Args;
 
 use crate::compile::{self, Profile};
 use crate::dev::Dev;
@@ -12,9 +14,27 @@ use crate::workspace::{self, IMAGE};
 use crate::{process, setup};
 
 const LIMIT: Duration = Duration::from_secs(30 * 60);
+const GIT_LIMIT: Duration = Duration::from_secs(10);
 
-/// Measures, prints a table, writes `target/bench.json`.
-pub(crate) fn run(samples: u32) -> Result<()> {
+/// Arguments of `cargo xtask bench`.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Fewer samples: less than a minute.
+    #[arg(long)]
+    quick: bool,
+    /// Warm commands on each side [default: 200, or 40 when quick].
+    #[arg(long)]
+    samples: Option<u32>,
+    /// Only this: warm, start, output, parallel, memory, history or cancel; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Also writes the table as Markdown.
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+}
+
+/// Measures, prints a table, writes `target/bench.json`. A goal that is missed is no failure.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     setup::run()?;
     say("── build");
     compile::build(Profile::Release)?;
@@ -24,10 +44,43 @@ pub(crate) fn run(samples: u32) -> Result<()> {
     bench
         .arg("--data-dir")
         .arg(dev.data_dir())
-        .args(["--image", IMAGE])
-        .arg(format!("--samples={samples}"))
+        .args(["--image", IMAGE, "--commit", &commit()])
+        .arg("--sandbox-init")
+        .arg(workspace::sandbox_init())
+        .arg("--temporal")
+        .arg(temporal()?)
         .arg("--out")
         .arg(workspace::target().join("bench.json"));
+    if arguments.quick {
+        bench.arg("--quick");
+    }
+    if let Some(samples) = arguments.samples {
+        bench.arg(format!("--samples={samples}"));
+    }
+    for name in &arguments.only {
+        bench.args(["--only", name]);
+    }
+    if let Some(path) = &arguments.markdown {
+        bench.arg("--markdown").arg(path);
+    }
     process::run(&mut bench, LIMIT)?;
     dev.finish()
+}
+
+/// Temporal's command line, found as `bulkhead dev` finds it.
+fn temporal() -> Result<PathBuf> {
+    let named = std::env::var_os("BULKHEAD_TEMPORAL").map(PathBuf::from);
+    let cached = workspace::tools()?.join("temporal");
+    named
+        .or_else(|| workspace::find_program("temporal"))
+        .or_else(|| Some(cached).filter(|path| path.is_file()))
+        .context("no Temporal CLI: `cargo xtask setup` installs it")
+}
+
+/// What is measured; a copy of the sources without their history has no name.
+fn commit() -> String {
+    let mut git = Command::new("git");
+    git.args(["describe", "--always", "--dirty", "--abbrev=12"]).current_dir(workspace::root());
+    let told = process::capture(&mut git, GIT_LIMIT);
+    told.map_or_else(|_| "unknown".into(), |text| text.trim().to_owned())
 }

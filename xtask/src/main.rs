@@ -45,12 +45,8 @@ enum Task {
         /// Only tests whose name contains this; skips the checks that are not tests.
         filter: Option<String>,
     },
-    /// Measures the time of one command beside `docker exec`; writes `target/bench.json`.
-    Bench {
-        /// Commands measured on each side.
-        #[arg(long, default_value_t = 200)]
-        samples: u32,
-    },
+    /// Measures a release build beside Docker; prints a table and writes `target/bench.json`.
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -70,6 +66,6 @@ fn run(task: Task) -> Result<()> {
         Task::Build { release } => compile::build(compile::Profile::from_release(release)),
         Task::Demo => demo::run(),
         Task::Test { all, filter } => checks::run(all, filter.as_deref()),
-        Task::Bench { samples } => bench::run(samples),
+        Task::Bench(arguments) => bench::run(&arguments),
     }
 }

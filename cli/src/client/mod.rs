@@ -1,6 +1,8 @@
 //! A typed client of Bulkhead's HTTP API. Every request is bounded in time.
 
 mod events;
+mod files;
+mod live;
 mod output;
 mod problem;
 mod types;
@@ -13,10 +15,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use events::{Event, EventStream};
+pub(crate) use files::hex;
+pub use files::{Download, Put};
 pub use output::{OutputPart, Stream};
 pub use problem::{ApiProblem, ClientError};
 pub use types::{
-    Approval, Decision, Exec, ExecRequest, NewSession, Page, Session, StreamView, Token, Turn,
+    Approval, Decision, Exec, ExecRequest, InputTaken, NewSession, Page, Session, StreamView,
+    TerminalSize, Token, Turn,
 };
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -206,6 +211,19 @@ impl Client {
         // The error would repeat the URL with its query.
         ClientError::Transport { url: self.base.to_string(), source: source.without_url() }
     }
+}
+
+/// A text as one segment of a path or one value of a query, whatever is in it.
+pub fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            encoded.push(byte.into());
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
 }
 
 /// reqwest is built without a cryptography provider of its own choosing.

@@ -6,7 +6,7 @@ use reqwest::header::HeaderMap;
 use super::{Client, ClientError};
 
 /// Bytes asked for in one request.
-const PART_BYTES: u64 = 256 * 1024;
+const PART_BYTES: u64 = 1024 * 1024;
 
 /// One of a command's two output streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub struct OutputPart {
 }
 
 impl Client {
-    /// The bytes of a stream from `offset` on that are there now, up to 256 KiB.
+    /// The bytes of a stream from `offset` on that are there now, up to 1 MiB.
     ///
     /// # Errors
     /// As [`Client::send`].

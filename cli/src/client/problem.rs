@@ -52,6 +52,14 @@ pub enum ClientError {
         /// What the network said.
         source: reqwest::Error,
     },
+    /// An answer broke off.
+    #[error("the download from {url} broke off before its end; try again")]
+    BrokenDownload {
+        /// Where it came from.
+        url: String,
+        /// What the network said.
+        source: reqwest::Error,
+    },
     /// The control plane said no.
     #[error(transparent)]
     Problem(#[from] ApiProblem),
@@ -82,7 +90,7 @@ impl ClientError {
     /// Whether asking again may help: there was no answer, or the server is in trouble.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Transport { .. } => true,
+            Self::Transport { .. } | Self::BrokenDownload { .. } => true,
             Self::Problem(problem) => matches!(problem.status, 429 | 502 | 503 | 504),
             Self::InvalidUrl { .. } | Self::UnexpectedAnswer { .. } => false,
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::exec::ExecState;
+use domain::limits::SandboxLimits;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -28,6 +29,9 @@ pub struct NewSession {
     /// Model slug for its turns.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Other limits of its sandbox than the default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<SandboxLimits>,
 }
 
 /// A session.
@@ -62,6 +66,33 @@ pub struct ExecRequest {
     /// Milliseconds that the answer may wait for the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait_ms: Option<u64>,
+    /// Whether it is only started: nobody waits for it, and it may outlive what came after.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub background: bool,
+    /// Whether its input stays open for what is sent while it runs.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stdin_open: bool,
+    /// It gets a terminal of this size, and one stream of output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tty: Option<TerminalSize>,
+}
+
+/// How large a terminal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// Lines, 1 to 1000.
+    pub rows: u16,
+    /// Columns, 1 to 1000.
+    pub cols: u16,
+}
+
+/// How much input an exec has taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputTaken {
+    /// Bytes in all.
+    pub offset: u64,
+    /// Whether more can come.
+    pub open: bool,
 }
 
 impl ExecRequest {
@@ -80,8 +111,23 @@ pub struct Exec {
     pub session_id: String,
     /// Where it stands.
     pub state: ExecState,
+    /// `shell` for a script, `tool` for another tool's call.
+    #[serde(default)]
+    pub kind: String,
     /// What is run.
     pub command: String,
+    /// Whether it was only started, and nobody waits for it.
+    #[serde(default)]
+    pub background: bool,
+    /// Whether it takes input while it runs.
+    #[serde(default)]
+    pub stdin_open: bool,
+    /// Its terminal, if it has one.
+    #[serde(default)]
+    pub tty: Option<TerminalSize>,
+    /// Processes that it left behind, which were ended with it.
+    #[serde(default)]
+    pub survivors: u32,
     /// What `exit()` got.
     #[serde(default)]
     pub exit_code: Option<i32>,

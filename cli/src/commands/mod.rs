@@ -3,11 +3,14 @@
 pub mod approvals;
 pub mod audit;
 pub mod exec;
+pub mod execs;
+pub mod files;
 mod listing;
 pub mod run;
 pub mod sessions;
 pub mod tenants;
 pub mod tokens;
+mod transfer;
 
 use anyhow::Result;
 
@@ -22,6 +25,8 @@ pub async fn run(command: Command) -> Result<u8> {
     match command {
         Command::Dev(arguments) => dev::run(arguments).await,
         Command::Exec(it) => exec::run(it.connection, it.arguments).await,
+        Command::Execs(it) => execs::run(it.connection, it.arguments).await,
+        Command::Files(it) => files::run(it.connection, it.arguments).await,
         Command::Run(it) => run::run(it.connection, it.arguments).await,
         Command::Sessions(it) => sessions::run(it.connection, it.arguments).await,
         Command::Approvals(it) => approvals::run(it.connection, it.arguments).await,

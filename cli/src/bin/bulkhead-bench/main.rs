@@ -1,0 +1,106 @@
+//! Measures a running stack beside Docker. Started by `cargo xtask bench`.
+//!
+//! A goal that is missed is said and is no failure; a row that cannot be measured is one.
+
+mod bench;
+mod docker;
+mod host;
+mod report;
+mod rows;
+mod stack;
+mod stats;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use cli::console;
+
+use bench::{Bench, Sizes};
+use docker::Docker;
+use report::Report;
+use rows::{cancel, history, memory, output, parallel, start, warm};
+use stack::Stack;
+
+/// Measures a running stack.
+#[derive(Parser)]
+struct Arguments {
+    /// Data folder of a running `bulkhead dev`.
+    #[arg(long)]
+    data_dir: PathBuf,
+    /// Image of the containers that it is compared with.
+    #[arg(long)]
+    image: String,
+    /// Fewer samples: less than a minute.
+    #[arg(long)]
+    quick: bool,
+    /// Warm commands on each side [default: 200, or 40 when quick].
+    #[arg(long)]
+    samples: Option<u32>,
+    /// Only what has one of these names: warm, start, output, parallel, memory, history, cancel.
+    #[arg(long)]
+    only: Vec<String>,
+    /// The program inside every sandbox, to be weighed.
+    #[arg(long)]
+    sandbox_init: Option<PathBuf>,
+    /// Temporal's command line.
+    #[arg(long, default_value = "temporal")]
+    temporal: PathBuf,
+    /// The commit that is measured.
+    #[arg(long, default_value = "unknown")]
+    commit: String,
+    /// Where the numbers go.
+    #[arg(long)]
+    out: PathBuf,
+    /// Where the table goes as Markdown.
+    #[arg(long)]
+    markdown: Option<PathBuf>,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let mut sizes = if arguments.quick { Sizes::QUICK } else { Sizes::FULL };
+    sizes.warm = arguments.samples.unwrap_or(sizes.warm);
+    let bench = Bench {
+        stack: Stack::find(&arguments.data_dir)?,
+        docker: Docker::find()?,
+        image: arguments.image,
+        sandbox_init: arguments.sandbox_init,
+        temporal: arguments.temporal,
+        sizes,
+    };
+    let machine = host::machine(&bench.docker, &arguments.commit)?;
+    let report = measure(&bench, &arguments.only).await;
+    report.print()?;
+    let document = serde_json::to_vec_pretty(&report.json(&machine, arguments.quick))?;
+    write(&arguments.out, &document)?;
+    if let Some(path) = &arguments.markdown {
+        write(path, report.markdown(&machine).as_bytes())?;
+    }
+    match report.missing().as_slice() {
+        [] => Ok(()),
+        missing => bail!("could not measure {}", missing.join(", ")),
+    }
+}
+
+async fn measure(bench: &Bench, only: &[String]) -> Report {
+    let mut report = Report::default();
+    macro_rules! rows {
+        ($($name:ident),*) => {$(
+            let name = stringify!($name);
+            if only.is_empty() || only.iter().any(|wanted| wanted == name) {
+                bench.settle().await;
+                console::say(format_args!("measures {name}"));
+                report.take(name, $name::measure(bench).await);
+            }
+        )*};
+    }
+    // What leaves the executor's memory fragmented comes last.
+    rows!(warm, start, history, cancel, parallel, memory, output);
+    report
+}
+
+fn write(path: &std::path::Path, bytes: &[u8]) -> Result<()> {
+    std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}

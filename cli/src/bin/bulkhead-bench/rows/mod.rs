@@ -1,0 +1,9 @@
+//! One file per measurement.
+
+pub(crate) mod cancel;
+pub(crate) mod history;
+pub(crate) mod memory;
+pub(crate) mod output;
+pub(crate) mod parallel;
+pub(crate) mod start;
+pub(crate) mod warm;
