@@ -1,23 +1,33 @@
-//! Configuration of both processes, from flags and environment.
+//! Configuration of both processes, from flags, environment and a file (see `settings`).
+//!
+//! What holds a secret cannot be printed: it has no `Debug`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
 
-/// What every command needs.
+/// Where the control plane's own secrets are.
 #[derive(Args, Debug, Clone)]
-pub struct DatabaseConfig {
-    /// Postgres, such as postgres://bulkhead_app:…@host/bulkhead
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
-    pub database_url: String,
+pub struct KeyConfig {
     /// Folder with the control plane's keys; `migrate` makes missing ones
     #[arg(long, env = "BULKHEAD_KEY_DIR")]
     pub key_dir: PathBuf,
 }
 
+/// What every command needs.
+#[derive(Args, Clone)]
+pub struct DatabaseConfig {
+    /// Postgres, such as postgres://bulkhead_app:…@host/bulkhead
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: String,
+    /// The control plane's own secrets
+    #[command(flatten)]
+    pub keys: KeyConfig,
+}
+
 /// Where Temporal is.
-#[derive(Args, Debug, Clone)]
+#[derive(Args, Clone)]
 pub struct TemporalConfig {
     /// Address of the Temporal server
     #[arg(long, env = "TEMPORAL_ADDRESS", default_value = "http://localhost:7233")]
@@ -38,8 +48,25 @@ pub struct PatienceConfig {
     pub executor_gone_after_s: f64,
 }
 
-/// What `serve` needs on top.
+/// How much one caller may ask for.
 #[derive(Args, Debug, Clone)]
+pub struct CallerConfig {
+    /// Requests per minute of one token
+    #[arg(long, env = "BULKHEAD_TOKEN_REQUESTS_PER_MINUTE", default_value_t = 30_000)]
+    pub token_requests_per_minute: i64,
+    /// Requests per minute of all tokens of a tenant together
+    #[arg(long, env = "BULKHEAD_TENANT_REQUESTS_PER_MINUTE", default_value_t = 120_000)]
+    pub tenant_requests_per_minute: i64,
+    /// Event streams that one token may have open at each instance
+    #[arg(long, env = "BULKHEAD_STREAMS_PER_TOKEN", default_value_t = 250)]
+    pub streams_per_token: usize,
+    /// Seconds that the reader of a stream may take for one event
+    #[arg(long, env = "BULKHEAD_STREAM_STALL_S", default_value_t = 20)]
+    pub stream_stall_s: u64,
+}
+
+/// What `serve` needs on top.
+#[derive(Args, Clone)]
 pub struct ServeConfig {
     /// Database and keys
     #[command(flatten)]
@@ -56,6 +83,9 @@ pub struct ServeConfig {
     /// When an executor counts as gone
     #[command(flatten)]
     pub patience: PatienceConfig,
+    /// How much one caller may ask for
+    #[command(flatten)]
+    pub callers: CallerConfig,
 }
 
 /// What `worker` needs on top.

@@ -2,6 +2,7 @@
 //! it only says "look", the tables tell.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::store::Store;
 #[derive(Default)]
 pub struct Hub {
     sessions: Mutex<HashMap<SessionId, watch::Sender<u64>>>,
+    is_listening: AtomicBool,
 }
 
 impl Hub {
@@ -24,6 +26,11 @@ impl Hub {
             sessions.retain(|_, sender| sender.receiver_count() > 0);
         }
         sessions.entry(session_id).or_insert_with(|| watch::channel(0).0).subscribe()
+    }
+
+    /// Whether announcements arrive; otherwise waiters have to look by themselves.
+    pub fn is_listening(&self) -> bool {
+        self.is_listening.load(Ordering::Relaxed)
     }
 
     fn wake(&self, session_id: SessionId) {
@@ -46,6 +53,7 @@ impl Hub {
         loop {
             match store.listen().await {
                 Ok(mut listener) => {
+                    self.is_listening.store(true, Ordering::Relaxed);
                     self.wake_all();
                     loop {
                         match listener.try_recv().await {
@@ -64,6 +72,7 @@ impl Hub {
                 }
                 Err(error) => tracing::warn!(%error, "cannot listen for events; will try again"),
             }
+            self.is_listening.store(false, Ordering::Relaxed);
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }

@@ -31,7 +31,7 @@ async fn look(
     dispatcher: &Dispatcher,
     gone_after_s: f64,
 ) -> Result<(), OutcomeError> {
-    let tenants = store.platform().await?.list_tenants().await?;
+    let tenants = store.platform().await?.list_tenants(None, i64::MAX).await?;
     for tenant in tenants {
         let mut scope = store.tenant(tenant.id).await?;
         let stranded = scope.list_stranded_execs(gone_after_s).await?;

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{App, AppError};
 use crate::store::{AuditEntry, Scope};
-use crate::tokens::Claims;
+use crate::tokens::{Claims, Pass};
 
 /// An authenticated caller.
 #[derive(Debug, Clone)]
@@ -15,6 +15,8 @@ pub struct Caller {
     pub token_id: TokenId,
     /// What it is good for.
     pub role: Role,
+    /// Tells whether the token still opens.
+    pub pass: Pass,
     tenant_id: Option<TenantId>,
     /// `name (role)`, for the audit log.
     actor: String,
@@ -23,10 +25,11 @@ pub struct Caller {
 
 impl Caller {
     /// The caller behind checked claims.
-    pub fn new(claims: Claims, address: Option<String>) -> Self {
+    pub fn new(claims: Claims, pass: Pass, address: Option<String>) -> Self {
         Self {
             token_id: claims.sub,
             role: claims.role,
+            pass,
             tenant_id: claims.tenant,
             actor: format!("{} ({})", claims.name, claims.role.as_str()),
             address,

@@ -67,8 +67,13 @@ impl App {
     ///
     /// # Errors
     /// When the caller may not read.
-    pub async fn list_executors(&self, caller: &Caller) -> Result<Vec<Executor>, AppError> {
-        Ok(caller.open(self, Operation::ReadWork).await?.list_executors().await?)
+    pub async fn list_executors(
+        &self,
+        caller: &Caller,
+        after: Option<ExecutorId>,
+        limit: i64,
+    ) -> Result<Vec<Executor>, AppError> {
+        Ok(caller.open(self, Operation::ReadWork).await?.list_executors(after, limit).await?)
     }
 
     /// Notes that an executor is there.

@@ -33,6 +33,11 @@ pub(super) async fn claim_key(
     match scope.claim_key(caller.token_id, key, &fingerprint, subject).await? {
         KeyUse::First => Ok(None),
         KeyUse::Repeated(earlier) => Ok(Some(earlier)),
+        KeyUse::InUse => Err(AppError::Conflict {
+            code: "idempotency_key_in_use",
+            message: "a request with this Idempotency-Key is under way; try again in a moment"
+                .into(),
+        }),
         KeyUse::Reused => Err(AppError::invalid(
             "idempotency_key_reused",
             "this Idempotency-Key was used for another request; use a new one",

@@ -14,6 +14,7 @@ mod submit_exec;
 mod submit_turn;
 mod tenants;
 mod tokens;
+mod usage;
 
 pub use approvals::{DecideApproval, Verdict};
 pub use caller::Caller;
@@ -25,12 +26,15 @@ pub use submit_exec::{SubmitExec, SubmittedExec};
 pub use tokens::{CreateToken, CreatedToken};
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::calls::Switchboard;
 use crate::dispatch::Dispatcher;
 use crate::hub::Hub;
 use crate::keys::Keys;
+use crate::rates::Rates;
 use crate::store::Store;
+use crate::streams::Streams;
 use crate::tenant_keys::TenantKeys;
 use crate::tokens::Verifier;
 
@@ -53,6 +57,12 @@ pub struct App {
     pub gone_after_s: f64,
     /// Checks tokens.
     pub verifier: Arc<Verifier>,
+    /// Counts requests.
+    pub rates: Arc<Rates>,
+    /// Counts event streams, and ends them.
+    pub streams: Arc<Streams>,
+    /// How long a reader of a stream may take for one event.
+    pub stall: Duration,
     /// What executors are told of Temporal.
     pub temporal: crate::config::TemporalConfig,
 }

@@ -6,6 +6,7 @@ use domain::limits::SandboxLimits;
 use domain::session::{SessionEvent, SessionState};
 use serde_json::json;
 
+use super::idempotency::claim_key;
 use super::tokens::check_name;
 use super::{App, AppError, Caller};
 use crate::ids;
@@ -37,6 +38,7 @@ impl App {
         &self,
         caller: &Caller,
         request: &CreateSession,
+        idempotency_key: Option<&str>,
     ) -> Result<Session, AppError> {
         let mut scope = caller.open(self, Operation::Work).await?;
         let name = request.name.as_deref().unwrap_or("session");
@@ -66,6 +68,17 @@ impl App {
             limits: request.limits,
             created_by: caller.token_id,
         };
+        let body = json!([
+            "session", name, request.image, request.limits, request.model, mode,
+        ]);
+        let id = session.id.to_string();
+        let earlier = claim_key(&mut scope, caller, idempotency_key, &body, &id).await?;
+        if let Some(earlier) = earlier.and_then(|id| id.parse().ok()) {
+            return scope.get_session(earlier).await.map_err(AppError::of("session"));
+        }
+        let (quota, usage) = scope.hold_usage().await?;
+        let memory_bytes = i64::try_from(request.limits.memory_bytes).unwrap_or(i64::MAX);
+        quota.check_session(&usage, memory_bytes, request.limits.cpu_millis.into())?;
         scope.insert_session(&session).await?;
         let detail = json!({ "name": name, "limits": request.limits });
         let entry =

@@ -72,6 +72,7 @@ impl App {
     ) -> Result<SubmittedExec, AppError> {
         check(request)?;
         let mut scope = caller.open(self, Operation::Work).await?;
+        let (quota, usage) = scope.hold_exec_usage().await?;
         let session = scope.hold_session(session_id).await.map_err(AppError::of("session"))?;
         checks::check_open(&mut scope, &session).await?;
         let exec_id: ExecId = ids::new();
@@ -93,6 +94,7 @@ impl App {
             drop(scope);
             return self.wait(caller, earlier, session_id, request.wait_ms).await;
         }
+        quota.check_exec(&usage)?;
         let exec = NewExec {
             id: exec_id,
             session_id,

@@ -36,6 +36,7 @@ impl App {
             ));
         }
         let mut scope = caller.open(self, Operation::Work).await?;
+        let (quota, usage) = scope.hold_exec_usage().await?;
         let session = scope.hold_session(session_id).await.map_err(AppError::of("session"))?;
         checks::check_open(&mut scope, &session).await?;
         let turn_id: TurnId = ids::new();
@@ -46,6 +47,7 @@ impl App {
             drop(scope);
             return self.get_turn(caller, earlier).await;
         }
+        quota.check_turn(&usage)?;
         scope.insert_turn(turn_id, session_id, input, caller.token_id).await?;
         let entry = caller.session_entry("turn.create", turn_id.to_string(), session_id, json!({}));
         scope.append_audit(entry);

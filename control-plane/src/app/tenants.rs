@@ -41,8 +41,9 @@ impl App {
         platform.continue_as_tenant(id).await?;
         let mut scope = platform;
         let now = OffsetDateTime::now_utc();
+        let signer = self.keys.tokens.signer();
         let token =
-            tokens::issue(&self.keys.token, Role::Owner, Some(id), "owner", DEFAULT_LIFETIME, now)
+            tokens::issue(&signer, Role::Owner, Some(id), "owner", DEFAULT_LIFETIME, now)
                 .map_err(AppError::internal)?;
         let stored = NewToken {
             id: token.id,
@@ -59,12 +60,17 @@ impl App {
         Ok((tenant, token))
     }
 
-    /// All tenants.
+    /// Tenants, oldest first.
     ///
     /// # Errors
     /// When the caller is not the platform.
-    pub async fn list_tenants(&self, caller: &Caller) -> Result<Vec<Tenant>, AppError> {
-        Ok(caller.open_platform(self).await?.list_tenants().await?)
+    pub async fn list_tenants(
+        &self,
+        caller: &Caller,
+        after: Option<TenantId>,
+        limit: i64,
+    ) -> Result<Vec<Tenant>, AppError> {
+        Ok(caller.open_platform(self).await?.list_tenants(after, limit).await?)
     }
 }
 

@@ -8,11 +8,10 @@ use time::{Duration, OffsetDateTime};
 
 use super::{App, AppError, Caller};
 use crate::store::{NewToken, Token};
-use crate::tokens::{self, Issued};
+use crate::tokens::{self, Issued, MAX_LIFETIME};
 
 /// How long a token lives when nobody says otherwise.
 pub(super) const DEFAULT_LIFETIME: Duration = Duration::days(90);
-const MAX_LIFETIME: Duration = Duration::days(365);
 const MIN_LIFETIME: Duration = Duration::SECOND;
 
 /// A token to be made.
@@ -62,7 +61,7 @@ impl App {
         }
         let now = OffsetDateTime::now_utc();
         let issued =
-            tokens::issue(&self.keys.token, role, Some(tenant_id), &request.name, lifetime, now)
+            tokens::issue(&self.keys.tokens.signer(), role, Some(tenant_id), &request.name, lifetime, now)
                 .map_err(AppError::internal)?;
         let mut scope = self.store.tenant(tenant_id).await?;
         let stored = NewToken {
@@ -84,8 +83,13 @@ impl App {
     ///
     /// # Errors
     /// When the caller is no owner.
-    pub async fn list_tokens(&self, caller: &Caller) -> Result<Vec<Token>, AppError> {
-        Ok(caller.open(self, Operation::ManageTokens).await?.list_tokens().await?)
+    pub async fn list_tokens(
+        &self,
+        caller: &Caller,
+        after: Option<TokenId>,
+        limit: i64,
+    ) -> Result<Vec<Token>, AppError> {
+        Ok(caller.open(self, Operation::ManageTokens).await?.list_tokens(after, limit).await?)
     }
 
     /// Revokes a token of the caller's tenant.

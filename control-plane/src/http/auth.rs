@@ -4,16 +4,13 @@ use std::net::SocketAddr;
 
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::header;
+use domain::access::Role;
 
 use super::ApiError;
+use super::rates::Seen;
 use crate::app::{App, AppError, Caller};
 use crate::tokens::TokenError;
-
-/// The token that a request carries, whatever it is worth.
-pub fn bearer(headers: &HeaderMap) -> Option<&str> {
-    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
-}
 
 impl FromRequestParts<App> for Caller {
     type Rejection = ApiError;
@@ -29,17 +26,22 @@ impl FromRequestParts<App> for Caller {
             .ok_or(AppError::Unauthorized(
                 "the Authorization header must read `Bearer` and a token",
             ))?;
-        let claims = app.verifier.verify(secret).map_err(|error| match error {
+        let (claims, pass) = app.verifier.verify(secret).map_err(|error| match error {
             TokenError::Unknown => {
                 AppError::DatabaseUnavailable(crate::store::StoreError::Inconsistent("revocations"))
             }
             TokenError::Revoked => AppError::Unauthorized("this token was revoked"),
             _ => AppError::Unauthorized("this token is not valid: malformed, foreign or expired"),
         })?;
+        // An executor reports what happened anyway: it is not slowed down.
+        if claims.role != Role::Executor {
+            let standing = app.rates.take(claims.sub, claims.tenant);
+            parts.extensions.get::<Seen>().cloned().unwrap_or_default().note(standing)?;
+        }
         let address = parts
             .extensions
             .get::<ConnectInfo<SocketAddr>>()
             .map(|ConnectInfo(address)| address.ip().to_string());
-        Ok(Self::new(claims, address))
+        Ok(Self::new(claims, pass, address))
     }
 }

@@ -2,53 +2,61 @@
 
 mod auth;
 mod error;
+mod health;
 mod json;
+mod jwks;
+mod openapi;
 mod page;
+mod query;
+mod rates;
 mod reporter;
 mod server;
+mod stalled;
 mod v1;
 
-pub use auth::bearer;
 pub use error::ApiError;
+pub use openapi::{needed, operations};
 pub use server::serve;
 
+use std::sync::LazyLock;
+
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::StatusCode;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use domain::limits::MAX_BODY_BYTES;
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::app::App;
 
+/// The API's description, as `/openapi.json` gives it.
+pub static DESCRIPTION: LazyLock<OpenApi> =
+    LazyLock::new(|| openapi::complete(described().into_openapi()));
+
+fn described() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(openapi::frame())
+        .nest("/v1", v1::router())
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(jwks::keys))
+        .routes(routes!(openapi::document))
+}
+
 /// All routes.
 pub fn router(app: App) -> Router {
-    Router::new()
-        .nest("/v1", v1::router())
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(readyz))
+    let (router, _) = described().split_for_parts();
+    router
         .fallback(async || ApiError::not_found("path"))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn(query::refuse_unknown))
+        .layer(middleware::from_fn(rates::announce))
         .layer(middleware::from_fn(headers))
         .layer(CatchPanicLayer::custom(|_| ApiError::internal().into_response()))
         .with_state(app)
-}
-
-/// Ready when the database and Temporal answer; otherwise names what does not.
-async fn readyz(State(app): State<App>) -> Response {
-    let (database, temporal) = tokio::join!(app.store.ping(), app.dispatcher.is_ready());
-    let mut missing = Vec::new();
-    if database.is_err() || !app.verifier.is_ready() {
-        missing.push("postgres: start it or check DATABASE_URL");
-    }
-    if !temporal {
-        missing.push("temporal: start it or check TEMPORAL_ADDRESS");
-    }
-    let status = if missing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, axum::Json(serde_json::json!({ "missing": missing }))).into_response()
 }
 
 /// Answers are for the caller only, and are what they say they are.

@@ -2,12 +2,14 @@
 
 use domain::limits::MAX_PAGE;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::ApiError;
 
 /// The query string of a list.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct PageParams {
     /// `next_cursor` of the page before.
     pub cursor: Option<String>,
@@ -16,18 +18,13 @@ pub struct PageParams {
 }
 
 /// One page of a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Page<T> {
     items: Vec<T>,
     next_cursor: Option<String>,
 }
 
 impl<T> Page<T> {
-    /// A list that is always whole.
-    pub fn whole(items: Vec<T>) -> Self {
-        Self { items, next_cursor: None }
-    }
-
     /// A page of at most `limit` items; `id` gives an item's place.
     pub fn new(items: Vec<T>, limit: i64, id: impl Fn(&T) -> String) -> Self {
         let is_full = i64::try_from(items.len()).is_ok_and(|count| count == limit);

@@ -16,6 +16,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tower::Service;
 
+use super::stalled::Unstalled;
+
 /// Connections at once; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 4096;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -25,7 +27,12 @@ const MAX_HEADER_BYTES: usize = 64 * 1024;
 const DRAIN: Duration = Duration::from_secs(3);
 
 /// Serves until `stop` resolves, then lets what is under way finish, for a moment.
-pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    write_timeout: Duration,
+    stop: impl Future<Output = ()>,
+) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let connections = GracefulShutdown::new();
     let mut stop = std::pin::pin!(stop);
@@ -43,7 +50,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
                 }
             },
         };
-        let connection = connections.watch(connect(stream, address, router.clone()));
+        let connection = connections.watch(connect(stream, address, write_timeout, router.clone()));
         tokio::spawn(async move {
             // A client that breaks off is its own business.
             let _ = connection.await;
@@ -56,6 +63,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
 fn connect(
     stream: TcpStream,
     address: SocketAddr,
+    write_timeout: Duration,
     router: Router,
 ) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + Send {
     let _ = stream.set_nodelay(true);
@@ -67,5 +75,5 @@ fn connect(
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Unstalled::new(stream, write_timeout)), service)
 }

@@ -78,6 +78,7 @@ pub(crate) async fn finish(
 ) -> Result<(), OutcomeError> {
     exec.state.apply(ExecEvent::Finish(result.outcome))?;
     scope.finish_exec(exec.id, result, sandbox).await?;
+    scope.add_usage(i64::try_from(result.duration_ms).unwrap_or(i64::MAX), 0, 0).await?;
     for (stream, summary) in
         protocol::init::Stream::BOTH.into_iter().zip([&result.stdout, &result.stderr])
     {

@@ -98,7 +98,7 @@ pub struct RecordedDecision {
 }
 
 /// Why an exec never started.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ExecError {
     /// Stable name.
     pub code: String,

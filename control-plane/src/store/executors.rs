@@ -160,17 +160,23 @@ impl Scope {
         .await?)
     }
 
-    /// The tenant's executors, the one heard of last first.
+    /// The tenant's executors, oldest first.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn list_executors(&mut self) -> Result<Vec<Executor>, StoreError> {
+    pub async fn list_executors(
+        &mut self,
+        after: Option<ExecutorId>,
+        limit: i64,
+    ) -> Result<Vec<Executor>, StoreError> {
         let owner = self.owner.clone();
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT id, version, host, image_digest, last_seen_at FROM executors
-             WHERE tenant_id = $1 ORDER BY last_seen_at DESC LIMIT 1000",
+             WHERE tenant_id = $1 AND ($2::text IS NULL OR id > $2) ORDER BY id LIMIT $3",
         )
         .bind(owner)
+        .bind(after.map(|id| id.to_string()))
+        .bind(limit)
         .fetch_all(self.connection())
         .await?;
         rows.into_iter().map(Executor::try_from).collect()

@@ -12,10 +12,12 @@ pub enum KeyUse {
     Repeated(String),
     /// It was, with another request.
     Reused,
+    /// A request with it is under way.
+    InUse,
 }
 
 impl Scope {
-    /// Claims `key` for `subject`, in this transaction. Waits for a concurrent claim to end.
+    /// Claims `key` for `subject`, in this transaction. Keys of the day before are forgotten.
     ///
     /// # Errors
     /// When the database fails.
@@ -27,6 +29,25 @@ impl Scope {
         subject: &str,
     ) -> Result<KeyUse, StoreError> {
         let owner = self.owner.clone();
+        // Held until the transaction ends, so that a request at the same time is noticed.
+        let free: bool = sqlx::query_scalar(
+            "SELECT pg_try_advisory_xact_lock(hashtextextended($1 || '/' || $2 || '/' || $3, 1))",
+        )
+        .bind(&owner)
+        .bind(token_id.to_string())
+        .bind(key)
+        .fetch_one(self.connection())
+        .await?;
+        if !free {
+            return Ok(KeyUse::InUse);
+        }
+        sqlx::query(
+            "DELETE FROM idempotency_keys
+             WHERE tenant_id = $1 AND created_at < now() - interval '24 hours'",
+        )
+        .bind(&owner)
+        .execute(self.connection())
+        .await?;
         let claimed = sqlx::query(
             "INSERT INTO idempotency_keys (tenant_id, token_id, key, fingerprint, subject)
              VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",

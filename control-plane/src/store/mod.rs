@@ -12,6 +12,8 @@ mod executors;
 pub mod idempotency;
 mod outbox;
 mod output;
+mod quotas;
+mod rates;
 mod rings;
 mod scope;
 mod sessions;
@@ -28,6 +30,7 @@ pub use execs::{Exec, ExecError, ExecFilter, NewExec, RecordedDecision, StoredSt
 pub use executors::Executor;
 pub use outbox::{Message, Outgoing};
 pub use output::OutputSlice;
+pub use rates::RateCount;
 pub use scope::{Scope, Who};
 pub use sessions::{NewSession, Session};
 pub use tenants::Tenant;
@@ -44,6 +47,8 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 pub const EVENTS_CHANNEL: &str = "bulkhead_events";
 /// How long a request waits for a connection before the database counts as gone.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
 
 /// The control plane's database.
 #[derive(Clone)]
@@ -80,7 +85,7 @@ impl Store {
     /// When the database cannot be reached or a migration fails.
     pub async fn migrate(url: &str) -> Result<(), StoreError> {
         let pool = PgPoolOptions::new().max_connections(1).connect(url).await?;
-        sqlx::migrate!("../migrations").run(&pool).await.map_err(StoreError::Migrate)
+        MIGRATIONS.run(&pool).await.map_err(StoreError::Migrate)
     }
 
     /// Opens a transaction that sees this tenant and nothing else.
@@ -109,13 +114,21 @@ impl Store {
         Ok(listener)
     }
 
-    /// Whether the database answers.
+    /// Whether the database has every migration that this program knows.
     ///
     /// # Errors
-    /// When it does not.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.pool).await?;
-        Ok(())
+    /// When the database does not answer.
+    pub async fn is_migrated(&self) -> Result<bool, StoreError> {
+        let newest = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+        let applied = "SELECT max(version) FROM _sqlx_migrations WHERE success";
+        match sqlx::query_scalar::<_, Option<i64>>(applied).fetch_one(&self.pool).await {
+            Ok(version) => Ok(version.is_some_and(|version| version >= newest)),
+            Err(error) => match error.into() {
+                // No table, or none that we may read: it was never migrated this far.
+                StoreError::Driver(_) => Ok(false),
+                error => Err(error),
+            },
+        }
     }
 
     /// Names what the role that we are connected as may do beyond its duty; empty is right.

@@ -70,6 +70,7 @@ impl Scope {
         .bind(fresh)
         .execute(self.connection())
         .await?;
+        self.add_usage(0, fresh.len() as i64, 0).await?;
         Ok(stored + fresh.len() as u64)
     }
 

@@ -68,14 +68,21 @@ impl Scope {
         row.try_into()
     }
 
-    /// The tenants that this scope sees: all for the platform, itself for a tenant.
+    /// The tenants that this scope sees, oldest first: all for the platform, itself for a tenant.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn list_tenants(&mut self) -> Result<Vec<Tenant>, StoreError> {
+    pub async fn list_tenants(
+        &mut self,
+        after: Option<TenantId>,
+        limit: i64,
+    ) -> Result<Vec<Tenant>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(
-            "SELECT id, name, number, payload_key, created_at FROM tenants ORDER BY number",
+            "SELECT id, name, number, payload_key, created_at FROM tenants
+             WHERE $1::text IS NULL OR id > $1 ORDER BY id LIMIT $2",
         )
+        .bind(after.map(|id| id.to_string()))
+        .bind(limit)
         .fetch_all(self.connection())
         .await?;
         rows.into_iter().map(Tenant::try_from).collect()

@@ -1,5 +1,7 @@
 //! Tokens and their revocation. A token's secret is never stored.
 
+use std::collections::HashSet;
+
 use domain::access::Role;
 use domain::ids::TokenId;
 use sqlx::FromRow;
@@ -17,8 +19,12 @@ pub struct Token {
     pub name: String,
     /// What it is good for.
     pub role: Role,
+    /// The token that asked for it.
+    pub created_by: Option<TokenId>,
     /// When it was made.
     pub created_at: OffsetDateTime,
+    /// When it was last used, to the minute or so.
+    pub last_used_at: Option<OffsetDateTime>,
     /// When it ends by itself.
     pub expires_at: OffsetDateTime,
     /// When it was revoked, if it was.
@@ -46,6 +52,8 @@ struct Row {
     id: String,
     name: String,
     role: String,
+    created_by: Option<String>,
+    last_used_at: Option<OffsetDateTime>,
     created_at: OffsetDateTime,
     expires_at: OffsetDateTime,
     revoked_at: Option<OffsetDateTime>,
@@ -59,6 +67,11 @@ impl TryFrom<Row> for Token {
             id: parsed(row.id.parse().ok(), "token id")?,
             name: row.name,
             role: parsed(Role::from_name(&row.role), "token role")?,
+            created_by: row
+                .created_by
+                .map(|id| parsed(id.parse().ok(), "token creator"))
+                .transpose()?,
+            last_used_at: row.last_used_at,
             created_at: row.created_at,
             expires_at: row.expires_at,
             revoked_at: row.revoked_at,
@@ -93,13 +106,20 @@ impl Scope {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn list_tokens(&mut self) -> Result<Vec<Token>, StoreError> {
+    pub async fn list_tokens(
+        &mut self,
+        after: Option<TokenId>,
+        limit: i64,
+    ) -> Result<Vec<Token>, StoreError> {
         let owner = self.owner.clone();
         let rows: Vec<Row> = sqlx::query_as(
-            "SELECT id, name, role, created_at, expires_at, revoked_at FROM tokens
-             WHERE tenant_id = $1 ORDER BY created_at, id LIMIT 1000",
+            "SELECT id, name, role, created_by, last_used_at, created_at, expires_at, revoked_at
+             FROM tokens
+             WHERE tenant_id = $1 AND ($2::text IS NULL OR id > $2) ORDER BY id LIMIT $3",
         )
         .bind(owner)
+        .bind(after.map(|id| id.to_string()))
+        .bind(limit)
         .fetch_all(self.connection())
         .await?;
         rows.into_iter().map(Token::try_from).collect()
@@ -129,6 +149,25 @@ impl Scope {
         .bind(maker.to_string())
         .fetch_one(self.connection())
         .await?)
+    }
+
+    /// Notes that tokens were used now, unless that was noted within the last seconds.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn note_token_use(&mut self, tokens: &HashSet<TokenId>) -> Result<(), StoreError> {
+        let owner = self.owner.clone();
+        let ids: Vec<String> = tokens.iter().map(TokenId::to_string).collect();
+        sqlx::query(
+            "UPDATE tokens SET last_used_at = now()
+             WHERE tenant_id = $1 AND id = ANY ($2)
+               AND (last_used_at IS NULL OR last_used_at < now() - interval '10 s')",
+        )
+        .bind(owner)
+        .bind(ids)
+        .execute(self.connection())
+        .await?;
+        Ok(())
     }
 
     /// Revokes a token, for every control plane. Revoking twice changes nothing.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// What a token is good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Role {
     /// Manages tenants and sees no tenant's data.
     Platform,
@@ -39,6 +40,39 @@ pub enum Operation {
     ReadAudit,
     /// Enrol as an executor and report from there.
     Execute,
+}
+
+impl Operation {
+    /// Every operation.
+    pub const ALL: [Self; 8] = [
+        Self::ManageTenants,
+        Self::ManageTokens,
+        Self::Work,
+        Self::ReadWork,
+        Self::ReadApprovals,
+        Self::DecideApprovals,
+        Self::ReadAudit,
+        Self::Execute,
+    ];
+
+    /// The name used in the API's description.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ManageTenants => "manage_tenants",
+            Self::ManageTokens => "manage_tokens",
+            Self::Work => "work",
+            Self::ReadWork => "read_work",
+            Self::ReadApprovals => "read_approvals",
+            Self::DecideApprovals => "decide_approvals",
+            Self::ReadAudit => "read_audit",
+            Self::Execute => "execute",
+        }
+    }
+
+    /// The operation with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|operation| operation.as_str() == name)
+    }
 }
 
 impl Role {
@@ -89,24 +123,13 @@ impl Role {
 mod tests {
     use super::*;
 
-    const OPERATIONS: [Operation; 8] = [
-        Operation::ManageTenants,
-        Operation::ManageTokens,
-        Operation::Work,
-        Operation::ReadWork,
-        Operation::ReadApprovals,
-        Operation::DecideApprovals,
-        Operation::ReadAudit,
-        Operation::Execute,
-    ];
-
     /// The whole matrix, so that a change of it is seen in review.
     #[test]
     fn role_matrix() {
         let rows: Vec<String> = Role::ALL
             .into_iter()
             .map(|role| {
-                let marks: String = OPERATIONS
+                let marks: String = Operation::ALL
                     .into_iter()
                     .map(|operation| if role.allows(operation) { 'x' } else { '.' })
                     .collect();

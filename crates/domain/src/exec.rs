@@ -7,6 +7,7 @@ use crate::IllegalTransition;
 /// Where an exec stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum ExecState {
     /// Waits for a human.
     PendingApproval,

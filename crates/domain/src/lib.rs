@@ -9,6 +9,7 @@ pub mod approval;
 pub mod exec;
 pub mod ids;
 pub mod limits;
+pub mod quota;
 pub mod sandbox;
 pub mod session;
 

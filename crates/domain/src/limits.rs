@@ -50,6 +50,7 @@ pub const MAX_PAGE: i64 = 200;
 /// What one sandbox may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SandboxLimits {
     /// Memory, in bytes; no swap. A workspace that is kept in memory is part of it.
     pub memory_bytes: u64,

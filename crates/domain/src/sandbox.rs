@@ -7,6 +7,7 @@ use crate::ids::SandboxId;
 
 /// One incarnation of a session's sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SandboxRef {
     /// The container's incarnation. A command that ran in another one is lost.
     pub id: SandboxId,

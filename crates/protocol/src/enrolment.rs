@@ -8,6 +8,7 @@ use crate::binary::Binary;
 /// Body of `POST /v1/executors`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EnrolRequest {
     /// The executor's own id, kept in its data folder over restarts.
     pub executor_id: ExecutorId,
@@ -21,6 +22,7 @@ pub struct EnrolRequest {
 
 /// Answer to [`EnrolRequest`]: everything that an executor needs, for its own tenant only.
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Enrolment {
     /// The tenant that it works for.
     pub tenant_id: TenantId,
@@ -55,6 +57,7 @@ pub fn executor_queue(tenant_name: &str, executor_id: ExecutorId) -> String {
 /// Body of `POST /v1/executors/execs/{id}/started`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StartedReport {
     /// When the process was started, in milliseconds since the epoch.
     pub started_at_ms: u64,

@@ -62,6 +62,7 @@ fn is_first(generation: &u32) -> bool {
 /// What the text of an exec is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum ExecKind {
     /// A script for bash.
     #[default]

@@ -2,6 +2,7 @@
 
 mod approvals;
 mod audit_log;
+mod authorization;
 mod bad_input;
 mod cli;
 mod events;

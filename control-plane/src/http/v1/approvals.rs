@@ -10,6 +10,7 @@ use protocol::grant::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::app::{App, AppError, Caller, DecideApproval, Verdict};
 use crate::http::ApiError;
@@ -18,8 +19,9 @@ use crate::http::page::{Page, checked_cursor, checked_limit};
 use crate::store::Approval;
 
 /// Query string of `GET /v1/approvals`.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct ListParams {
     state: Option<ApprovalState>,
     cursor: Option<String>,
@@ -27,8 +29,9 @@ pub struct ListParams {
 }
 
 /// Body of `POST /v1/approvals/{id}/decision`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = DecideApproval)]
 pub struct Decide {
     decision: Decision,
     reason: Option<String>,
@@ -36,16 +39,18 @@ pub struct Decide {
     scope: Scope,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = Verdict)]
 enum Decision {
     Approve,
     Deny,
 }
 
 /// How far a decision reaches.
-#[derive(Deserialize, Default, PartialEq)]
+#[derive(Deserialize, Default, PartialEq, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = DecisionScope)]
 enum Scope {
     #[default]
     Once,
@@ -53,7 +58,8 @@ enum Scope {
 }
 
 /// An approval as callers see it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Approval)]
 pub struct View {
     approval_id: ApprovalId,
     exec_id: ExecId,
@@ -97,7 +103,8 @@ impl From<Approval> for View {
 }
 
 /// What a command would read: a program may come this way.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ApprovalStdin)]
 struct StdinView {
     bytes: usize,
     sha256: String,
@@ -115,6 +122,12 @@ impl From<Vec<u8>> for StdinView {
 }
 
 /// Lists approvals, newest first.
+#[utoipa::path(
+    get, path = "/approvals", operation_id = "list_approvals", tag = "approvals",
+    security(("token" = ["read_approvals"])),
+    params(ListParams),
+    responses((status = 200, body = Page<View>)),
+)]
 pub async fn list(
     State(app): State<App>,
     caller: Caller,
@@ -130,6 +143,12 @@ pub async fn list(
 }
 
 /// Shows an approval.
+#[utoipa::path(
+    get, path = "/approvals/{id}", operation_id = "get_approval", tag = "approvals",
+    security(("token" = ["read_approvals"])),
+    params(("id" = ApprovalId, Path)),
+    responses((status = 200, body = View)),
+)]
 pub async fn show(
     State(app): State<App>,
     caller: Caller,
@@ -140,6 +159,13 @@ pub async fn show(
 }
 
 /// Decides an approval.
+#[utoipa::path(
+    post, path = "/approvals/{id}/decision", operation_id = "decide_approval", tag = "approvals",
+    security(("token" = ["decide_approvals"])),
+    params(("id" = ApprovalId, Path)),
+    request_body = Decide,
+    responses((status = 200, body = View)),
+)]
 pub async fn decide(
     State(app): State<App>,
     caller: Caller,

@@ -8,6 +8,7 @@ use protocol::grant::hex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::app::{App, AppError, Caller};
 use crate::http::ApiError;
@@ -16,8 +17,9 @@ use crate::http::page::{Page, checked_limit};
 use crate::store::AuditRecord;
 
 /// Query string of `GET /v1/audit/events`.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct ListParams {
     /// Give events after this number.
     #[serde(default)]
@@ -29,7 +31,8 @@ pub struct ListParams {
 }
 
 /// An audit event as callers see it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AuditEvent)]
 pub struct View {
     seq: i64,
     #[serde(with = "time::serde::rfc3339")]
@@ -66,6 +69,12 @@ impl From<AuditRecord> for View {
 }
 
 /// Lists audit events, oldest first.
+#[utoipa::path(
+    get, path = "/audit/events", operation_id = "list_audit_events", tag = "audit",
+    security(("token" = ["read_audit"])),
+    params(ListParams),
+    responses((status = 200, body = Page<View>)),
+)]
 pub async fn list(
     State(app): State<App>,
     caller: Caller,

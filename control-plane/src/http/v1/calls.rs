@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use domain::access::Operation;
 use domain::ids::CallId;
@@ -18,7 +18,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::app::{App, Caller, Reporter};
 use crate::calls::{Answer, Line};
 use crate::http::json::Id;
-use crate::http::{ApiError, bearer};
+use crate::http::ApiError;
+use crate::http::openapi::{Raw, ReporterHeaders};
 
 /// How often a silent line says that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
@@ -32,21 +33,24 @@ struct OpenLine {
     caller: Caller,
     reporter: Reporter,
     line: Line,
-    token: String,
     next_sign: Instant,
 }
 
 /// Opens an executor's line.
+#[utoipa::path(
+    get, path = "/executors/calls", operation_id = "open_call_line", tag = "executors",
+    security(("token" = ["execute"])),
+    params(ReporterHeaders),
+    responses((status = 200, body = String, content_type = "application/x-ndjson")),
+)]
 pub async fn line(
     State(app): State<App>,
     caller: Caller,
     reporter: Reporter,
-    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let token = bearer(&headers).unwrap_or_default().to_owned();
     let tenant_id = app.touch_executor(&caller, reporter).await?;
     let line = app.calls.lines().open(tenant_id, reporter.executor_id);
-    let open = OpenLine { app, caller, reporter, line, token, next_sign: Instant::now() };
+    let open = OpenLine { app, caller, reporter, line, next_sign: Instant::now() };
     let body = Body::from_stream(rings(open));
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }
@@ -63,7 +67,7 @@ fn rings(open: OpenLine) -> impl Stream<Item = Result<Bytes, Infallible>> {
             Err(_) => {
                 open.next_sign = Instant::now() + KEEP_ALIVE;
                 // A token that was revoked meanwhile ends the line.
-                open.app.verifier.verify(&open.token).ok()?;
+                open.app.verifier.recheck(&open.caller.pass).ok()?;
                 // A database that is away for a moment must not cut the line; a successor does.
                 let touched = open.app.touch_executor(&open.caller, open.reporter).await;
                 let fenced = matches!(touched, Err(crate::app::AppError::Fenced));
@@ -78,6 +82,12 @@ fn gone() -> ApiError {
 }
 
 /// Gives a call to its executor.
+#[utoipa::path(
+    get, path = "/executors/calls/{id}", operation_id = "get_call", tag = "executors",
+    security(("token" = ["execute"])),
+    params(("id" = CallId, Path)),
+    responses((status = 200, body = serde_json::Value)),
+)]
 pub async fn fetch(
     State(app): State<App>,
     caller: Caller,
@@ -88,6 +98,12 @@ pub async fn fetch(
 }
 
 /// Gives a call's body to its executor, as it comes from the client.
+#[utoipa::path(
+    get, path = "/executors/calls/{id}/body", operation_id = "get_call_body", tag = "executors",
+    security(("token" = ["execute"])),
+    params(("id" = CallId, Path)),
+    responses((status = 200, body = Raw, content_type = "application/octet-stream")),
+)]
 pub async fn body(
     State(app): State<App>,
     caller: Caller,
@@ -100,6 +116,13 @@ pub async fn body(
 }
 
 /// Takes an executor's answer and passes what follows its first line on to the client.
+#[utoipa::path(
+    post, path = "/executors/calls/{id}/reply", operation_id = "reply_to_call", tag = "executors",
+    security(("token" = ["execute"])),
+    params(("id" = CallId, Path)),
+    request_body(content = Raw, content_type = "application/octet-stream"),
+    responses((status = 204)),
+)]
 pub async fn reply(
     State(app): State<App>,
     caller: Caller,

@@ -1,7 +1,8 @@
 //! `/v1/sessions/{id}/events`: a session's events as server-sent events, read from the table.
 //!
 //! Every datum is one line of JSON, so that no content can forge a frame. The token is checked
-//! again while the stream lives: a revoked one ends it.
+//! again while the stream lives: a revoked one ends it. Nothing is buffered for a slow reader: the
+//! table keeps it. One that takes too long for an event is told so with a `gap`, and let go.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -9,28 +10,37 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
 use domain::access::Operation;
 use domain::ids::SessionId;
 use domain::session::SessionState;
-use futures::Stream;
 use serde::Deserialize;
 use serde_json::json;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::watch;
+use tokio::time::Instant;
+use utoipa::IntoParams;
 
 use crate::app::{App, AppError, Caller};
 use crate::http::json::{Id, Params};
-use crate::http::{ApiError, bearer};
+use crate::http::ApiError;
+use crate::http::openapi::LastEventIdHeader;
 use crate::store::SessionEvent;
+use crate::streams::StreamPermit;
 
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// How long a stream rests at most before it looks into the table and checks its token.
-const LOOK: Duration = Duration::from_secs(2);
+/// How often a resting stream checks its token.
+const TICK: Duration = Duration::from_secs(1);
+/// How long a stream rests at most before it looks into the table unasked.
+const LOOK: Duration = Duration::from_secs(15);
+/// The same, while nobody listens for announcements.
+const LOOK_UNHEARD: Duration = Duration::from_secs(2);
 const BATCH: i64 = 100;
 
 /// Query string of the stream.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct FollowParams {
     /// Give events after this number; the header `Last-Event-ID` counts more.
     #[serde(default)]
@@ -40,21 +50,29 @@ pub struct FollowParams {
 struct Follower {
     app: App,
     caller: Caller,
-    token: String,
     session_id: SessionId,
     after: i64,
     news: watch::Receiver<u64>,
+    permit: StreamPermit,
     ready: std::vec::IntoIter<SessionEvent>,
+    /// When the client was last given something.
+    given_at: Instant,
 }
 
 /// Follows a session until it is closed.
+#[utoipa::path(
+    get, path = "/sessions/{id}/events", operation_id = "follow_session", tag = "events",
+    security(("token" = ["read_work"])),
+    params(("id" = SessionId, Path), FollowParams, LastEventIdHeader),
+    responses((status = 200, body = String, content_type = "text/event-stream")),
+)]
 pub async fn follow(
     State(app): State<App>,
     caller: Caller,
     Id(session_id): Id<SessionId>,
     Params(params): Params<FollowParams>,
     headers: HeaderMap,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+) -> Result<Response, ApiError> {
     let after = match headers.get("last-event-id") {
         None => params.after,
         Some(id) => id.to_str().ok().and_then(|id| id.parse().ok()).ok_or_else(|| {
@@ -65,30 +83,40 @@ pub async fn follow(
     let mut scope = caller.open(&app, Operation::ReadWork).await?;
     scope.get_session(session_id).await.map_err(AppError::of("session"))?;
     drop(scope);
-    let token = bearer(&headers).unwrap_or_default().to_owned();
+    let permit = app.streams.open(caller.token_id).ok_or_else(|| {
+        let most = app.streams.per_token();
+        let message = format!("this token has {most} streams open already; close one");
+        AppError::TooMany { code: "too_many_streams", message }
+    })?;
     // Subscribed before the first look: nothing falls between.
     let news = app.hub.subscribe(session_id);
-    let ready = Vec::new().into_iter();
-    let follower = Follower { app, caller, token, session_id, after, news, ready };
+    let (ready, given_at) = (Vec::new().into_iter(), Instant::now());
+    let follower = Follower { app, caller, session_id, after, news, permit, ready, given_at };
     let events = futures::stream::unfold(Some(follower), next);
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
+    let stream = Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT));
+    // Proxies must pass events on as they come.
+    Ok(([("x-accel-buffering", "no")], stream).into_response())
 }
 
-async fn next(follower: Option<Follower>) -> Option<(Result<Event, Infallible>, Option<Follower>)> {
+type Frame = Result<Event, Infallible>;
+
+async fn next(follower: Option<Follower>) -> Option<(Frame, Option<Follower>)> {
     let mut follower = follower?;
+    if follower.given_at.elapsed() > follower.app.stall {
+        // Its next request, with the id of the last event it has, leaves nothing out.
+        let data = json!({ "after": follower.after, "reason": "the reader is too slow" });
+        return Some((Ok(Event::default().event("gap").data(data.to_string())), None));
+    }
     loop {
         if let Some(event) = follower.ready.next() {
             follower.after = event.seq;
+            follower.given_at = Instant::now();
             let is_last = event.kind == "session.closed";
-            let frame = frame(&event);
-            return Some((Ok(frame), (!is_last).then_some(follower)));
+            return Some((Ok(frame(&event)), (!is_last).then_some(follower)));
         }
-        follower.app.verifier.verify(&follower.token).ok()?;
-        match look(&follower).await {
+        match follower.look().await {
             Ok(Look::News(events)) => follower.ready = events.into_iter(),
-            Ok(Look::Nothing) => {
-                let _ = tokio::time::timeout(LOOK, follower.news.changed()).await;
-            }
+            Ok(Look::Nothing) => follower.rest().await?,
             Ok(Look::Over) => return None,
             // The client comes back with its last id; a stream that only waits would hide it.
             Err(_) => return None,
@@ -102,15 +130,38 @@ enum Look {
     Over,
 }
 
-async fn look(follower: &Follower) -> Result<Look, AppError> {
-    let mut scope = follower.caller.open(&follower.app, Operation::ReadWork).await?;
-    let session = scope.get_session(follower.session_id).await?;
-    let events = scope.list_events(follower.session_id, follower.after, BATCH).await?;
-    Ok(match session.state {
-        _ if !events.is_empty() => Look::News(events),
-        SessionState::Closed => Look::Over,
-        SessionState::Open | SessionState::Closing => Look::Nothing,
-    })
+impl Follower {
+    async fn look(&self) -> Result<Look, AppError> {
+        let mut scope = self.caller.open(&self.app, Operation::ReadWork).await?;
+        let events = scope.list_events(self.session_id, self.after, BATCH).await?;
+        if !events.is_empty() {
+            return Ok(Look::News(events));
+        }
+        Ok(match scope.get_session(self.session_id).await?.state {
+            SessionState::Closed => Look::Over,
+            SessionState::Open | SessionState::Closing => Look::Nothing,
+        })
+    }
+
+    /// Waits until there may be news. None when the stream must end.
+    async fn rest(&mut self) -> Option<()> {
+        let rest = if self.app.hub.is_listening() { LOOK } else { LOOK_UNHEARD };
+        let until = Instant::now() + rest;
+        loop {
+            self.app.verifier.recheck(&self.caller.pass).ok()?;
+            let tick = until.min(Instant::now() + TICK);
+            tokio::select! {
+                _ = self.news.changed() => break,
+                _ = self.permit.stopping.changed() => return None,
+                () = tokio::time::sleep_until(tick) => {}
+            }
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        self.given_at = Instant::now();
+        Some(())
+    }
 }
 
 fn frame(event: &SessionEvent) -> Event {

@@ -14,19 +14,22 @@ use protocol::exec::ExecKind;
 use protocol::init::{Stream, TerminalSize};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::app::{App, AppError, Caller, SubmitExec};
 use crate::http::ApiError;
 use crate::http::json::{Body, Id, Params, idempotency_key};
 use crate::http::page::{Page, checked_cursor, checked_limit};
+use crate::http::openapi::{Raw, IdempotencyHeader};
 use crate::store::{Exec, ExecError, ExecFilter, StoredStream};
 
 /// Most bytes of output in one answer.
 const MAX_OUTPUT_PAGE: usize = 1024 * 1024;
 
 /// Body of `POST /v1/sessions/{id}/execs`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = CreateExec)]
 pub struct Create {
     command: String,
     cwd: Option<String>,
@@ -41,7 +44,8 @@ pub struct Create {
 }
 
 /// An exec as callers see it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Exec)]
 pub struct View {
     exec_id: ExecId,
     session_id: SessionId,
@@ -76,7 +80,8 @@ pub struct View {
     stderr: StreamView,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Decision)]
 struct DecisionView {
     outcome: &'static str,
     rules: Vec<String>,
@@ -85,7 +90,8 @@ struct DecisionView {
     decided_by: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = OutputSummary)]
 struct StreamView {
     bytes_total: u64,
     head: String,
@@ -148,6 +154,13 @@ impl From<Exec> for View {
 }
 
 /// Posts a command.
+#[utoipa::path(
+    post, path = "/sessions/{id}/execs", operation_id = "create_exec", tag = "execs",
+    security(("token" = ["work"])),
+    params(("id" = SessionId, Path), IdempotencyHeader),
+    request_body = Create,
+    responses((status = 201, body = View)),
+)]
 pub async fn create(
     State(app): State<App>,
     caller: Caller,
@@ -178,8 +191,9 @@ pub async fn create(
 }
 
 /// Query string of `GET /v1/sessions/{id}/execs`.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct ListParams {
     cursor: Option<String>,
     limit: Option<i64>,
@@ -188,6 +202,12 @@ pub struct ListParams {
 }
 
 /// Lists a session's execs, newest first.
+#[utoipa::path(
+    get, path = "/sessions/{id}/execs", operation_id = "list_execs", tag = "execs",
+    security(("token" = ["read_work"])),
+    params(("id" = SessionId, Path), ListParams),
+    responses((status = 200, body = Page<View>)),
+)]
 pub async fn list(
     State(app): State<App>,
     caller: Caller,
@@ -215,14 +235,21 @@ fn checked_state(name: &str) -> Result<ExecState, ApiError> {
 }
 
 /// Query string of `GET /v1/execs/{id}`.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct ShowParams {
     #[serde(default)]
     wait_ms: u64,
 }
 
 /// Shows an exec, as soon as it is over or the time to wait is.
+#[utoipa::path(
+    get, path = "/execs/{id}", operation_id = "get_exec", tag = "execs",
+    security(("token" = ["read_work"])),
+    params(("id" = ExecId, Path), ShowParams),
+    responses((status = 200, body = View)),
+)]
 pub async fn show(
     State(app): State<App>,
     caller: Caller,
@@ -233,6 +260,12 @@ pub async fn show(
 }
 
 /// Calls off an exec.
+#[utoipa::path(
+    post, path = "/execs/{id}/cancel", operation_id = "cancel_exec", tag = "execs",
+    security(("token" = ["work"])),
+    params(("id" = ExecId, Path)),
+    responses((status = 200, body = View)),
+)]
 pub async fn cancel(
     State(app): State<App>,
     caller: Caller,
@@ -242,8 +275,9 @@ pub async fn cancel(
 }
 
 /// Query string of `GET /v1/execs/{id}/output`.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct OutputParams {
     stream: Option<String>,
     #[serde(default)]
@@ -252,6 +286,12 @@ pub struct OutputParams {
 }
 
 /// Raw bytes of one stream, as far as they have arrived.
+#[utoipa::path(
+    get, path = "/execs/{id}/output", operation_id = "read_exec_output", tag = "execs",
+    security(("token" = ["read_work"])),
+    params(("id" = ExecId, Path), OutputParams),
+    responses((status = 200, body = Raw, content_type = "application/octet-stream")),
+)]
 pub async fn output(
     State(app): State<App>,
     caller: Caller,

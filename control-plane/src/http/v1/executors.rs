@@ -9,17 +9,20 @@ use domain::ids::{ExecId, ExecutorId};
 use protocol::enrolment::{EnrolRequest, Enrolment, StartedReport};
 use protocol::exec::ToolReply;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::execs::checked_stream;
+use utoipa::{IntoParams, ToSchema};
+
 use crate::app::{App, Caller, Reporter};
 use crate::http::ApiError;
 use crate::http::json::{Body, Id, Params, unreadable};
-use crate::http::page::Page;
+use crate::http::page::{Page, PageParams, checked_cursor, checked_limit};
+use crate::http::openapi::{Raw, ReporterHeaders};
 
 /// An executor as callers see it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Executor)]
 pub struct View {
     executor_id: ExecutorId,
     version: String,
@@ -30,6 +33,12 @@ pub struct View {
 }
 
 /// Enrols an executor.
+#[utoipa::path(
+    post, path = "/executors", operation_id = "enrol_executor", tag = "executors",
+    security(("token" = ["execute"])),
+    request_body = EnrolRequest,
+    responses((status = 200, body = Enrolment)),
+)]
 pub async fn enrol(
     State(app): State<App>,
     caller: Caller,
@@ -39,8 +48,20 @@ pub async fn enrol(
 }
 
 /// Lists the tenant's executors.
-pub async fn list(State(app): State<App>, caller: Caller) -> Result<Json<Page<View>>, ApiError> {
-    let executors = app.list_executors(&caller).await?;
+#[utoipa::path(
+    get, path = "/executors", operation_id = "list_executors", tag = "executors",
+    security(("token" = ["read_work"])),
+    params(PageParams),
+    responses((status = 200, body = Page<View>)),
+)]
+pub async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Params(params): Params<PageParams>,
+) -> Result<Json<Page<View>>, ApiError> {
+    let limit = checked_limit(params.limit)?;
+    let after = checked_cursor(params.cursor.as_ref())?;
+    let executors = app.list_executors(&caller, after, limit).await?;
     let view = |executor: crate::store::Executor| View {
         executor_id: executor.id,
         version: executor.version,
@@ -48,10 +69,18 @@ pub async fn list(State(app): State<App>, caller: Caller) -> Result<Json<Page<Vi
         image_digest: executor.image_digest,
         last_seen_at: executor.last_seen_at,
     };
-    Ok(Json(Page::whole(executors.into_iter().map(view).collect())))
+    let views = executors.into_iter().map(view).collect();
+    Ok(Json(Page::new(views, limit, |view: &View| view.executor_id.to_string())))
 }
 
 /// A command was started and takes a while.
+#[utoipa::path(
+    post, path = "/executors/execs/{id}/started", operation_id = "report_exec_started", tag = "executors",
+    security(("token" = ["execute"])),
+    params(("id" = ExecId, Path), ReporterHeaders),
+    request_body = StartedReport,
+    responses((status = 204)),
+)]
 pub async fn started(
     State(app): State<App>,
     caller: Caller,
@@ -64,6 +93,13 @@ pub async fn started(
 }
 
 /// An exec ended.
+#[utoipa::path(
+    post, path = "/executors/execs/{id}/result", operation_id = "report_exec_result", tag = "executors",
+    security(("token" = ["execute"])),
+    params(("id" = ExecId, Path), ReporterHeaders),
+    request_body = serde_json::Value,
+    responses((status = 204)),
+)]
 pub async fn result(
     State(app): State<App>,
     caller: Caller,
@@ -75,15 +111,29 @@ pub async fn result(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// How much of a stream is stored.
+#[derive(Serialize, ToSchema)]
+pub struct Stored {
+    total: u64,
+}
+
 /// Query string of `POST /v1/executors/execs/{id}/output`.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct OutputParams {
     stream: String,
     offset: u64,
 }
 
 /// Takes a piece of output; the answer says how much there is now.
+#[utoipa::path(
+    post, path = "/executors/execs/{id}/output", operation_id = "report_exec_output", tag = "executors",
+    security(("token" = ["execute"])),
+    params(("id" = ExecId, Path), ReporterHeaders, OutputParams),
+    request_body(content = Raw, content_type = "application/octet-stream"),
+    responses((status = 200, body = Stored)),
+)]
 pub async fn output(
     State(app): State<App>,
     caller: Caller,
@@ -91,10 +141,10 @@ pub async fn output(
     Id(exec_id): Id<ExecId>,
     Params(params): Params<OutputParams>,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Stored>, ApiError> {
     let bytes = body.map_err(unreadable)?;
     let stream = checked_stream(&params.stream)?;
     let total =
         app.append_output(&caller, reporter, exec_id, stream, params.offset, &bytes).await?;
-    Ok(Json(json!({ "total": total })))
+    Ok(Json(Stored { total }))
 }

@@ -13,14 +13,16 @@ use protocol::files::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::app::{App, AppError, Caller};
 use crate::calls::Pieces;
 use crate::http::ApiError;
 use crate::http::json::{Id, Params};
+use crate::http::openapi::Raw;
 
 /// What a request is about.
-#[derive(Deserialize, Clone, Copy, Default, PartialEq)]
+#[derive(Deserialize, Clone, Copy, Default, PartialEq, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum Kind {
     /// The bytes of a file, or the entries of a folder.
@@ -35,8 +37,9 @@ enum Kind {
 }
 
 /// Query string for one path.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct PathParams {
     #[serde(default)]
     kind: Kind,
@@ -47,8 +50,9 @@ pub struct PathParams {
 }
 
 /// Query string for a folder that is named there.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct FolderParams {
     #[serde(default)]
     path: String,
@@ -82,6 +86,13 @@ impl axum::extract::FromRequestParts<App> for Target {
 }
 
 /// Writes a file, makes a folder, or unpacks an archive into one.
+#[utoipa::path(
+    put, path = "/sessions/{id}/files/{*path}", operation_id = "put_file", tag = "files",
+    security(("token" = ["work"])),
+    params(("id" = SessionId, Path), ("path" = String, Path), PathParams),
+    request_body(content = Raw, content_type = "application/octet-stream"),
+    responses((status = 200, body = Value), (status = 201, body = Value)),
+)]
 pub async fn put(
     State(app): State<App>,
     caller: Caller,
@@ -109,6 +120,13 @@ pub async fn put(
 }
 
 /// Unpacks an archive into the workspace itself.
+#[utoipa::path(
+    put, path = "/sessions/{id}/files", operation_id = "put_workspace", tag = "files",
+    security(("token" = ["work"])),
+    params(("id" = SessionId, Path), FolderParams),
+    request_body(content = Raw, content_type = "application/x-tar"),
+    responses((status = 200, body = Value), (status = 201, body = Value)),
+)]
 pub async fn put_root(
     State(app): State<App>,
     caller: Caller,
@@ -126,6 +144,12 @@ pub async fn put_root(
 }
 
 /// Gives a file's bytes, a folder as an archive, or what is known of either.
+#[utoipa::path(
+    get, path = "/sessions/{id}/files/{*path}", operation_id = "get_file", tag = "files",
+    security(("token" = ["read_work"])),
+    params(("id" = SessionId, Path), ("path" = String, Path), PathParams),
+    responses((status = 200, content((Raw = "application/octet-stream"), (Raw = "application/x-tar"), (Value = "application/json")))),
+)]
 pub async fn get(
     State(app): State<App>,
     caller: Caller,
@@ -144,6 +168,12 @@ pub async fn get(
 }
 
 /// Lists a folder, page by page, or gives it as an archive.
+#[utoipa::path(
+    get, path = "/sessions/{id}/files", operation_id = "list_files", tag = "files",
+    security(("token" = ["read_work"])),
+    params(("id" = SessionId, Path), FolderParams),
+    responses((status = 200, content((Value = "application/json"), (Raw = "application/x-tar")))),
+)]
 pub async fn list(
     State(app): State<App>,
     caller: Caller,
@@ -167,6 +197,12 @@ pub async fn list(
 }
 
 /// Deletes a file, a link or a folder.
+#[utoipa::path(
+    delete, path = "/sessions/{id}/files/{*path}", operation_id = "delete_file", tag = "files",
+    security(("token" = ["work"])),
+    params(("id" = SessionId, Path), ("path" = String, Path), PathParams),
+    responses((status = 200, body = Value)),
+)]
 pub async fn delete(
     State(app): State<App>,
     caller: Caller,

@@ -9,10 +9,12 @@ use domain::ids::ExecId;
 use protocol::binary::Binary;
 use protocol::init::TerminalSize;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::app::{App, Caller, SendInput};
 use crate::http::ApiError;
 use crate::http::json::{Body, Id, Params, unreadable};
+use crate::http::openapi::Raw;
 
 /// Names of the signals that may be sent, with their numbers on Linux for x86-64.
 const SIGNALS: [(&str, i32); 20] = [
@@ -39,8 +41,9 @@ const SIGNALS: [(&str, i32); 20] = [
 ];
 
 /// Query string of `POST /v1/execs/{id}/stdin`, for a raw body.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct InputParams {
     offset: Option<u64>,
     #[serde(default)]
@@ -48,8 +51,9 @@ pub struct InputParams {
 }
 
 /// The same as JSON.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = ExecInput)]
 struct JsonInput {
     data: Option<String>,
     data_base64: Option<Binary>,
@@ -59,13 +63,21 @@ struct JsonInput {
 }
 
 /// How much input the exec has taken.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = InputTaken)]
 pub struct Taken {
     offset: u64,
     open: bool,
 }
 
 /// Sends input: raw bytes, or JSON with `data` or `data_base64`.
+#[utoipa::path(
+    post, path = "/execs/{id}/stdin", operation_id = "send_exec_input", tag = "execs",
+    security(("token" = ["work"])),
+    params(("id" = ExecId, Path), InputParams),
+    request_body(content((Raw = "application/octet-stream"), (JsonInput = "application/json"))),
+    responses((status = 200, body = Taken)),
+)]
 pub async fn stdin(
     State(app): State<App>,
     caller: Caller,
@@ -104,20 +116,29 @@ fn from_json(bytes: &[u8]) -> Result<SendInput, ApiError> {
 }
 
 /// Body of `POST /v1/execs/{id}/signal`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = Signal)]
 pub struct SignalBody {
     signal: SignalName,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = SignalName)]
 enum SignalName {
     Number(i64),
     Name(String),
 }
 
 /// Sends a signal, by name or number, to everything that the exec started.
+#[utoipa::path(
+    post, path = "/execs/{id}/signal", operation_id = "signal_exec", tag = "execs",
+    security(("token" = ["work"])),
+    params(("id" = ExecId, Path)),
+    request_body = SignalBody,
+    responses((status = 204)),
+)]
 pub async fn signal(
     State(app): State<App>,
     caller: Caller,
@@ -148,6 +169,13 @@ fn number(signal: &SignalName) -> Option<i32> {
 }
 
 /// Gives the exec's terminal another size.
+#[utoipa::path(
+    post, path = "/execs/{id}/resize", operation_id = "resize_exec", tag = "execs",
+    security(("token" = ["work"])),
+    params(("id" = ExecId, Path)),
+    request_body = TerminalSize,
+    responses((status = 204)),
+)]
 pub async fn resize(
     State(app): State<App>,
     caller: Caller,

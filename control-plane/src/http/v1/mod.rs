@@ -12,47 +12,47 @@ mod sessions;
 mod tenants;
 mod tokens;
 mod turns;
+mod usage;
 
-use axum::Router;
-use axum::routing::{delete, get, post};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::app::App;
 
-/// All routes below `/v1`.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/tenants", get(tenants::list).post(tenants::create))
-        .route("/tokens", get(tokens::list).post(tokens::create))
-        .route("/tokens/{id}", delete(tokens::revoke))
-        .route("/sessions", get(sessions::list).post(sessions::create))
-        .route("/sessions/{id}", get(sessions::show).delete(sessions::close))
-        .route("/sessions/{id}/shutdown", post(sessions::close))
-        .route("/sessions/{id}/interrupt", post(sessions::interrupt))
-        .route("/sessions/{id}/execs", get(execs::list).post(execs::create))
-        .route("/sessions/{id}/turns", post(turns::create))
-        .route("/sessions/{id}/events", get(events::follow))
-        .route("/turns/{id}", get(turns::show))
-        .route("/execs/{id}", get(execs::show))
-        .route("/execs/{id}/output", get(execs::output))
-        .route("/execs/{id}/cancel", post(execs::cancel))
-        .route("/execs/{id}/stdin", post(live::stdin))
-        .route("/execs/{id}/signal", post(live::signal))
-        .route("/execs/{id}/resize", post(live::resize))
-        .route("/sessions/{id}/files", get(files::list).put(files::put_root))
-        .route(
-            "/sessions/{id}/files/{*path}",
-            get(files::get).put(files::put).delete(files::delete),
-        )
-        .route("/approvals", get(approvals::list))
-        .route("/approvals/{id}", get(approvals::show))
-        .route("/approvals/{id}/decision", post(approvals::decide))
-        .route("/audit/events", get(audit::list))
-        .route("/executors", get(executors::list).post(executors::enrol))
-        .route("/executors/execs/{id}/started", post(executors::started))
-        .route("/executors/execs/{id}/output", post(executors::output))
-        .route("/executors/execs/{id}/result", post(executors::result))
-        .route("/executors/calls", get(calls::line))
-        .route("/executors/calls/{id}", get(calls::fetch))
-        .route("/executors/calls/{id}/body", get(calls::body))
-        .route("/executors/calls/{id}/reply", post(calls::reply))
+/// All routes below `/v1`. What stands here is in the description, and nothing else is.
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(tenants::list, tenants::create))
+        .routes(routes!(usage::set))
+        .routes(routes!(usage::show))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(sessions::list, sessions::create))
+        .routes(routes!(sessions::show, sessions::close))
+        .routes(routes!(sessions::shutdown))
+        .routes(routes!(sessions::interrupt))
+        .routes(routes!(execs::list, execs::create))
+        .routes(routes!(turns::create))
+        .routes(routes!(events::follow))
+        .routes(routes!(turns::show))
+        .routes(routes!(execs::show))
+        .routes(routes!(execs::output))
+        .routes(routes!(execs::cancel))
+        .routes(routes!(live::stdin))
+        .routes(routes!(live::signal))
+        .routes(routes!(live::resize))
+        .routes(routes!(files::list, files::put_root))
+        .routes(routes!(files::get, files::put, files::delete))
+        .routes(routes!(approvals::list))
+        .routes(routes!(approvals::show))
+        .routes(routes!(approvals::decide))
+        .routes(routes!(audit::list))
+        .routes(routes!(executors::list, executors::enrol))
+        .routes(routes!(executors::started))
+        .routes(routes!(executors::output))
+        .routes(routes!(executors::result))
+        .routes(routes!(calls::line))
+        .routes(routes!(calls::fetch))
+        .routes(routes!(calls::body))
+        .routes(routes!(calls::reply))
 }

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use domain::access::Operation;
 use domain::ids::SessionId;
 use domain::limits::SandboxLimits;
@@ -10,16 +10,19 @@ use domain::sandbox::SandboxRef;
 use domain::session::SessionState;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 
 use crate::app::{App, AppError, Caller, CreateSession};
 use crate::http::ApiError;
-use crate::http::json::{Body, Id, Params};
+use crate::http::json::{Body, Id, Params, idempotency_key};
 use crate::http::page::{Page, PageParams, checked_cursor, checked_limit};
+use crate::http::openapi::IdempotencyHeader;
 use crate::store::Session;
 
 /// Body of `POST /v1/sessions`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = CreateSession)]
 pub struct Create {
     name: Option<String>,
     image: Option<String>,
@@ -30,7 +33,8 @@ pub struct Create {
 }
 
 /// A session as callers see it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Session)]
 pub struct View {
     session_id: SessionId,
     name: String,
@@ -62,9 +66,17 @@ impl From<Session> for View {
 }
 
 /// Makes a session.
+#[utoipa::path(
+    post, path = "/sessions", operation_id = "create_session", tag = "sessions",
+    security(("token" = ["work"])),
+    params(IdempotencyHeader),
+    request_body = Create,
+    responses((status = 201, body = View)),
+)]
 pub async fn create(
     State(app): State<App>,
     caller: Caller,
+    headers: HeaderMap,
     Body(body): Body<Create>,
 ) -> Result<(StatusCode, Json<View>), ApiError> {
     let request = CreateSession {
@@ -74,11 +86,18 @@ pub async fn create(
         model: body.model,
         approval_mode: body.approval_mode,
     };
-    let session = app.create_session(&caller, &request).await?;
+    let key = idempotency_key(&headers)?;
+    let session = app.create_session(&caller, &request, key.as_deref()).await?;
     Ok((StatusCode::CREATED, Json(session.into())))
 }
 
 /// Lists sessions, newest first.
+#[utoipa::path(
+    get, path = "/sessions", operation_id = "list_sessions", tag = "sessions",
+    security(("token" = ["read_work"])),
+    params(PageParams),
+    responses((status = 200, body = Page<View>)),
+)]
 pub async fn list(
     State(app): State<App>,
     caller: Caller,
@@ -93,6 +112,12 @@ pub async fn list(
 }
 
 /// Shows a session.
+#[utoipa::path(
+    get, path = "/sessions/{id}", operation_id = "get_session", tag = "sessions",
+    security(("token" = ["read_work"])),
+    params(("id" = SessionId, Path)),
+    responses((status = 200, body = View)),
+)]
 pub async fn show(
     State(app): State<App>,
     caller: Caller,
@@ -104,6 +129,12 @@ pub async fn show(
 }
 
 /// Asks a session to end.
+#[utoipa::path(
+    delete, path = "/sessions/{id}", operation_id = "delete_session", tag = "sessions",
+    security(("token" = ["work"])),
+    params(("id" = SessionId, Path)),
+    responses((status = 202)),
+)]
 pub async fn close(
     State(app): State<App>,
     caller: Caller,
@@ -113,7 +144,28 @@ pub async fn close(
     Ok(StatusCode::ACCEPTED)
 }
 
+/// The same, by another name.
+#[utoipa::path(
+    post, path = "/sessions/{id}/shutdown", operation_id = "shutdown_session", tag = "sessions",
+    security(("token" = ["work"])),
+    params(("id" = SessionId, Path)),
+    responses((status = 202)),
+)]
+pub async fn shutdown(
+    state: State<App>,
+    caller: Caller,
+    id: Id<SessionId>,
+) -> Result<StatusCode, ApiError> {
+    close(state, caller, id).await
+}
+
 /// Interrupts the session's running turn.
+#[utoipa::path(
+    post, path = "/sessions/{id}/interrupt", operation_id = "interrupt_session", tag = "sessions",
+    security(("token" = ["work"])),
+    params(("id" = SessionId, Path)),
+    responses((status = 202)),
+)]
 pub async fn interrupt(
     State(app): State<App>,
     caller: Caller,

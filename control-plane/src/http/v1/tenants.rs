@@ -3,26 +3,30 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use domain::ids::{TenantId, TokenId};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 
 use crate::app::{App, Caller};
 use crate::http::ApiError;
-use crate::http::json::Body;
-use crate::http::page::Page;
+use crate::http::json::{Body, Params};
+use crate::http::page::{Page, PageParams, checked_cursor, checked_limit};
 use crate::store::Tenant;
 
 /// Body of `POST /v1/tenants`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = CreateTenant)]
 pub struct Create {
     name: String,
 }
 
 /// A tenant as callers see it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Tenant)]
 pub struct View {
-    tenant_id: String,
+    tenant_id: TenantId,
     name: String,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
@@ -30,16 +34,17 @@ pub struct View {
     owner_token: Option<OwnerToken>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = OwnerToken)]
 struct OwnerToken {
-    token_id: String,
+    token_id: TokenId,
     token: String,
 }
 
 impl From<Tenant> for View {
     fn from(tenant: Tenant) -> Self {
         Self {
-            tenant_id: tenant.id.to_string(),
+            tenant_id: tenant.id,
             name: tenant.name,
             created_at: tenant.created_at,
             owner_token: None,
@@ -48,19 +53,38 @@ impl From<Tenant> for View {
 }
 
 /// Makes a tenant; the answer shows its first owner token, once.
+#[utoipa::path(
+    post, path = "/tenants", operation_id = "create_tenant", tag = "tenants",
+    security(("token" = ["manage_tenants"])),
+    request_body = Create,
+    responses((status = 201, body = View)),
+)]
 pub async fn create(
     State(app): State<App>,
     caller: Caller,
     Body(body): Body<Create>,
 ) -> Result<(StatusCode, Json<View>), ApiError> {
     let (tenant, token) = app.create_tenant(&caller, &body.name).await?;
-    let owner_token = OwnerToken { token_id: token.id.to_string(), token: token.secret };
+    let owner_token = OwnerToken { token_id: token.id, token: token.secret };
     let view = View { owner_token: Some(owner_token), ..tenant.into() };
     Ok((StatusCode::CREATED, Json(view)))
 }
 
 /// Lists all tenants.
-pub async fn list(State(app): State<App>, caller: Caller) -> Result<Json<Page<View>>, ApiError> {
-    let tenants = app.list_tenants(&caller).await?;
-    Ok(Json(Page::whole(tenants.into_iter().map(View::from).collect())))
+#[utoipa::path(
+    get, path = "/tenants", operation_id = "list_tenants", tag = "tenants",
+    security(("token" = ["manage_tenants"])),
+    params(PageParams),
+    responses((status = 200, body = Page<View>)),
+)]
+pub async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Params(params): Params<PageParams>,
+) -> Result<Json<Page<View>>, ApiError> {
+    let limit = checked_limit(params.limit)?;
+    let after = checked_cursor(params.cursor.as_ref())?;
+    let tenants = app.list_tenants(&caller, after, limit).await?;
+    let views = tenants.into_iter().map(View::from).collect();
+    Ok(Json(Page::new(views, limit, |view: &View| view.tenant_id.to_string())))
 }

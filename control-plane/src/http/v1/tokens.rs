@@ -3,18 +3,21 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use domain::access::Role;
 use domain::ids::TokenId;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 
 use crate::app::{App, Caller, CreateToken};
 use crate::http::ApiError;
-use crate::http::json::{Body, Id};
-use crate::http::page::Page;
+use crate::http::json::{Body, Id, Params};
+use crate::http::page::{Page, PageParams, checked_cursor, checked_limit};
 
 /// Body of `POST /v1/tokens`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = CreateToken)]
 pub struct Create {
     name: String,
     role: String,
@@ -22,24 +25,31 @@ pub struct Create {
 }
 
 /// A token that was made, with its secret.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = CreatedToken)]
 pub struct Created {
     token_id: TokenId,
     token: String,
     name: String,
-    role: &'static str,
+    role: Role,
     #[serde(with = "time::serde::rfc3339")]
     expires_at: OffsetDateTime,
 }
 
 /// A token without its secret.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Token)]
 pub struct View {
     token_id: TokenId,
     name: String,
-    role: &'static str,
+    role: Role,
+    /// The token that asked for it.
+    created_by: Option<TokenId>,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
+    /// To the minute or so; `null` when it never was.
+    #[serde(with = "time::serde::rfc3339::option")]
+    last_used_at: Option<OffsetDateTime>,
     #[serde(with = "time::serde::rfc3339")]
     expires_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339::option")]
@@ -47,6 +57,12 @@ pub struct View {
 }
 
 /// Makes a token; the answer shows it, once.
+#[utoipa::path(
+    post, path = "/tokens", operation_id = "create_token", tag = "tokens",
+    security(("token" = ["manage_tokens"])),
+    request_body = Create,
+    responses((status = 201, body = Created)),
+)]
 pub async fn create(
     State(app): State<App>,
     caller: Caller,
@@ -58,27 +74,48 @@ pub async fn create(
         token_id: created.issued.id,
         token: created.issued.secret,
         name: request.name,
-        role: created.role.as_str(),
+        role: created.role,
         expires_at: created.issued.expires_at,
     };
     Ok((StatusCode::CREATED, Json(view)))
 }
 
 /// Lists the tenant's tokens.
-pub async fn list(State(app): State<App>, caller: Caller) -> Result<Json<Page<View>>, ApiError> {
-    let tokens = app.list_tokens(&caller).await?;
+#[utoipa::path(
+    get, path = "/tokens", operation_id = "list_tokens", tag = "tokens",
+    security(("token" = ["manage_tokens"])),
+    params(PageParams),
+    responses((status = 200, body = Page<View>)),
+)]
+pub async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Params(params): Params<PageParams>,
+) -> Result<Json<Page<View>>, ApiError> {
+    let limit = checked_limit(params.limit)?;
+    let after = checked_cursor(params.cursor.as_ref())?;
+    let tokens = app.list_tokens(&caller, after, limit).await?;
     let view = |token: crate::store::Token| View {
         token_id: token.id,
         name: token.name,
-        role: token.role.as_str(),
+        role: token.role,
+        created_by: token.created_by,
         created_at: token.created_at,
+        last_used_at: token.last_used_at,
         expires_at: token.expires_at,
         revoked_at: token.revoked_at,
     };
-    Ok(Json(Page::whole(tokens.into_iter().map(view).collect())))
+    let views = tokens.into_iter().map(view).collect();
+    Ok(Json(Page::new(views, limit, |view: &View| view.token_id.to_string())))
 }
 
 /// Revokes a token.
+#[utoipa::path(
+    delete, path = "/tokens/{id}", operation_id = "revoke_token", tag = "tokens",
+    security(("token" = ["manage_tokens"])),
+    params(("id" = TokenId, Path)),
+    responses((status = 204)),
+)]
 pub async fn revoke(
     State(app): State<App>,
     caller: Caller,

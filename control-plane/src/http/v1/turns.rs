@@ -6,21 +6,25 @@ use axum::http::{HeaderMap, StatusCode};
 use domain::ids::{SessionId, TurnId};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 
 use crate::app::{App, Caller};
 use crate::http::ApiError;
 use crate::http::json::{Body, Id, idempotency_key};
+use crate::http::openapi::IdempotencyHeader;
 use crate::store::Turn;
 
 /// Body of `POST /v1/sessions/{id}/turns`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = CreateTurn)]
 pub struct Create {
     input: String,
 }
 
 /// A turn as callers see it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Turn)]
 pub struct View {
     turn_id: TurnId,
     session_id: SessionId,
@@ -50,6 +54,13 @@ impl From<Turn> for View {
 }
 
 /// Posts a user's message.
+#[utoipa::path(
+    post, path = "/sessions/{id}/turns", operation_id = "create_turn", tag = "turns",
+    security(("token" = ["work"])),
+    params(("id" = SessionId, Path), IdempotencyHeader),
+    request_body = Create,
+    responses((status = 201, body = View)),
+)]
 pub async fn create(
     State(app): State<App>,
     caller: Caller,
@@ -63,6 +74,12 @@ pub async fn create(
 }
 
 /// Shows a turn.
+#[utoipa::path(
+    get, path = "/turns/{id}", operation_id = "get_turn", tag = "turns",
+    security(("token" = ["read_work"])),
+    params(("id" = TurnId, Path)),
+    responses((status = 200, body = View)),
+)]
 pub async fn show(
     State(app): State<App>,
     caller: Caller,

@@ -7,25 +7,18 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use domain::ids::TenantId;
-use ed25519_dalek::SigningKey;
-use ed25519_dalek::pkcs8::EncodePrivateKey;
-use jsonwebtoken::{DecodingKey, EncodingKey};
 use sealing::{Key, SealError};
 
-/// A key pair for signatures (Ed25519).
-pub struct Signer {
-    /// Signs.
-    pub encoding: EncodingKey,
-    /// Verifies.
-    pub decoding: DecodingKey,
-    /// The public half, 32 bytes.
-    pub public: [u8; 32],
-}
+mod signer;
+mod token_keys;
+
+pub use signer::Signer;
+pub use token_keys::TokenKeys;
 
 /// See the module.
 pub struct Keys {
-    /// Signs tokens.
-    pub token: Signer,
+    /// Sign and verify tokens.
+    pub tokens: TokenKeys,
     /// Signs grants.
     pub grant: Signer,
     master: Key,
@@ -50,6 +43,13 @@ pub enum KeyError {
     Make,
 }
 
+impl KeyError {
+    fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { path, source }
+    }
+}
+
 const FILES: [&str; 3] = ["token.key", "grant.key", "master.key"];
 
 impl Keys {
@@ -58,23 +58,9 @@ impl Keys {
     /// # Errors
     /// When the folder cannot be written.
     pub fn create_missing(folder: &Path) -> Result<(), KeyError> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |source| KeyError::File { path, source }
-        };
-        fs::create_dir_all(folder).map_err(failed(folder))?;
+        fs::create_dir_all(folder).map_err(KeyError::file(folder))?;
         for name in FILES {
-            let path = folder.join(name);
-            let secret = Key::generate().map_err(|_| KeyError::Make)?;
-            let mut options = fs::OpenOptions::new();
-            match options.write(true).create_new(true).mode(0o600).open(&path) {
-                Ok(mut file) => {
-                    file.write_all(secret.expose()).map_err(failed(&path))?;
-                    file.sync_all().map_err(failed(&path))?;
-                }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(failed(&path)(error)),
-            }
+            create_seed(&folder.join(name))?;
         }
         Ok(())
     }
@@ -84,15 +70,10 @@ impl Keys {
     /// # Errors
     /// When one is missing or malformed.
     pub fn load(folder: &Path) -> Result<Self, KeyError> {
-        let read = |name: &str| {
-            let path = folder.join(name);
-            let bytes =
-                fs::read(&path).map_err(|source| KeyError::File { path: path.clone(), source })?;
-            <[u8; 32]>::try_from(bytes).map_err(|_| KeyError::Malformed(path))
-        };
+        let read = |name: &str| read_seed(&folder.join(name));
         Ok(Self {
-            token: signer(&read(FILES[0])?)?,
-            grant: signer(&read(FILES[1])?)?,
+            tokens: TokenKeys::load(folder)?,
+            grant: Signer::from_seed(&read(FILES[1])?)?,
             master: Key::from_bytes(&read(FILES[2])?).ok_or(KeyError::Make)?,
         })
     }
@@ -115,13 +96,22 @@ impl Keys {
     }
 }
 
-fn signer(seed: &[u8; 32]) -> Result<Signer, KeyError> {
-    let key = SigningKey::from_bytes(seed);
-    let private = key.to_pkcs8_der().map_err(|_| KeyError::Make)?;
-    let public = key.verifying_key().to_bytes();
-    Ok(Signer {
-        encoding: EncodingKey::from_ed_der(private.as_bytes()),
-        decoding: DecodingKey::from_ed_der(&public),
-        public,
-    })
+fn read_seed(path: &Path) -> Result<[u8; 32], KeyError> {
+    let bytes = fs::read(path).map_err(KeyError::file(path))?;
+    bytes.try_into().map_err(|_| KeyError::Malformed(path.to_owned()))
+}
+
+/// Makes a key that only we can read. False when there is one already: it is never touched.
+fn create_seed(path: &Path) -> Result<bool, KeyError> {
+    let secret = Key::generate().map_err(|_| KeyError::Make)?;
+    let mut options = fs::OpenOptions::new();
+    match options.write(true).create_new(true).mode(0o600).open(path) {
+        Ok(mut file) => {
+            file.write_all(secret.expose()).map_err(KeyError::file(path))?;
+            file.sync_all().map_err(KeyError::file(path))?;
+            Ok(true)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(KeyError::file(path)(error)),
+    }
 }

@@ -1,0 +1,74 @@
+//! `serve`: the HTTP API and what runs beside it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use control_plane::app::App;
+use control_plane::calls::Switchboard;
+use control_plane::config::ServeConfig;
+use control_plane::dispatch::Dispatcher;
+use control_plane::hub::Hub;
+use control_plane::keys::Keys;
+use control_plane::rates::{RateLimits, Rates};
+use control_plane::store::Store;
+use control_plane::streams::Streams;
+use control_plane::tenant_keys::TenantKeys;
+use control_plane::tokens::Verifier;
+use control_plane::{http, reaper};
+
+use super::{refuse_strong_role, terminated};
+
+/// Serves until SIGTERM or SIGINT, then lets go in order.
+///
+/// # Errors
+/// When a setting is wrong or the address is taken.
+pub(crate) async fn serve(config: ServeConfig) -> anyhow::Result<()> {
+    let store = Store::connect_lazily(&config.database.database_url, 24)
+        .context("DATABASE_URL is not a Postgres address")?;
+    let keys = Arc::new(Keys::load(&config.database.keys.key_dir)?);
+    refuse_strong_role(&store).await?;
+    let advertised = config.advertise_url.unwrap_or_else(|| format!("http://{}", config.listen));
+    let stall = Duration::from_secs(config.callers.stream_stall_s);
+    let app = App {
+        dispatcher: Arc::new(Dispatcher::new(store.clone())),
+        hub: Arc::new(Hub::default()),
+        verifier: Arc::new(Verifier::new(keys.clone())),
+        tenant_keys: Arc::new(TenantKeys::new(store.clone(), keys.clone())),
+        keys,
+        calls: Arc::new(Switchboard::new(store.clone(), advertised)),
+        rates: Arc::new(Rates::new(RateLimits {
+            per_token: config.callers.token_requests_per_minute,
+            per_tenant: config.callers.tenant_requests_per_minute,
+        })),
+        streams: Arc::new(Streams::new(config.callers.streams_per_token)),
+        stall,
+        gone_after_s: config.patience.executor_gone_after_s,
+        temporal: config.temporal.clone(),
+        store: store.clone(),
+    };
+    if let Err(error) = app.verifier.refresh(&store).await {
+        tracing::warn!(%error, "revocations cannot be read yet");
+    }
+    tokio::spawn(app.verifier.clone().keep_fresh(store.clone()));
+    tokio::spawn(app.verifier.clone().keep_use_log(store.clone()));
+    tokio::spawn(app.rates.clone().keep_shared(store.clone()));
+    tokio::spawn(app.calls.clone().listen());
+    tokio::spawn(reaper::run(store.clone(), app.dispatcher.clone(), app.gone_after_s));
+    tokio::spawn(app.hub.clone().listen(store));
+    tokio::spawn(app.dispatcher.clone().run(config.temporal));
+    let listener = tokio::net::TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    tracing::info!(address = %listener.local_addr()?, "API serves");
+    let streams = app.streams.clone();
+    let stop = async move {
+        terminated().await;
+        tracing::info!("stopping: streams end, requests under way are finished");
+        streams.stop();
+    };
+    // Slower than this, a reader of events is told with a `gap`; beyond, its connection ends.
+    http::serve(listener, http::router(app), stall * 2, stop).await;
+    Ok(())
+}
+

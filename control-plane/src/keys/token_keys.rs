@@ -1,0 +1,164 @@
+//! The keys of tokens: `token.key` signs, it and every `token-….key` verify.
+//!
+//! A key is changed in three steps, each of which running processes notice within seconds:
+//! *prepare* makes the next key, which only verifies; *activate* lets it sign while the old one
+//! verifies on; *retire* removes the old ones, and with them the tokens that they signed.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::{KeyError, Signer, create_seed, read_seed};
+
+const CURRENT: &str = "token.key";
+const NEXT: &str = "token-next.key";
+const OLD: &str = "token-old-";
+
+/// See the module.
+pub struct TokenKeys {
+    folder: PathBuf,
+    ring: RwLock<Arc<Ring>>,
+}
+
+struct Ring {
+    signer: Arc<Signer>,
+    by_kid: HashMap<String, Arc<Signer>>,
+}
+
+impl TokenKeys {
+    /// Reads the keys in `folder`.
+    ///
+    /// # Errors
+    /// When one is missing or malformed.
+    pub(super) fn load(folder: &Path) -> Result<Self, KeyError> {
+        Ok(Self { folder: folder.to_owned(), ring: RwLock::new(Arc::new(read(folder)?)) })
+    }
+
+    /// Reads them again.
+    ///
+    /// # Errors
+    /// When one is missing or malformed; then those that were known stay.
+    pub fn reload(&self) -> Result<(), KeyError> {
+        let ring = Arc::new(read(&self.folder)?);
+        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = ring;
+        Ok(())
+    }
+
+    /// The key that signs.
+    pub fn signer(&self) -> Arc<Signer> {
+        self.ring().signer.clone()
+    }
+
+    /// The key with this name.
+    pub fn find(&self, kid: &str) -> Option<Arc<Signer>> {
+        self.ring().by_kid.get(kid).cloned()
+    }
+
+    /// All keys that verify.
+    pub fn all(&self) -> Vec<Arc<Signer>> {
+        let mut all: Vec<_> = self.ring().by_kid.values().cloned().collect();
+        all.sort_by(|a, b| a.kid.cmp(&b.kid));
+        all
+    }
+
+    fn ring(&self) -> Arc<Ring> {
+        self.ring.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes the next key, which verifies from now on. Gives its name.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn prepare(folder: &Path) -> Result<String, KeyError> {
+        let path = folder.join(NEXT);
+        create_seed(&path)?;
+        Ok(Signer::from_seed(&read_seed(&path)?)?.kid)
+    }
+
+    /// Lets the next key sign. The one that did so far verifies on. Gives the new one's name.
+    ///
+    /// # Errors
+    /// When there is no next key or the folder cannot be written.
+    pub fn activate(folder: &Path) -> Result<String, KeyError> {
+        let (current, next) = (folder.join(CURRENT), folder.join(NEXT));
+        let kid = Signer::from_seed(&read_seed(&next)?)?.kid;
+        let old = Signer::from_seed(&read_seed(&current)?)?.kid;
+        let kept = folder.join(format!("{OLD}{old}.key"));
+        // Linked first: at no moment is a key without a file.
+        match fs::hard_link(&current, &kept) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(KeyError::file(&kept)(error));
+            }
+            _ => {}
+        }
+        fs::rename(&next, &current).map_err(KeyError::file(&current))?;
+        Ok(kid)
+    }
+
+    /// Removes the keys that only verify old tokens. Gives their names.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or written.
+    pub fn retire(folder: &Path) -> Result<Vec<String>, KeyError> {
+        let mut retired = Vec::new();
+        for path in files(folder)? {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if let Some(kid) = name.strip_prefix(OLD).and_then(|name| name.strip_suffix(".key")) {
+                fs::remove_file(&path).map_err(KeyError::file(&path))?;
+                retired.push(kid.to_owned());
+            }
+        }
+        Ok(retired)
+    }
+}
+
+fn read(folder: &Path) -> Result<Ring, KeyError> {
+    let signer = Arc::new(Signer::from_seed(&read_seed(&folder.join(CURRENT))?)?);
+    let mut by_kid = HashMap::from([(signer.kid.clone(), signer.clone())]);
+    for path in files(folder)? {
+        let key = Signer::from_seed(&read_seed(&path)?)?;
+        by_kid.insert(key.kid.clone(), Arc::new(key));
+    }
+    Ok(Ring { signer, by_kid })
+}
+
+/// The files of keys that only verify.
+fn files(folder: &Path) -> Result<Vec<PathBuf>, KeyError> {
+    let entries = fs::read_dir(folder).map_err(KeyError::file(folder))?;
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let is_token_key = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.starts_with("token-") && name.ends_with(".key")
+    };
+    Ok(paths.filter(is_token_key).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::Keys;
+
+    #[test]
+    fn a_key_is_changed_with_an_overlap() {
+        let name = format!("bulkhead-token-keys-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        Keys::create_missing(&folder).expect("keys");
+        let keys = TokenKeys::load(&folder).expect("loads");
+        let first = keys.signer().kid.clone();
+        let next = TokenKeys::prepare(&folder).expect("prepares");
+        assert_eq!(TokenKeys::prepare(&folder).expect("again"), next);
+        keys.reload().expect("reloads");
+        assert_eq!(keys.signer().kid, first);
+        assert!(keys.find(&next).is_some(), "the next key verifies before it signs");
+        assert_eq!(TokenKeys::activate(&folder).expect("activates"), next);
+        keys.reload().expect("reloads");
+        assert_eq!(keys.signer().kid, next);
+        assert!(keys.find(&first).is_some(), "the old key verifies on");
+        assert_eq!(TokenKeys::retire(&folder).expect("retires"), [first.clone()]);
+        keys.reload().expect("reloads");
+        assert!(keys.find(&first).is_none() && keys.all().len() == 1);
+        TokenKeys::activate(&folder).err().expect("no next key");
+        std::fs::remove_dir_all(folder).expect("cleans up");
+    }
+}
