@@ -8,6 +8,9 @@ ALTER TABLE executors
     ADD COLUMN isolation_tier text,
     ADD COLUMN capacity       integer;
 
+-- Whether the session was told that its executor is silent.
+ALTER TABLE sessions ADD COLUMN executor_silent boolean NOT NULL DEFAULT false;
+
 -- `readyz` tells whether this file has been applied.
 GRANT SELECT ON _sqlx_migrations TO bulkhead_app;
 
@@ -55,3 +58,11 @@ GRANT SELECT, INSERT, UPDATE ON quotas, usage_days TO bulkhead_app;
 CREATE INDEX sessions_open ON sessions (tenant_id) WHERE state <> 'closed';
 -- Keys are kept for a day.
 CREATE INDEX idempotency_keys_by_time ON idempotency_keys (tenant_id, created_at);
+
+-- Lists are in the order of ids, which is that of their making. Each filter has its index.
+DROP INDEX execs_by_session;
+CREATE INDEX execs_by_session ON execs (tenant_id, session_id, id DESC);
+CREATE INDEX execs_by_state ON execs (tenant_id, session_id, state, id DESC);
+DROP INDEX approvals_by_state;
+CREATE INDEX approvals_by_state ON approvals (tenant_id, state, id DESC);
+DROP INDEX sessions_by_time;

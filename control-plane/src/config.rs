@@ -86,6 +86,10 @@ pub struct ServeConfig {
     /// How much one caller may ask for
     #[command(flatten)]
     pub callers: CallerConfig,
+    /// Lets webhooks reach this machine and private networks, without TLS; for tests
+    #[arg(long, env = "BULKHEAD_WEBHOOKS_ALLOW_PRIVATE", value_parser = clap::value_parser!(bool))]
+    #[arg(default_value_t = false, action = clap::ArgAction::Set)]
+    pub webhooks_allow_private: bool,
 }
 
 /// What `worker` needs on top.

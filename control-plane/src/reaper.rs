@@ -1,4 +1,4 @@
-//! Gives up what ran on executors that are gone for good: their execs are `lost`, and the sessions
+//! Tells sessions whose executor is silent, and gives up what ran on executors that are gone for good: their execs are `lost`, and the sessions
 //! go on elsewhere. An executor that nobody could replace is waited for, however long.
 
 use std::sync::Arc;
@@ -9,19 +9,23 @@ use domain::ids::{ExecId, TenantId};
 
 use crate::dispatch::Dispatcher;
 use crate::outcome::{OutcomeError, closing};
-use crate::store::{Message, Store};
+use crate::store::{EventKind, Message, Store};
 
-/// How often to look, in parts of the time after which an executor counts as gone.
+/// How often to look, in parts of the time after which an executor counts as gone; at least every
+/// five seconds.
 const LOOKS: f64 = 4.0;
+const PER_TENANT: Duration = Duration::from_millis(50);
 const REASON: &str = "its executor is gone; the command may have run in part";
 
 /// Looks for as long as the process lives.
 pub async fn run(store: Store, dispatcher: Arc<Dispatcher>, gone_after_s: f64) {
-    let pause = Duration::from_secs_f64((gone_after_s / LOOKS).clamp(0.5, 60.0));
+    let pause = Duration::from_secs_f64((gone_after_s / LOOKS).clamp(0.5, 5.0));
     loop {
         tokio::time::sleep(pause).await;
-        if let Err(error) = look(&store, &dispatcher, gone_after_s).await {
-            tracing::warn!(%error, "cannot look for executors that are gone");
+        match look(&store, &dispatcher, gone_after_s).await {
+            // With many tenants looking is work: a twentieth of a second's rest for each.
+            Ok(tenants) => tokio::time::sleep(PER_TENANT * tenants).await,
+            Err(error) => tracing::warn!(%error, "cannot look for executors that are gone"),
         }
     }
 }
@@ -30,9 +34,11 @@ async fn look(
     store: &Store,
     dispatcher: &Dispatcher,
     gone_after_s: f64,
-) -> Result<(), OutcomeError> {
+) -> Result<u32, OutcomeError> {
     let tenants = store.platform().await?.list_tenants(None, i64::MAX).await?;
+    let count = u32::try_from(tenants.len()).unwrap_or(u32::MAX);
     for tenant in tenants {
+        tell_sessions(store, tenant.id).await?;
         let mut scope = store.tenant(tenant.id).await?;
         let stranded = scope.list_stranded_execs(gone_after_s).await?;
         drop(scope);
@@ -40,7 +46,21 @@ async fn look(
             give_up(store, dispatcher, tenant.id, exec_id).await?;
         }
     }
-    Ok(())
+    Ok(count)
+}
+
+/// Tells sessions that their executor does not answer, and that it does again.
+async fn tell_sessions(store: &Store, tenant_id: TenantId) -> Result<(), OutcomeError> {
+    let mut scope = store.tenant(tenant_id).await?;
+    let told = scope.note_silent_executors().await?;
+    if told.is_empty() {
+        return Ok(());
+    }
+    for (session_id, is_silent) in told {
+        let kind = if is_silent { EventKind::ExecutorSilent } else { EventKind::ExecutorBack };
+        scope.append_event(session_id, kind, serde_json::json!({})).await?;
+    }
+    Ok(scope.commit().await?)
 }
 
 async fn give_up(

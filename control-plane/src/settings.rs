@@ -14,7 +14,7 @@ const CONFIG: &str = "BULKHEAD_CONFIG";
 /// What our variables start with.
 const PREFIX: &str = "BULKHEAD_";
 /// Variables of Bulkhead's other programs, which may stand in the same environment.
-const OTHERS: [&str; 19] = [
+const OTHERS: [&str; 20] = [
     "BULKHEAD_URL",
     "BULKHEAD_TOKEN",
     "BULKHEAD_DATA_DIR",
@@ -33,6 +33,7 @@ const OTHERS: [&str; 19] = [
     "BULKHEAD_WORKSPACE",
     "BULKHEAD_TEST_ALL",
     "BULKHEAD_UPDATE",
+    "BULKHEAD_SCHEMATHESIS",
     CONFIG,
 ];
 
@@ -170,7 +171,9 @@ fn refuse_unknown(
 
 fn with_defaults(command: Command, defaults: &BTreeMap<String, String>) -> Command {
     let set = |argument: Arg| match defaults.get(argument.get_id().as_str()) {
-        Some(value) => argument.default_value(value.clone()).hide_default_value(true).required(false),
+        Some(value) => {
+            argument.default_value(value.clone()).hide_default_value(true).required(false)
+        }
         None => argument,
     };
     command.mut_subcommands(|subcommand| subcommand.mut_args(set))

@@ -46,7 +46,7 @@ fn frames(events: &[Value]) -> String {
     events.iter().map(frame).collect()
 }
 
-async fn ask(client: &ModelClient) -> (Result<Vec<Value>, ModelError>, String) {
+async fn ask(client: &ModelClient) -> (Result<(Vec<Value>, i64), ModelError>, String) {
     let (sender, mut pieces) = mpsc::channel(100);
     let items = [json!({ "type": "message", "role": "user", "content": [] })];
     let session_id = "ses_00000000000000000000000000000001".parse().expect("an id");
@@ -70,11 +70,11 @@ async fn an_answer_is_its_finished_items() {
         json!({ "type": "response.output_text.delta", "delta": "Hi " }),
         json!({ "type": "response.output_text.delta", "delta": "there" }),
         json!({ "type": "response.output_item.done", "item": message() }),
-        json!({ "type": "response.completed", "response": { "id": "r" } }),
+        json!({ "type": "response.completed", "response": { "usage": { "total_tokens": 7 } } }),
     ];
     let (client, seen) = provider(200, frames(&events)).await;
     let (answer, text) = ask(&client).await;
-    assert_eq!(answer.expect("an answer"), [message()]);
+    assert_eq!(answer.expect("an answer"), (vec![message()], 7));
     assert_eq!(text, "Hi there");
     let (headers, body) = seen.lock().expect("not poisoned").remove(0);
     assert_eq!(headers["authorization"], "Bearer sk-test");

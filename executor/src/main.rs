@@ -94,6 +94,13 @@ async fn work(settings: Settings, stopping: CancellationToken) -> anyhow::Result
         version: env!("CARGO_PKG_VERSION").into(),
         host: host_name(),
         image_digest: image_digest.clone(),
+        // Where workspaces are does not change the tier; that is known only later.
+        isolation_tier: Some(
+            assess(&facts, &HostFacts::read(), host.runtime.as_deref(), false).tier,
+        ),
+        capacity: std::thread::available_parallelism()
+            .ok()
+            .and_then(|count| u32::try_from(count.get()).ok()),
     };
     let enrolment = tokio::select! {
         enrolled = enrol(&control, &request) => enrolled?,

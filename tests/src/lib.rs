@@ -2,9 +2,11 @@
 //! answers as they came. A stack that does not start fails the tests; nothing is ever skipped.
 
 mod caller;
+mod replica;
 mod session;
 mod stack;
 
 pub use caller::{Answer, Caller};
+pub use replica::Replica;
 pub use session::TestSession;
 pub use stack::{Stack, bin_dir, temporal_program};

@@ -6,6 +6,8 @@ use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use cli::dev_file::{DevFile, TenantTokens};
+use reqwest::Method;
+use serde_json::{Value, json};
 
 use crate::{Caller, TestSession};
 
@@ -115,6 +117,26 @@ impl Stack {
     /// A viewer of a tenant.
     pub fn viewer(&self, tenant: &str) -> Caller {
         self.caller(Some(&self.tokens(tenant).viewer_token))
+    }
+
+    /// The owner of a new tenant, without an executor.
+    pub async fn tenant(&self, name: &str) -> Caller {
+        let made = self.platform().post("/v1/tenants", json!({ "name": name })).await.expect(201);
+        self.caller(made["owner_token"]["token"].as_str())
+    }
+
+    /// The id of a tenant.
+    pub async fn tenant_id(&self, name: &str) -> String {
+        let tenants = self.platform().get("/v1/tenants?limit=200").await.expect(200);
+        let mut items = tenants["items"].as_array().into_iter().flatten();
+        let tenant = items.find(|tenant| tenant["name"] == name).expect("a tenant");
+        tenant["tenant_id"].as_str().expect("an id").to_owned()
+    }
+
+    /// Sets a tenant's quota.
+    pub async fn set_quota(&self, name: &str, quota: Value) {
+        let path = format!("/v1/tenants/{}/quota", self.tenant_id(name).await);
+        self.platform().call(Method::PUT, &path, Some(quota)).await.expect(200);
     }
 
     /// A new session of acme's agent.

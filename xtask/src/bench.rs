@@ -22,6 +22,9 @@ pub(crate) struct Arguments {
     /// Fewer samples: less than a minute.
     #[arg(long)]
     quick: bool,
+    /// The control plane by itself: token checks, lists over many rows, a thousand streams.
+    #[arg(long)]
+    control_plane: bool,
     /// Warm commands on each side [default: 200, or 40 when quick].
     #[arg(long)]
     samples: Option<u32>,
@@ -51,6 +54,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         .arg(temporal()?)
         .arg("--out")
         .arg(workspace::target().join("bench.json"));
+    if arguments.control_plane {
+        bench.arg("--control-plane");
+    }
     if arguments.quick {
         bench.arg("--quick");
     }

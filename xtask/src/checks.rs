@@ -74,7 +74,8 @@ fn test(all: bool, filter: Option<&str>, tally: Tally) -> Result<()> {
     command.args(filter);
     command
         .env("BULKHEAD_SANDBOX_INIT", workspace::sandbox_init())
-        .env("BULKHEAD_BIN_DIR", Profile::Debug.folder());
+        .env("BULKHEAD_BIN_DIR", Profile::Debug.folder())
+        .env("BULKHEAD_SCHEMATHESIS", setup::schemathesis::folder()?);
     if all {
         command.env("BULKHEAD_TEST_ALL", "1");
     }

@@ -16,6 +16,14 @@ pub(super) const WORKER: &str = "worker";
 /// How long the HTTP API may take to be ready.
 pub(super) const START_LIMIT: Duration = Duration::from_secs(60);
 const STEP_LIMIT: Duration = Duration::from_secs(60);
+/// What the HTTP API gets of our environment, if it is there.
+const SERVE_VARIABLES: [&str; 5] = [
+    "BULKHEAD_STREAMS_PER_TOKEN",
+    "BULKHEAD_STREAM_STALL_S",
+    "BULKHEAD_TENANT_REQUESTS_PER_MINUTE",
+    "BULKHEAD_TOKEN_REQUESTS_PER_MINUTE",
+    "BULKHEAD_WEBHOOKS_ALLOW_PRIVATE",
+];
 /// What the worker alone gets.
 const MODEL_VARIABLES: [&str; 3] = ["OPENAI_API_KEY", "OPENAI_BASE_URL", "CODEX_MODEL"];
 
@@ -59,9 +67,14 @@ impl ControlPlane<'_> {
 
     /// The HTTP API. It gets no key of a model provider.
     pub(super) fn api(&self) -> Service {
-        self.program(API, "serve", &self.database_url())
+        let mut api = self
+            .program(API, "serve", &self.database_url())
             .env("BULKHEAD_LISTEN", format!("127.0.0.1:{}", self.port))
-            .env("TEMPORAL_ADDRESS", self.temporal_address)
+            .env("TEMPORAL_ADDRESS", self.temporal_address);
+        for name in SERVE_VARIABLES {
+            api = api.env_from_ours(name);
+        }
+        api
     }
 
     /// The worker.

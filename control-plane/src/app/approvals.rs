@@ -75,6 +75,7 @@ impl App {
             caller.session_entry("approval.decide", id.to_string(), approval.session_id, detail);
         entry.outcome = settled.as_str();
         scope.append_audit(entry);
+        scope.queue_webhooks("approval.decided", &id.to_string()).await?;
         let outgoing = scope.promise(approval.session_id, Message::Approval(id)).await?;
         let decided = scope.get_approval(id).await?;
         scope.commit().await?;

@@ -15,6 +15,7 @@ mod submit_turn;
 mod tenants;
 mod tokens;
 mod usage;
+mod webhooks;
 
 pub use approvals::{DecideApproval, Verdict};
 pub use caller::Caller;
@@ -32,11 +33,13 @@ use crate::calls::Switchboard;
 use crate::dispatch::Dispatcher;
 use crate::hub::Hub;
 use crate::keys::Keys;
+use crate::metrics::Metrics;
 use crate::rates::Rates;
 use crate::store::Store;
 use crate::streams::Streams;
 use crate::tenant_keys::TenantKeys;
 use crate::tokens::Verifier;
+use crate::webhooks::Webhooks;
 
 /// Everything that a request needs.
 #[derive(Clone)]
@@ -57,6 +60,10 @@ pub struct App {
     pub gone_after_s: f64,
     /// Checks tokens.
     pub verifier: Arc<Verifier>,
+    /// Calls tenants' servers.
+    pub webhooks: Arc<Webhooks>,
+    /// Counts answers.
+    pub metrics: Arc<Metrics>,
     /// Counts requests.
     pub rates: Arc<Rates>,
     /// Counts event streams, and ends them.

@@ -42,9 +42,8 @@ impl App {
         let mut scope = platform;
         let now = OffsetDateTime::now_utc();
         let signer = self.keys.tokens.signer();
-        let token =
-            tokens::issue(&signer, Role::Owner, Some(id), "owner", DEFAULT_LIFETIME, now)
-                .map_err(AppError::internal)?;
+        let token = tokens::issue(&signer, Role::Owner, Some(id), "owner", DEFAULT_LIFETIME, now)
+            .map_err(AppError::internal)?;
         let stored = NewToken {
             id: token.id,
             jti_hash: &token.jti_hash,

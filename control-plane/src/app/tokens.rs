@@ -60,9 +60,15 @@ impl App {
             ));
         }
         let now = OffsetDateTime::now_utc();
-        let issued =
-            tokens::issue(&self.keys.tokens.signer(), role, Some(tenant_id), &request.name, lifetime, now)
-                .map_err(AppError::internal)?;
+        let issued = tokens::issue(
+            &self.keys.tokens.signer(),
+            role,
+            Some(tenant_id),
+            &request.name,
+            lifetime,
+            now,
+        )
+        .map_err(AppError::internal)?;
         let mut scope = self.store.tenant(tenant_id).await?;
         let stored = NewToken {
             id: issued.id,

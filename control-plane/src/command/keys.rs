@@ -47,7 +47,8 @@ pub(crate) async fn platform_token(config: DatabaseConfig) -> anyhow::Result<()>
     let store = Store::connect_lazily(&config.database_url, 1)?;
     let lifetime = time::Duration::days(365);
     let now = time::OffsetDateTime::now_utc();
-    let issued = tokens::issue(&keys.tokens.signer(), Role::Platform, None, "platform", lifetime, now)?;
+    let issued =
+        tokens::issue(&keys.tokens.signer(), Role::Platform, None, "platform", lifetime, now)?;
     let mut scope = store.platform().await?;
     let stored = NewToken {
         id: issued.id,
@@ -73,4 +74,3 @@ pub(crate) async fn platform_token(config: DatabaseConfig) -> anyhow::Result<()>
     writeln!(std::io::stdout(), "{}", issued.secret)?;
     Ok(())
 }
-

@@ -10,6 +10,8 @@ pub(crate) use keys::{Step, change_token_key, platform_token};
 pub(crate) use serve::serve;
 pub(crate) use work::work;
 
+use std::time::Duration;
+
 use anyhow::{Context, bail};
 use control_plane::config::DatabaseConfig;
 use control_plane::keys::Keys;
@@ -25,16 +27,30 @@ pub(crate) async fn migrate(config: DatabaseConfig) -> anyhow::Result<()> {
     Store::migrate(&config.database_url).await.context("cannot bring the database up to date")
 }
 
-/// Row-level security means nothing to a role that is above it. An unreachable database is no
-/// reason not to start; requests are refused until it answers.
+/// Looks once, before anything is done with the database.
 async fn refuse_strong_role(store: &Store) -> anyhow::Result<()> {
     match store.excess_rights().await {
-        Ok(rights) if rights.is_empty() => Ok(()),
-        Ok(rights) => bail!(too_strong(&rights)),
-        Err(error) => {
-            tracing::warn!(%error, "Postgres does not answer yet");
-            Ok(())
+        Ok(rights) if !rights.is_empty() => bail!(too_strong(&rights)),
+        _ => Ok(()),
+    }
+}
+
+/// Row-level security means nothing to a role that is above it: ends with an error as soon as the
+/// database says that ours is, and never otherwise. A database that does not answer is no reason
+/// not to start; requests are refused until it does.
+async fn strong_role(store: &Store) -> anyhow::Error {
+    let mut said = false;
+    loop {
+        match store.excess_rights().await {
+            Ok(rights) if rights.is_empty() => std::future::pending().await,
+            Ok(rights) => return anyhow::Error::msg(too_strong(&rights)),
+            Err(error) if !said => {
+                said = true;
+                tracing::warn!(%error, "Postgres does not answer yet");
+            }
+            Err(_) => {}
         }
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 

@@ -15,21 +15,24 @@ use control_plane::store::Store;
 use control_plane::streams::Streams;
 use control_plane::tenant_keys::TenantKeys;
 use control_plane::tokens::Verifier;
+use control_plane::webhooks::Webhooks;
 use control_plane::{http, reaper};
 
-use super::{refuse_strong_role, terminated};
+use super::{refuse_strong_role, strong_role, terminated};
 
 /// Serves until SIGTERM or SIGINT, then lets go in order.
 ///
 /// # Errors
 /// When a setting is wrong or the address is taken.
 pub(crate) async fn serve(config: ServeConfig) -> anyhow::Result<()> {
+    raise_file_limit();
     let store = Store::connect_lazily(&config.database.database_url, 24)
         .context("DATABASE_URL is not a Postgres address")?;
     let keys = Arc::new(Keys::load(&config.database.keys.key_dir)?);
     refuse_strong_role(&store).await?;
     let advertised = config.advertise_url.unwrap_or_else(|| format!("http://{}", config.listen));
     let stall = Duration::from_secs(config.callers.stream_stall_s);
+    let webhooks = Webhooks::new(store.clone(), keys.clone(), config.webhooks_allow_private);
     let app = App {
         dispatcher: Arc::new(Dispatcher::new(store.clone())),
         hub: Arc::new(Hub::default()),
@@ -37,6 +40,8 @@ pub(crate) async fn serve(config: ServeConfig) -> anyhow::Result<()> {
         tenant_keys: Arc::new(TenantKeys::new(store.clone(), keys.clone())),
         keys,
         calls: Arc::new(Switchboard::new(store.clone(), advertised)),
+        webhooks: Arc::new(webhooks),
+        metrics: Arc::default(),
         rates: Arc::new(Rates::new(RateLimits {
             per_token: config.callers.token_requests_per_minute,
             per_tenant: config.callers.tenant_requests_per_minute,
@@ -52,10 +57,11 @@ pub(crate) async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     }
     tokio::spawn(app.verifier.clone().keep_fresh(store.clone()));
     tokio::spawn(app.verifier.clone().keep_use_log(store.clone()));
+    tokio::spawn(app.webhooks.clone().run());
     tokio::spawn(app.rates.clone().keep_shared(store.clone()));
     tokio::spawn(app.calls.clone().listen());
     tokio::spawn(reaper::run(store.clone(), app.dispatcher.clone(), app.gone_after_s));
-    tokio::spawn(app.hub.clone().listen(store));
+    tokio::spawn(app.hub.clone().listen(store.clone()));
     tokio::spawn(app.dispatcher.clone().run(config.temporal));
     let listener = tokio::net::TcpListener::bind(config.listen)
         .await
@@ -68,7 +74,18 @@ pub(crate) async fn serve(config: ServeConfig) -> anyhow::Result<()> {
         streams.stop();
     };
     // Slower than this, a reader of events is told with a `gap`; beyond, its connection ends.
-    http::serve(listener, http::router(app), stall * 2, stop).await;
-    Ok(())
+    tokio::select! {
+        () = http::serve(listener, http::router(app), stall * 2, stop) => Ok(()),
+        error = strong_role(&store) => Err(error),
+    }
 }
 
+/// A stream is an open file, and the usual soft limit is a thousand.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}

@@ -11,7 +11,7 @@ use control_plane::store::Store;
 use control_plane::worker::{self, Activities};
 use control_plane::{demo_model, dispatch};
 
-use super::{refuse_strong_role, terminated};
+use super::{refuse_strong_role, strong_role, terminated};
 
 /// Works until SIGTERM or SIGINT.
 ///
@@ -45,13 +45,13 @@ pub(crate) async fn work(config: WorkerConfig) -> anyhow::Result<()> {
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(300)) => {}
             () = terminated() => return Ok(()),
+            error = strong_role(&store) => return Err(error),
         }
     };
-    worker::run(
-        client,
-        Activities::new(store, keys, model, config.patience.executor_gone_after_s),
-        terminated(),
-    )
-    .await
+    let patience = config.patience.executor_gone_after_s;
+    let activities = Activities::new(store.clone(), keys, model, patience);
+    tokio::select! {
+        outcome = worker::run(client, activities, terminated()) => outcome,
+        error = strong_role(&store) => Err(error),
+    }
 }
-

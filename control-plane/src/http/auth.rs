@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 
 use axum::extract::{ConnectInfo, FromRequestParts};
-use axum::http::request::Parts;
 use axum::http::header;
+use axum::http::request::Parts;
 use domain::access::Role;
 
 use super::ApiError;
 use super::rates::Seen;
+use super::rules;
 use crate::app::{App, AppError, Caller};
 use crate::tokens::TokenError;
 
@@ -37,6 +38,12 @@ impl FromRequestParts<App> for Caller {
         if claims.role != Role::Executor {
             let standing = app.rates.take(claims.sub, claims.tenant);
             parts.extensions.get::<Seen>().cloned().unwrap_or_default().note(standing)?;
+        }
+        // Before anything of the request is looked at: the description says who may.
+        let rule = rules::of(&parts.method, &parts.extensions);
+        if !rule.and_then(|rule| rule.needed).is_some_and(|needed| claims.role.allows(needed)) {
+            let role = claims.role.as_str();
+            return Err(AppError::Forbidden(format!("the role {role} may not do this")).into());
         }
         let address = parts
             .extensions

@@ -5,11 +5,13 @@ mod error;
 mod health;
 mod json;
 mod jwks;
+mod metrics;
 mod openapi;
 mod page;
 mod query;
 mod rates;
 mod reporter;
+mod rules;
 mod server;
 mod stalled;
 mod v1;
@@ -42,6 +44,7 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(jwks::keys))
+        .routes(routes!(metrics::metrics))
         .routes(routes!(openapi::document))
 }
 
@@ -54,6 +57,7 @@ pub fn router(app: App) -> Router {
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn(query::refuse_unknown))
         .layer(middleware::from_fn(rates::announce))
+        .layer(middleware::from_fn_with_state(app.clone(), metrics::observe))
         .layer(middleware::from_fn(headers))
         .layer(CatchPanicLayer::custom(|_| ApiError::internal().into_response()))
         .with_state(app)

@@ -104,8 +104,7 @@ pub fn complete(mut api: OpenApi) -> OpenApi {
 
 fn complete_operation(operation: &mut Described) {
     if let Some(needed) = needed(operation) {
-        let roles: Vec<Role> =
-            Role::ALL.into_iter().filter(|role| role.allows(needed)).collect();
+        let roles: Vec<Role> = Role::ALL.into_iter().filter(|role| role.allows(needed)).collect();
         let mut extensions = operation.extensions.take().unwrap_or_default();
         extensions.insert("x-roles".into(), json!(roles));
         operation.extensions = Some(extensions);
@@ -127,12 +126,8 @@ pub fn needed(operation: &Described) -> Option<Operation> {
 
 /// The operations of a path with their methods.
 pub fn operations(item: &PathItem) -> impl Iterator<Item = (&'static str, &Described)> {
-    let all = [
-        ("GET", &item.get),
-        ("PUT", &item.put),
-        ("POST", &item.post),
-        ("DELETE", &item.delete),
-    ];
+    let all =
+        [("GET", &item.get), ("PUT", &item.put), ("POST", &item.post), ("DELETE", &item.delete)];
     all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_ref()?)))
 }
 

@@ -86,6 +86,22 @@ impl Keys {
         self.master.wrap(&format!("payload-key/{tenant_id}"), key.expose())
     }
 
+    /// Wraps another secret for the database.
+    ///
+    /// # Errors
+    /// When encryption fails.
+    pub fn wrap_secret(&self, context: &str, secret: &[u8]) -> Result<Vec<u8>, SealError> {
+        self.master.wrap(context, secret)
+    }
+
+    /// Opens what [`Keys::wrap_secret`] gave.
+    ///
+    /// # Errors
+    /// When it was made with another master key or in another context.
+    pub fn unwrap_secret(&self, context: &str, wrapped: &[u8]) -> Result<Vec<u8>, SealError> {
+        self.master.unwrap(context, wrapped)
+    }
+
     /// Opens what [`Keys::wrap`] gave.
     ///
     /// # Errors

@@ -86,7 +86,7 @@ impl ModelClient {
         })
     }
 
-    /// Asks once. Gives the answer's items; `pieces` gets its text as it comes, as long as
+    /// Asks once. Gives the answer's items and the tokens that it took; `pieces` gets its text as it comes, as long as
     /// somebody listens there.
     ///
     /// # Errors
@@ -95,7 +95,7 @@ impl ModelClient {
         &self,
         prompt: &Prompt<'_>,
         pieces: mpsc::Sender<String>,
-    ) -> Result<Vec<Value>, ModelError> {
+    ) -> Result<(Vec<Value>, i64), ModelError> {
         let response = self
             .http
             .post(&self.url)
@@ -130,7 +130,11 @@ impl ModelClient {
                     "response.output_item.done" if items.len() < MAX_ITEMS => {
                         items.push(event["item"].clone());
                     }
-                    "response.completed" => return Ok(items),
+                    "response.completed" => {
+                        // Counted by the provider; one that does not is taken at its word.
+                        let tokens = event["response"]["usage"]["total_tokens"].as_i64();
+                        return Ok((items, tokens.unwrap_or(0).max(0)));
+                    }
                     "response.failed" | "response.incomplete" => return Err(failure(&event)),
                     _ => {}
                 }

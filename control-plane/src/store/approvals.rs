@@ -2,8 +2,8 @@
 
 use domain::approval::ApprovalState;
 use domain::ids::{ApprovalId, ExecId, SessionId, TokenId};
-use sqlx::FromRow;
 use sqlx::types::Json;
+use sqlx::{FromRow, QueryBuilder};
 use time::OffsetDateTime;
 
 use super::error::parsed;
@@ -179,23 +179,23 @@ impl Scope {
         before: Option<ApprovalId>,
         limit: i64,
     ) -> Result<Vec<Approval>, StoreError> {
-        let owner = self.owner.clone();
-        let rows: Vec<Row> = sqlx::query_as(
+        let mut query = QueryBuilder::new(
             "SELECT a.id, a.exec_id, a.session_id, a.state, a.order_sha256, a.reasons,
                     a.requested_by, e.command, e.cwd,
                     ARRAY(SELECT jsonb_object_keys(e.env)) AS env_names, e.stdin, e.timeout_ms,
                     a.created_at, a.expires_at, a.decided_by, a.reason
              FROM approvals a JOIN execs e ON e.tenant_id = a.tenant_id AND e.id = a.exec_id
-             WHERE a.tenant_id = $1 AND ($2::text IS NULL OR a.state = $2)
-               AND ($3::text IS NULL OR a.id < $3)
-             ORDER BY a.id DESC LIMIT $4",
-        )
-        .bind(owner)
-        .bind(state.map(ApprovalState::as_str))
-        .bind(before.map(|id| id.to_string()))
-        .bind(limit)
-        .fetch_all(self.connection())
-        .await?;
+             WHERE a.tenant_id = ",
+        );
+        query.push_bind(self.owner.clone());
+        // Ids sort by the time of their making; all of them are below the default.
+        let before = before.map_or_else(|| "aps".to_owned(), |id| id.to_string());
+        query.push(" AND a.id < ").push_bind(before);
+        if let Some(state) = state {
+            query.push(" AND a.state = ").push_bind(state.as_str());
+        }
+        query.push(" ORDER BY a.id DESC LIMIT ").push_bind(limit);
+        let rows: Vec<Row> = query.build_query_as().fetch_all(self.connection()).await?;
         rows.into_iter().map(Approval::try_from).collect()
     }
 

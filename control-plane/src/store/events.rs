@@ -28,6 +28,8 @@ pub enum EventKind {
     ExecOutput,
     ExecFinished,
     SandboxReplaced,
+    ExecutorSilent,
+    ExecutorBack,
 }
 
 impl EventKind {
@@ -50,6 +52,8 @@ impl EventKind {
             Self::ExecOutput => "exec.output",
             Self::ExecFinished => "exec.finished",
             Self::SandboxReplaced => "sandbox.replaced",
+            Self::ExecutorSilent => "executor.silent",
+            Self::ExecutorBack => "executor.back",
         }
     }
 }

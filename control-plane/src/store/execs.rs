@@ -9,8 +9,8 @@ use policy::Decision;
 use protocol::exec::{ExecKind, StreamSummary};
 use protocol::init::TerminalSize;
 use serde::{Deserialize, Serialize};
-use sqlx::FromRow;
 use sqlx::types::Json;
+use sqlx::{FromRow, QueryBuilder};
 use time::OffsetDateTime;
 
 use super::error::parsed;
@@ -308,22 +308,21 @@ impl Scope {
         before: Option<ExecId>,
         limit: i64,
     ) -> Result<Vec<Exec>, StoreError> {
-        let owner = self.owner.clone();
-        let rows: Vec<Row> = sqlx::query_as(
-            "SELECT * FROM execs WHERE tenant_id = $1 AND session_id = $2
-               AND ($3::text IS NULL OR id < $3)
-               AND ($5::text IS NULL OR state = $5)
-               AND ($6::boolean IS NULL OR background = $6)
-             ORDER BY id DESC LIMIT $4",
-        )
-        .bind(owner)
-        .bind(session_id.to_string())
-        .bind(before.map(|id| id.to_string()))
-        .bind(limit)
-        .bind(filter.state.map(ExecState::as_str))
-        .bind(filter.background)
-        .fetch_all(self.connection())
-        .await?;
+        // A statement for each set of filters: one with `OR … IS NULL` would use no index.
+        let mut query = QueryBuilder::new("SELECT * FROM execs WHERE tenant_id = ");
+        query.push_bind(self.owner.clone());
+        query.push(" AND session_id = ").push_bind(session_id.to_string());
+        // Ids sort by the time of their making; all of them are below the default.
+        let before = before.map_or_else(|| "exf".to_owned(), |id| id.to_string());
+        query.push(" AND id < ").push_bind(before);
+        if let Some(state) = filter.state {
+            query.push(" AND state = ").push_bind(state.as_str());
+        }
+        if let Some(background) = filter.background {
+            query.push(" AND background = ").push_bind(background);
+        }
+        query.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
+        let rows: Vec<Row> = query.build_query_as().fetch_all(self.connection()).await?;
         rows.into_iter().map(Exec::try_from).collect()
     }
 

@@ -1,12 +1,16 @@
 //! Executors that enrolled.
 
-use domain::ids::{ExecId, ExecutorId};
+use domain::ids::{ExecId, ExecutorId, SessionId};
 use protocol::enrolment::EnrolRequest;
 use sqlx::FromRow;
 use time::OffsetDateTime;
 
 use super::error::parsed;
 use super::{Scope, StoreError};
+
+/// Seconds without a word after which an executor does not count as live. It says that it lives
+/// every five.
+const SILENT_AFTER_S: f64 = 15.0;
 
 /// An executor.
 #[derive(Debug, Clone)]
@@ -19,6 +23,12 @@ pub struct Executor {
     pub host: String,
     /// Digest of its image.
     pub image_digest: String,
+    /// How well it isolates, from 0 to 3, if it said so.
+    pub isolation_tier: Option<u8>,
+    /// Processors of its host, if it said so.
+    pub capacity: Option<u32>,
+    /// Whether it was heard of lately.
+    pub is_live: bool,
     /// When it was last heard of.
     pub last_seen_at: OffsetDateTime,
 }
@@ -29,6 +39,9 @@ struct Row {
     version: String,
     host: String,
     image_digest: String,
+    isolation_tier: Option<String>,
+    capacity: Option<i32>,
+    is_live: bool,
     last_seen_at: OffsetDateTime,
 }
 
@@ -41,6 +54,9 @@ impl TryFrom<Row> for Executor {
             version: row.version,
             host: row.host,
             image_digest: row.image_digest,
+            isolation_tier: row.isolation_tier.and_then(|tier| tier.parse().ok()),
+            capacity: row.capacity.and_then(|count| u32::try_from(count).ok()),
+            is_live: row.is_live,
             last_seen_at: row.last_seen_at,
         })
     }
@@ -54,11 +70,13 @@ impl Scope {
     pub async fn upsert_executor(&mut self, executor: &EnrolRequest) -> Result<i64, StoreError> {
         let owner = self.owner.clone();
         let epoch = sqlx::query_scalar(
-            "INSERT INTO executors (tenant_id, id, version, host, image_digest, epoch)
-             VALUES ($1, $2, $3, $4, $5, 1)
+            "INSERT INTO executors (tenant_id, id, version, host, image_digest, isolation_tier,
+                                    capacity, epoch)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, 1)
              ON CONFLICT (tenant_id, id) DO UPDATE
              SET version = excluded.version, host = excluded.host,
-                 image_digest = excluded.image_digest, last_seen_at = now(),
+                 image_digest = excluded.image_digest,
+                 isolation_tier = excluded.isolation_tier, capacity = excluded.capacity, last_seen_at = now(),
                  epoch = executors.epoch + 1
              RETURNING epoch",
         )
@@ -67,6 +85,8 @@ impl Scope {
         .bind(&executor.version)
         .bind(&executor.host)
         .bind(&executor.image_digest)
+        .bind(executor.isolation_tier.map(|tier| tier.to_string()))
+        .bind(executor.capacity.and_then(|count| i32::try_from(count).ok()))
         .fetch_one(self.connection())
         .await?;
         Ok(epoch)
@@ -100,7 +120,9 @@ impl Scope {
     pub async fn newest_executor(&mut self, seconds: f64) -> Result<Option<Executor>, StoreError> {
         let owner = self.owner.clone();
         let row: Option<Row> = sqlx::query_as(
-            "SELECT id, version, host, image_digest, last_seen_at FROM executors
+            "SELECT id, version, host, image_digest, isolation_tier, capacity, true AS is_live,
+                    last_seen_at
+             FROM executors
              WHERE tenant_id = $1 AND last_seen_at > now() - make_interval(secs => $2)
              ORDER BY last_seen_at DESC, id DESC LIMIT 1",
         )
@@ -171,14 +193,42 @@ impl Scope {
     ) -> Result<Vec<Executor>, StoreError> {
         let owner = self.owner.clone();
         let rows: Vec<Row> = sqlx::query_as(
-            "SELECT id, version, host, image_digest, last_seen_at FROM executors
-             WHERE tenant_id = $1 AND ($2::text IS NULL OR id > $2) ORDER BY id LIMIT $3",
+            "SELECT id, version, host, image_digest, isolation_tier, capacity,
+                    last_seen_at > now() - make_interval(secs => $4) AS is_live, last_seen_at
+             FROM executors
+             WHERE tenant_id = $1 AND id > coalesce($2, '') ORDER BY id LIMIT $3",
         )
         .bind(owner)
         .bind(after.map(|id| id.to_string()))
         .bind(limit)
+        .bind(SILENT_AFTER_S)
         .fetch_all(self.connection())
         .await?;
         rows.into_iter().map(Executor::try_from).collect()
+    }
+
+    /// Notes which sessions have lost sight of their executor, or found it again; gives those, each
+    /// once, with whether it is silent now.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn note_silent_executors(&mut self) -> Result<Vec<(SessionId, bool)>, StoreError> {
+        let owner = self.owner.clone();
+        let rows: Vec<(String, bool)> = sqlx::query_as(
+            "UPDATE sessions SET executor_silent = NOT executor_silent
+             FROM executors
+             WHERE sessions.tenant_id = $1 AND executors.tenant_id = $1
+               AND executors.id = sessions.executor_id AND sessions.state <> 'closed'
+               AND sessions.executor_silent
+                   <> (executors.last_seen_at < now() - make_interval(secs => $2))
+             RETURNING sessions.id, sessions.executor_silent",
+        )
+        .bind(owner)
+        .bind(SILENT_AFTER_S)
+        .fetch_all(self.connection())
+        .await?;
+        rows.into_iter()
+            .map(|(id, silent)| Ok((parsed(id.parse().ok(), "session id")?, silent)))
+            .collect()
     }
 }

@@ -21,6 +21,7 @@ mod tenants;
 mod text;
 mod tokens;
 mod turns;
+mod webhooks;
 
 pub use approvals::{Approval, NewApproval};
 pub use audit_log::{AuditEntry, AuditRecord};
@@ -36,6 +37,7 @@ pub use sessions::{NewSession, Session};
 pub use tenants::Tenant;
 pub use tokens::{NewToken, Token};
 pub use turns::{StoredStep, Turn};
+pub use webhooks::{DueCall, Webhook};
 
 use std::time::Duration;
 
@@ -129,6 +131,11 @@ impl Store {
                 error => Err(error),
             },
         }
+    }
+
+    /// Connections that are open, and how many of them rest.
+    pub fn connections(&self) -> (u32, usize) {
+        (self.pool.size(), self.pool.num_idle())
     }
 
     /// Names what the role that we are connected as may do beyond its duty; empty is right.

@@ -66,6 +66,14 @@ impl Scope {
 }
 
 impl Store {
+    /// How many messages wait.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn count_outbox(&self) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar("SELECT count(*) FROM outbox").fetch_one(&self.pool).await?)
+    }
+
     /// Messages that have waited for at least `age_s` seconds, oldest first.
     ///
     /// # Errors

@@ -34,6 +34,9 @@ impl Row {
     }
 }
 
+/// Execs that may be added at the same time, by all control planes: their connections.
+const ROOM: i64 = 512;
+
 /// Sums over open sessions are left out where nobody asks for them.
 const EXECS: &str = "SELECT (SELECT limits FROM quotas WHERE tenant_id = $1) AS limits,
         0::bigint AS sessions, 0::bigint AS memory_bytes, 0::bigint AS cpu_millis,
@@ -77,11 +80,16 @@ impl Scope {
         self.read_usage(ALL).await
     }
 
-    /// The same, without what sessions use.
+    /// The same for execs, without what sessions use. As long as there is room for all that can
+    /// be under way, nobody waits for anybody.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn hold_exec_usage(&mut self) -> Result<(Quota, Usage), StoreError> {
+        let (quota, usage) = self.read_usage(EXECS).await?;
+        if usage.concurrent_execs.saturating_add(ROOM) < quota.concurrent_execs {
+            return Ok((quota, usage));
+        }
         self.lock_usage().await?;
         self.read_usage(EXECS).await
     }

@@ -164,7 +164,7 @@ impl Scope {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT id, name, state, model, approval_mode, limits, image_digest, executor_id,
                     sandbox_id, sandbox_generation, min_generation, created_at, closed_at
-             FROM sessions WHERE tenant_id = $1 AND ($2::text IS NULL OR id < $2)
+             FROM sessions WHERE tenant_id = $1 AND id < coalesce($2, 'set')
              ORDER BY id DESC LIMIT $3",
         )
         .bind(owner)

@@ -79,7 +79,7 @@ impl Scope {
     ) -> Result<Vec<Tenant>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT id, name, number, payload_key, created_at FROM tenants
-             WHERE $1::text IS NULL OR id > $1 ORDER BY id LIMIT $2",
+             WHERE id > coalesce($1, '') ORDER BY id LIMIT $2",
         )
         .bind(after.map(|id| id.to_string()))
         .bind(limit)

@@ -115,7 +115,7 @@ impl Scope {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT id, name, role, created_by, last_used_at, created_at, expires_at, revoked_at
              FROM tokens
-             WHERE tenant_id = $1 AND ($2::text IS NULL OR id > $2) ORDER BY id LIMIT $3",
+             WHERE tenant_id = $1 AND id > coalesce($2, '') ORDER BY id LIMIT $3",
         )
         .bind(owner)
         .bind(after.map(|id| id.to_string()))

@@ -108,8 +108,8 @@ pub fn issue(
     };
     let mut header = Header::new(Algorithm::EdDSA);
     header.kid = Some(signer.kid.clone());
-    let jwt = jsonwebtoken::encode(&header, &claims, &signer.encoding)
-        .map_err(|_| TokenError::Sign)?;
+    let jwt =
+        jsonwebtoken::encode(&header, &claims, &signer.encoding).map_err(|_| TokenError::Sign)?;
     Ok(Issued { id, secret: format!("{PREFIX}{jwt}"), jti_hash: jti_hash(&jti), expires_at })
 }
 

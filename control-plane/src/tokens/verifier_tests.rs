@@ -100,8 +100,7 @@ fn foreign(site: &Site) -> Vec<(&'static str, String)> {
         format!("bh_{jwt}")
     };
     let other = SigningKey::from_bytes(&[7; 32]);
-    let message =
-        format!("{}.{}", base64(&site.header().to_string()), base64(&claims.to_string()));
+    let message = format!("{}.{}", base64(&site.header().to_string()), base64(&claims.to_string()));
     let stranger = URL_SAFE_NO_PAD.encode(other.sign(message.as_bytes()).to_bytes());
     let unsigned = base64(&json!({ "typ": "JWT", "alg": "none" }).to_string());
     vec![
@@ -153,10 +152,13 @@ fn claims(site: &Site) -> Vec<(&'static str, String)> {
         ("exp missing", site.claim_with("exp", None)),
         ("exp a text", claim("exp", json!((now + 60).to_string()))),
         ("exp a fraction", claim("exp", json!(now as f64 + 60.5))),
-        ("exp 1e30", site.signed(
-            &site.header().to_string(),
-            &site.claims().to_string().replace(&(now + 60).to_string(), "1e30"),
-        )),
+        (
+            "exp 1e30",
+            site.signed(
+                &site.header().to_string(),
+                &site.claims().to_string().replace(&(now + 60).to_string(), "1e30"),
+            ),
+        ),
         ("exp null", claim("exp", Value::Null)),
         ("exp negative", claim("exp", json!(-1))),
         ("exp the last number", claim("exp", json!(i64::MAX))),

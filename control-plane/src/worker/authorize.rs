@@ -167,6 +167,7 @@ async fn decide(
                 ttl_s: APPROVAL_TTL_MS as f64 / 1000.0,
             };
             scope.insert_approval(&approval).await?;
+            scope.queue_webhooks("approval.pending", &approval_id.to_string()).await?;
             let data = json!({ "exec_id": exec.id, "approval_id": approval_id });
             scope.append_event(exec.session_id, EventKind::ExecPendingApproval, data).await?;
             Ok(Next::Wait { approval_id, look_again_in_ms: APPROVAL_TTL_MS })

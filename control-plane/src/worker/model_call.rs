@@ -51,9 +51,10 @@ impl Activities {
             () = called_off => return Ok(None),
         };
         match answer {
-            Ok(items) => {
+            Ok((items, tokens)) => {
                 let answer = read_answer(items);
                 let mut scope = self.store.tenant(tenant_id).await?;
+                scope.add_usage(0, 0, tokens).await?;
                 let stored = store_answer(&mut scope, &turn, step, answer).await?;
                 scope.commit().await?;
                 Ok(Some(stored))

@@ -144,6 +144,7 @@ async fn session_closed(
         detail: json!({}),
     };
     scope.append_audit(entry);
+    scope.queue_webhooks("session.closed", &session_id.to_string()).await?;
     scope.append_event(session_id, EventKind::SessionClosed, json!({})).await?;
     Ok(Recorded::Done)
 }

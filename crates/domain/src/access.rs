@@ -38,13 +38,15 @@ pub enum Operation {
     DecideApprovals,
     /// Read the audit log.
     ReadAudit,
+    /// Create, list and delete a tenant's webhooks.
+    ManageWebhooks,
     /// Enrol as an executor and report from there.
     Execute,
 }
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::ManageTenants,
         Self::ManageTokens,
         Self::Work,
@@ -52,6 +54,7 @@ impl Operation {
         Self::ReadApprovals,
         Self::DecideApprovals,
         Self::ReadAudit,
+        Self::ManageWebhooks,
         Self::Execute,
     ];
 
@@ -65,6 +68,7 @@ impl Operation {
             Self::ReadApprovals => "read_approvals",
             Self::DecideApprovals => "decide_approvals",
             Self::ReadAudit => "read_audit",
+            Self::ManageWebhooks => "manage_webhooks",
             Self::Execute => "execute",
         }
     }
@@ -139,12 +143,12 @@ mod tests {
         assert_eq!(
             rows,
             [
-                "platform x.......",
-                "owner    .xxxxxx.",
-                "agent    ..xxx...",
-                "reviewer ...xxxx.",
-                "viewer   ...xx...",
-                "executor .......x",
+                "platform x........",
+                "owner    .xxxxxxx.",
+                "agent    ..xxx....",
+                "reviewer ...xxxx..",
+                "viewer   ...xx....",
+                "executor ........x",
             ]
         );
     }

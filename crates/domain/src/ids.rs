@@ -88,6 +88,7 @@ id!(SandboxId, "sbx_", "sandbox");
 id!(ApprovalId, "apr_", "approval");
 id!(ExecutorId, "exr_", "executor");
 id!(GrantId, "gra_", "grant");
+id!(WebhookId, "whk_", "webhook");
 id!(CallId, "cal_", "call");
 
 /// One spelling per id: upper-case digits or dashes would make two texts equal.

@@ -18,6 +18,12 @@ pub struct EnrolRequest {
     pub host: String,
     /// The default image on that host, by digest.
     pub image_digest: String,
+    /// How well it isolates, from 0 to 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation_tier: Option<u8>,
+    /// Processors of its host, for all sandboxes together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<u32>,
 }
 
 /// Answer to [`EnrolRequest`]: everything that an executor needs, for its own tenant only.

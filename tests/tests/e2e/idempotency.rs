@@ -16,8 +16,15 @@ async fn a_repeat_finds_the_first() {
     let body = json!({ "command": "echo once", "wait_ms": 20_000 });
     let (first, second) =
         tokio::join!(post(&session, &key, body.clone()), post(&session, &key, body.clone()));
-    let (first, second) = (first.expect(201), second.expect(201));
-    assert_eq!(first["exec_id"], second["exec_id"]);
+    // While one is being written down, the other is told to come back.
+    let (first, second) = if first.status == 201 { (first, second) } else { (second, first) };
+    let first = first.expect(201);
+    match second.status {
+        409 => assert_eq!(second.code(), "idempotency_key_in_use"),
+        _ => assert_eq!(first["exec_id"], second.expect(201)["exec_id"]),
+    }
+    let again = post(&session, &key, body).await.expect(201);
+    assert_eq!(first["exec_id"], again["exec_id"]);
     let path = format!("/v1/sessions/{}/execs", session.id);
     let listed = session.agent.get(&path).await.expect(200);
     assert_eq!(listed["items"].as_array().map(Vec::len), Some(1));

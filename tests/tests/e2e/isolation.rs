@@ -98,6 +98,41 @@ async fn row_security_stops_a_query_without_or_with_another_scope() {
     assert!(refused.contains("row-level security"), "{refused}");
 }
 
+/// What a forgotten `WHERE tenant_id = …` would do: the service's role, another tenant's scope, and
+/// statements that name no tenant at all.
+#[tokio::test]
+async fn row_security_alone_stops_a_statement_that_forgot_its_tenant() {
+    let stack = Stack::shared();
+    let session = stack.session().await;
+    session.run("echo mine").await;
+    let (own, other) = (stack.tenant_id("acme").await, stack.tenant_id("globex").await);
+    let as_tenant = |tenant: &str, sql: &str| {
+        let scope = format!("SELECT set_config('app.tenant_id', '{tenant}', true)");
+        let text = stack.psql(&format!("BEGIN; {scope}; {sql}; COMMIT")).expect("runs");
+        text.lines().skip(1).map(ToOwned::to_owned).collect::<Vec<_>>().join(" ")
+    };
+    for table in [
+        "sessions",
+        "execs",
+        "session_events",
+        "output_chunks",
+        "tokens",
+        "audit_events",
+        "usage_days",
+    ] {
+        let column = if table == "audit_events" { "chain" } else { "tenant_id" };
+        let theirs = format!("SELECT count(*) FROM {table} WHERE {column} = '{own}'");
+        assert_eq!(as_tenant(&other, &theirs), "0", "{table}");
+        assert_ne!(as_tenant(&own, &theirs), "0", "{table}");
+        let foreign = format!("SELECT count(*) FROM {table} WHERE {column} <> '{other}'");
+        assert_eq!(as_tenant(&other, &foreign), "0", "{table}");
+    }
+    let steal = format!("UPDATE sessions SET name = 'stolen' WHERE id = '{}'", session.id);
+    as_tenant(&other, &steal);
+    let path = format!("/v1/sessions/{}", session.id);
+    assert_eq!(session.agent.get(&path).await.expect(200)["name"], "test");
+}
+
 #[tokio::test]
 async fn every_tenant_table_forces_row_security() {
     let open = Stack::shared()

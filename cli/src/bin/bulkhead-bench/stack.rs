@@ -29,6 +29,8 @@ pub(crate) struct Stack {
     pub(crate) tenants: Vec<Tenant>,
     /// Where Temporal listens.
     pub(crate) temporal_address: String,
+    /// What `bulkhead dev` says of it.
+    pub(crate) dev: DevFile,
 }
 
 impl Stack {
@@ -45,7 +47,7 @@ impl Stack {
             });
         }
         ensure!(!tenants.is_empty(), "there is no tenant");
-        Ok(Self { tenants, temporal_address: dev.temporal_address })
+        Ok(Self { tenants, temporal_address: dev.temporal_address.clone(), dev })
     }
 }
 

@@ -17,8 +17,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::app::{App, Caller, Reporter};
 use crate::calls::{Answer, Line};
-use crate::http::json::Id;
 use crate::http::ApiError;
+use crate::http::json::Id;
 use crate::http::openapi::{Raw, ReporterHeaders};
 
 /// How often a silent line says that it lives.

@@ -22,8 +22,8 @@ use tokio::time::Instant;
 use utoipa::IntoParams;
 
 use crate::app::{App, AppError, Caller};
-use crate::http::json::{Id, Params};
 use crate::http::ApiError;
+use crate::http::json::{Id, Params};
 use crate::http::openapi::LastEventIdHeader;
 use crate::store::SessionEvent;
 use crate::streams::StreamPermit;

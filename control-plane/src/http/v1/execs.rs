@@ -19,8 +19,8 @@ use utoipa::{IntoParams, ToSchema};
 use crate::app::{App, AppError, Caller, SubmitExec};
 use crate::http::ApiError;
 use crate::http::json::{Body, Id, Params, idempotency_key};
+use crate::http::openapi::{IdempotencyHeader, Raw};
 use crate::http::page::{Page, checked_cursor, checked_limit};
-use crate::http::openapi::{Raw, IdempotencyHeader};
 use crate::store::{Exec, ExecError, ExecFilter, StoredStream};
 
 /// Most bytes of output in one answer.

@@ -17,8 +17,8 @@ use utoipa::{IntoParams, ToSchema};
 use crate::app::{App, Caller, Reporter};
 use crate::http::ApiError;
 use crate::http::json::{Body, Id, Params, unreadable};
-use crate::http::page::{Page, PageParams, checked_cursor, checked_limit};
 use crate::http::openapi::{Raw, ReporterHeaders};
+use crate::http::page::{Page, PageParams, checked_cursor, checked_limit};
 
 /// An executor as callers see it.
 #[derive(Serialize, ToSchema)]
@@ -28,8 +28,23 @@ pub struct View {
     version: String,
     host: String,
     image_digest: String,
+    /// How well it isolates, from 0 to 3.
+    isolation_tier: Option<u8>,
+    /// Processors of its host, for all sandboxes together.
+    capacity: Option<u32>,
+    state: ExecutorState,
     #[serde(with = "time::serde::rfc3339")]
     last_seen_at: OffsetDateTime,
+}
+
+/// Whether an executor can be counted on.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum ExecutorState {
+    /// It was heard of within the last 15 seconds.
+    Live,
+    /// It was not.
+    Lost,
 }
 
 /// Enrols an executor.
@@ -67,6 +82,9 @@ pub async fn list(
         version: executor.version,
         host: executor.host,
         image_digest: executor.image_digest,
+        isolation_tier: executor.isolation_tier,
+        capacity: executor.capacity,
+        state: if executor.is_live { ExecutorState::Live } else { ExecutorState::Lost },
         last_seen_at: executor.last_seen_at,
     };
     let views = executors.into_iter().map(view).collect();
@@ -92,12 +110,31 @@ pub async fn started(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// What an executor says of an exec that ended, sealed with the tenant's key.
+#[derive(ToSchema)]
+#[schema(as = ExecReport)]
+#[allow(dead_code)] // described here; read as `ToolReply`
+struct Report {
+    report: SealedReport,
+}
+
+/// A value that only holders of the tenant's key can read.
+#[derive(ToSchema)]
+#[allow(dead_code)]
+struct SealedReport {
+    tenant_id: domain::ids::TenantId,
+    /// AES-256-GCM nonce.
+    nonce: protocol::binary::Binary,
+    /// Ciphertext with its tag.
+    ciphertext: protocol::binary::Binary,
+}
+
 /// An exec ended.
 #[utoipa::path(
     post, path = "/executors/execs/{id}/result", operation_id = "report_exec_result", tag = "executors",
     security(("token" = ["execute"])),
     params(("id" = ExecId, Path), ReporterHeaders),
-    request_body = serde_json::Value,
+    request_body = Report,
     responses((status = 204)),
 )]
 pub async fn result(

@@ -13,6 +13,7 @@ mod tenants;
 mod tokens;
 mod turns;
 mod usage;
+mod webhooks;
 
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -51,6 +52,8 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(executors::started))
         .routes(routes!(executors::output))
         .routes(routes!(executors::result))
+        .routes(routes!(webhooks::list, webhooks::create))
+        .routes(routes!(webhooks::delete))
         .routes(routes!(calls::line))
         .routes(routes!(calls::fetch))
         .routes(routes!(calls::body))

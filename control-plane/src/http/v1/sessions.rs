@@ -15,8 +15,8 @@ use utoipa::ToSchema;
 use crate::app::{App, AppError, Caller, CreateSession};
 use crate::http::ApiError;
 use crate::http::json::{Body, Id, Params, idempotency_key};
-use crate::http::page::{Page, PageParams, checked_cursor, checked_limit};
 use crate::http::openapi::IdempotencyHeader;
+use crate::http::page::{Page, PageParams, checked_cursor, checked_limit};
 use crate::store::Session;
 
 /// Body of `POST /v1/sessions`.

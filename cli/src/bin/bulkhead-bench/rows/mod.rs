@@ -1,6 +1,7 @@
 //! One file per measurement.
 
 pub(crate) mod cancel;
+pub(crate) mod control;
 pub(crate) mod history;
 pub(crate) mod memory;
 pub(crate) mod output;

@@ -1,0 +1,84 @@
+//! Every list over a million events and a hundred thousand execs.
+
+use anyhow::{Result, ensure};
+use cli::client::{Client, NewSession};
+use cli::console;
+use cli::dev_file::DevFile;
+
+use super::{psql, tenant_id, timed};
+use crate::report::Row;
+use crate::stats::Samples;
+
+const EXECS: u32 = 100_000;
+const EVENTS: u32 = 1_000_000;
+const AUDIT: u32 = 1_000_000;
+const SAMPLES: usize = 200;
+const GOAL_MS: f64 = 20.0;
+
+/// Measures it.
+pub(super) async fn measure(dev: &DevFile) -> Result<Vec<Row>> {
+    let tenant = tenant_id(dev, "acme").await?;
+    let owner = Client::new(&dev.api_url, Some(&dev.tenants["acme"].owner_token))?;
+    let session = owner.create_session(&NewSession::default()).await?.session_id;
+    console::say(format_args!("fills the tables: {EXECS} execs, {EVENTS} events"));
+    fill(dev, &tenant, &session)?;
+    let middle = format!("{:032x}", EXECS / 2);
+    let paths = [
+        ("sessions", "/v1/sessions?limit=50".to_owned()),
+        ("a session's execs", format!("/v1/sessions/{session}/execs?limit=50")),
+        (
+            "the same, far down",
+            format!("/v1/sessions/{session}/execs?limit=50&cursor=exe_{middle}"),
+        ),
+        ("those that run", format!("/v1/sessions/{session}/execs?limit=50&state=running")),
+        ("pending approvals", "/v1/approvals?state=pending&limit=50".to_owned()),
+        ("audit events", format!("/v1/audit/events?limit=50&after={}", AUDIT / 2)),
+        ("tokens", "/v1/tokens?limit=50".to_owned()),
+        ("executors", "/v1/executors?limit=50".to_owned()),
+        ("usage", "/v1/usage".to_owned()),
+    ];
+    let mut rows = Vec::new();
+    for (name, path) in paths {
+        let mut times = Vec::new();
+        for round in 0..SAMPLES + 10 {
+            let (took, status) = timed(&owner, &path).await?;
+            ensure!(status == 200, "{path} answered {status}");
+            if round >= 10 {
+                times.push(took);
+            }
+        }
+        let times = Samples::times(times);
+        let met = times.percentile(0.95) <= GOAL_MS;
+        let row = Row::new(format!("list: {name}"), "ms", times);
+        rows.push(row.goal(format!("p95 ≤ {GOAL_MS} ms"), met));
+    }
+    Ok(rows)
+}
+
+/// Rows as the service would have written them, but for what they say.
+fn fill(dev: &DevFile, tenant: &str, session: &str) -> Result<()> {
+    let execs = format!(
+        "INSERT INTO execs (tenant_id, id, session_id, state, command, cwd, env, timeout_ms,
+                            created_by, created_at, started_at, finished_at, duration_ms)
+         SELECT '{tenant}', 'exe_' || lpad(to_hex(n), 32, '0'), '{session}', 'exited', 'true',
+                '/work', '{{}}', 1000, 'tok', now() - (interval '1 s' * ({EXECS} - n)), now(),
+                now(), 1
+         FROM generate_series(1, {EXECS}) AS n"
+    );
+    let events = format!(
+        "INSERT INTO session_events (tenant_id, session_id, seq, type, data)
+         SELECT '{tenant}', '{session}', n, 'exec.output', '{{\"stream\": \"stdout\"}}'
+         FROM generate_series(100, {EVENTS} + 99) AS n;
+         UPDATE sessions SET next_event_seq = {EVENTS} + 100 WHERE id = '{session}'"
+    );
+    let audit = format!(
+        "INSERT INTO audit_events (chain, seq, time_us, actor, action, object, outcome, detail,
+                                   hash)
+         SELECT '{tenant}', n + 1000000, 0, 'bench', 'bench', 'none', 'ok', '{{}}', '\\x00'
+         FROM generate_series(1, {AUDIT}) AS n"
+    );
+    for sql in [execs, events, audit] {
+        psql(dev, tenant, &sql)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! What the description of an operation says that a request must keep to: who may, and which
+//! query parameters there are. Looked up by the route that was matched.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
+
+use axum::extract::MatchedPath;
+use axum::http::{Extensions, Method};
+use domain::access::Operation;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::path::{Operation as Described, ParameterIn};
+
+use super::{DESCRIPTION, openapi};
+
+/// The rules of one operation.
+pub(super) struct Rule {
+    /// What a role must be allowed; none where anybody may.
+    pub(super) needed: Option<Operation>,
+    /// Names of its query parameters.
+    pub(super) parameters: HashSet<String>,
+}
+
+/// By `METHOD path`.
+static RULES: LazyLock<HashMap<String, Rule>> = LazyLock::new(|| {
+    let paths = DESCRIPTION.paths.paths.iter();
+    paths
+        .flat_map(|(path, item)| {
+            openapi::operations(item)
+                .map(move |(method, operation)| (format!("{method} {path}"), rule(operation)))
+        })
+        .collect()
+});
+
+fn rule(operation: &Described) -> Rule {
+    let parameters = operation.parameters.iter().flatten();
+    let parameters = parameters.filter_map(|parameter| match parameter {
+        RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query => {
+            Some(parameter.name.clone())
+        }
+        _ => None,
+    });
+    Rule { needed: openapi::needed(operation), parameters: parameters.collect() }
+}
+
+/// The rules of the operation that a request was routed to; none for what is no operation.
+pub(super) fn of(method: &Method, extensions: &Extensions) -> Option<&'static Rule> {
+    let path = extensions.get::<MatchedPath>()?.as_str().replace("{*", "{");
+    // What answers GET answers HEAD.
+    let method = if method == Method::HEAD { &Method::GET } else { method };
+    RULES.get(&format!("{method} {path}"))
+}
