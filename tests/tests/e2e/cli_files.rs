@@ -63,7 +63,7 @@ async fn a_file_goes_in_is_looked_at_comes_out_and_is_deleted() {
     assert!(String::from_utf8_lossy(&listed).contains("\"file\""));
     done(&session, &["get", "deep/er/file", &here.path("out")]).await;
     assert!(std::fs::read(here.path("out")).expect("reads") == bytes, "byte for byte");
-    refused(&session, &["rm", "deep"], "not empty").await;
+    refused(&session, &["rm", "deep"], "something in it").await;
     done(&session, &["rm", "--recursive", "deep"]).await;
     refused(&session, &["stat", "deep/er/file"], "deep/er/file").await;
 }
