@@ -31,7 +31,7 @@ fn every_answer_is_as_described_and_none_is_a_server_error() {
             .args(["--header", &format!("Authorization: Bearer {token}")])
             .args(["--checks", CHECKS, "--max-examples", examples])
             .args(["--phases", "examples,coverage,fuzzing", "--mode", "all"])
-            .args(["--request-timeout", "20", "--no-color", "--workers", "2", "--seed", "7"])
+            .args(["--request-timeout", "20", "--no-color", "--workers", "1", "--seed", "7"])
             .env("PYTHONPATH", schemathesis())
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .current_dir(stack.data_dir())

@@ -7,6 +7,7 @@ pub mod checks;
 mod error;
 mod executors;
 mod files;
+mod hand_over;
 mod idempotency;
 mod live;
 mod sessions;
@@ -40,6 +41,7 @@ use crate::streams::Streams;
 use crate::tenant_keys::TenantKeys;
 use crate::tokens::Verifier;
 use crate::webhooks::Webhooks;
+use crate::worker::Authorizer;
 
 /// Everything that a request needs.
 #[derive(Clone)]
@@ -54,6 +56,8 @@ pub struct App {
     pub keys: Arc<Keys>,
     /// Tenants' payload keys.
     pub tenant_keys: Arc<TenantKeys>,
+    /// Decides about execs ahead of their workflow.
+    pub authorizer: Arc<Authorizer>,
     /// The way to executors.
     pub calls: Arc<Switchboard>,
     /// Seconds without a word after which an executor is given up.

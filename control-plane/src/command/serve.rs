@@ -16,6 +16,7 @@ use control_plane::streams::Streams;
 use control_plane::tenant_keys::TenantKeys;
 use control_plane::tokens::Verifier;
 use control_plane::webhooks::Webhooks;
+use control_plane::worker::Authorizer;
 use control_plane::{http, reaper};
 
 use super::{refuse_strong_role, strong_role, terminated};
@@ -33,11 +34,16 @@ pub(crate) async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     let advertised = config.advertise_url.unwrap_or_else(|| format!("http://{}", config.listen));
     let stall = Duration::from_secs(config.callers.stream_stall_s);
     let webhooks = Webhooks::new(store.clone(), keys.clone(), config.webhooks_allow_private);
+    let tenant_keys = Arc::new(TenantKeys::new(store.clone(), keys.clone()));
+    let gone_after_s = config.patience.executor_gone_after_s;
+    let authorizer =
+        Authorizer::new(store.clone(), keys.clone(), Arc::clone(&tenant_keys), gone_after_s);
     let app = App {
         dispatcher: Arc::new(Dispatcher::new(store.clone())),
         hub: Arc::new(Hub::default()),
         verifier: Arc::new(Verifier::new(keys.clone())),
-        tenant_keys: Arc::new(TenantKeys::new(store.clone(), keys.clone())),
+        tenant_keys,
+        authorizer: Arc::new(authorizer),
         keys,
         calls: Arc::new(Switchboard::new(store.clone(), advertised)),
         webhooks: Arc::new(webhooks),
@@ -48,7 +54,7 @@ pub(crate) async fn serve(config: ServeConfig) -> anyhow::Result<()> {
         })),
         streams: Arc::new(Streams::new(config.callers.streams_per_token)),
         stall,
-        gone_after_s: config.patience.executor_gone_after_s,
+        gone_after_s,
         temporal: config.temporal.clone(),
         store: store.clone(),
     };

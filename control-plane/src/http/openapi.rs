@@ -19,7 +19,7 @@ const SCHEME: &str = "token";
 #[derive(utoipa::OpenApi)]
 #[openapi(
     info(title = "Bulkhead", description = "Runs AI agents' shell commands for many tenants."),
-    components(schemas(Problem, Role))
+    components(schemas(Problem, Role, domain::ids::CallId))
 )]
 struct Frame;
 

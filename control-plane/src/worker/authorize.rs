@@ -3,10 +3,12 @@
 //!
 //! Safe to repeat: what was decided stays decided, a human's answer is read from the table.
 
+use std::sync::Arc;
+
 use domain::approval::ApprovalState;
 use domain::exec::{ExecEvent, ExecOutcome, ExecState};
 use domain::ids::{ApprovalId, ExecutorId};
-use domain::limits::APPROVAL_TTL_MS;
+use domain::limits::{APPROVAL_TTL_MS, SandboxLimits};
 use domain::session::SessionState;
 use policy::{CommandRequest, Decision, Engine, Outcome};
 use protocol::enrolment::executor_queue;
@@ -17,33 +19,69 @@ use protocol::tools::ToolCall;
 use serde_json::json;
 use time::OffsetDateTime;
 
-use super::{Activities, ActivityFailure, order};
+use super::{ActivityFailure, order};
+use crate::keys::Keys;
 use crate::outcome::closing;
 use crate::store::{
-    Approval, AuditEntry, EventKind, Exec, ExecError, NewApproval, RecordedDecision, Scope,
+    Approval, AuditEntry, EventKind, Exec, ExecError, NewApproval, RecordedDecision, Scope, Store,
     StoreError,
 };
+use crate::tenant_keys::TenantKeys;
 use crate::{grants, home, ids};
 
-impl Activities {
-    pub(super) async fn authorize(&self, exec: ExecRef) -> Result<Authorized, ActivityFailure> {
+/// Decides about execs and signs their grants, for the workflow and for whoever is ahead of it.
+pub struct Authorizer {
+    store: Store,
+    keys: Arc<Keys>,
+    tenant_keys: Arc<TenantKeys>,
+    /// Seconds without a word after which an executor is given up.
+    gone_after_s: f64,
+}
+
+/// Where an exec runs.
+pub(crate) struct Place {
+    pub(crate) executor_id: ExecutorId,
+    pub(crate) limits: SandboxLimits,
+    pub(crate) image_digest: String,
+    pub(crate) min_generation: u32,
+    /// Somebody has decided about it before, and may have brought it there.
+    pub(crate) ahead: bool,
+}
+
+impl Authorizer {
+    /// An authorizer over this store.
+    pub fn new(
+        store: Store,
+        keys: Arc<Keys>,
+        tenant_keys: Arc<TenantKeys>,
+        gone_after_s: f64,
+    ) -> Self {
+        Self { store, keys, tenant_keys, gone_after_s }
+    }
+
+    /// What to do about an exec, and where it runs if it may.
+    pub(crate) async fn authorize_at(
+        &self,
+        exec: ExecRef,
+    ) -> Result<(Authorized, Option<Place>), ActivityFailure> {
         let mut scope = self.store.tenant(exec.tenant_id).await?;
         let stored = match scope.lock_exec(exec.exec_id).await {
             // A forged signal may name anything; only the session's own execs are carried out.
-            Err(StoreError::NotFound) => return Ok(Authorized::Settled),
+            Err(StoreError::NotFound) => return Ok((Authorized::Settled, None)),
             stored => stored?,
         };
         if stored.state.is_terminal() || stored.session_id != exec.session_id {
-            return Ok(Authorized::Settled);
+            return Ok((Authorized::Settled, None));
         }
         let session = scope.get_session(stored.session_id).await?;
-        if stored.cancel_requested || session.state != SessionState::Open {
+        let called_off = stored.cancel_requested || session.state != SessionState::Open;
+        if called_off && !stored.may_have_started() {
             closing::settle(&mut scope, &stored, ExecOutcome::Cancelled, None).await?;
             scope.commit().await?;
-            return Ok(Authorized::Settled);
+            return Ok((Authorized::Settled, None));
         }
         let Some(home) = home::find(&mut scope, &session, self.gone_after_s).await? else {
-            return wait_for_executor(scope, &stored).await;
+            return Ok((wait_for_executor(scope, &stored).await?, None));
         };
         let order = order::build(exec.tenant_id, &session, &stored, &home);
         let next = match (stored.state, &stored.decision) {
@@ -53,12 +91,22 @@ impl Activities {
         };
         scope.commit().await?;
         match next {
-            Next::Settled => Ok(Authorized::Settled),
+            Next::Settled => Ok((Authorized::Settled, None)),
             Next::Wait { approval_id, look_again_in_ms } => {
-                Ok(Authorized::Wait { approval_id: Some(approval_id), look_again_in_ms })
+                Ok((Authorized::Wait { approval_id: Some(approval_id), look_again_in_ms }, None))
             }
             Next::Run { policy_version } => {
-                self.grant(&order, home.executor_id, policy_version).await
+                // Called off, and yet it may run: only its executor can end it and tell.
+                let intent = if called_off { Intent::Settle } else { Intent::Run };
+                let run = self.grant(&order, intent, home.executor_id, policy_version).await?;
+                let place = Place {
+                    executor_id: home.executor_id,
+                    limits: order.limits,
+                    image_digest: home.image_digest,
+                    min_generation: home.min_generation,
+                    ahead: stored.approval_id.is_none() && stored.may_have_started(),
+                };
+                Ok((run, Some(place)))
             }
         }
     }
@@ -66,6 +114,7 @@ impl Activities {
     async fn grant(
         &self,
         order: &ExecOrder,
+        intent: Intent,
         executor_id: ExecutorId,
         policy_version: i64,
     ) -> Result<Authorized, ActivityFailure> {
@@ -75,12 +124,7 @@ impl Activities {
         let context = order_context(order.exec_id);
         let sealed = sealing::seal(&tenant.payload_key, order.tenant_id, &context, order)?;
         Ok(Authorized::Run {
-            request: ToolRequest {
-                exec_id: order.exec_id,
-                intent: Intent::Run,
-                grant,
-                order: sealed,
-            },
+            request: ToolRequest { exec_id: order.exec_id, intent, grant, order: sealed },
             task_queue: executor_queue(&tenant.name, executor_id),
             timeout_ms: order.timeout_ms,
         })

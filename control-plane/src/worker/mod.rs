@@ -1,6 +1,7 @@
 //! The worker: runs session workflows and the control activities they call.
 
 mod activities;
+mod ahead;
 mod authorize;
 mod model_call;
 mod order;
@@ -15,6 +16,10 @@ use temporalio_sdk::activities::ActivityError;
 use temporalio_sdk::{ApplicationFailure, Runtime, Worker, WorkerOptions};
 use workflow::SessionWorkflow;
 
+pub use authorize::Authorizer;
+pub(crate) use authorize::Place;
+
+use crate::hub::Hub;
 use crate::keys::Keys;
 use crate::model::ModelClient;
 use crate::outcome::OutcomeError;
@@ -24,18 +29,21 @@ use crate::tenant_keys::TenantKeys;
 /// What the activities work with.
 pub struct Activities {
     store: Store,
-    keys: Arc<Keys>,
-    tenant_keys: TenantKeys,
+    tenant_keys: Arc<TenantKeys>,
+    authorizer: Authorizer,
+    hub: Arc<Hub>,
     model: ModelClient,
-    /// Seconds without a word after which an executor is given up.
-    gone_after_s: f64,
 }
 
 impl Activities {
-    /// Activities over this store.
+    /// Activities over this store, which they listen to from now on.
     pub fn new(store: Store, keys: Arc<Keys>, model: ModelClient, gone_after_s: f64) -> Self {
-        let tenant_keys = TenantKeys::new(store.clone(), keys.clone());
-        Self { store, keys, tenant_keys, model, gone_after_s }
+        let tenant_keys = Arc::new(TenantKeys::new(store.clone(), keys.clone()));
+        let authorizer =
+            Authorizer::new(store.clone(), keys, Arc::clone(&tenant_keys), gone_after_s);
+        let hub = Arc::new(Hub::default());
+        tokio::spawn(Arc::clone(&hub).listen(store.clone()));
+        Self { store, tenant_keys, authorizer, hub, model }
     }
 }
 

@@ -19,7 +19,7 @@ use serde_json::json;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::app::{App, AppError, Caller};
 use crate::http::ApiError;
@@ -47,6 +47,19 @@ pub struct FollowParams {
     after: i64,
 }
 
+/// One event of the stream.
+#[derive(ToSchema)]
+#[schema(as = StreamEvent)]
+#[allow(dead_code)] // described here, written by `frame`
+struct Frame {
+    /// The event's number, to go on after it; a `gap` has none.
+    id: Option<String>,
+    /// What happened.
+    event: String,
+    /// One line of JSON: `seq`, `type`, `at` and `data`.
+    data: String,
+}
+
 struct Follower {
     app: App,
     caller: Caller,
@@ -64,7 +77,7 @@ struct Follower {
     get, path = "/sessions/{id}/events", operation_id = "follow_session", tag = "events",
     security(("token" = ["read_work"])),
     params(("id" = SessionId, Path), FollowParams, LastEventIdHeader),
-    responses((status = 200, body = String, content_type = "text/event-stream")),
+    responses((status = 200, body = Frame, content_type = "text/event-stream")),
 )]
 pub async fn follow(
     State(app): State<App>,
@@ -98,9 +111,9 @@ pub async fn follow(
     Ok(([("x-accel-buffering", "no")], stream).into_response())
 }
 
-type Frame = Result<Event, Infallible>;
+type Item = Result<Event, Infallible>;
 
-async fn next(follower: Option<Follower>) -> Option<(Frame, Option<Follower>)> {
+async fn next(follower: Option<Follower>) -> Option<(Item, Option<Follower>)> {
     let mut follower = follower?;
     if follower.given_at.elapsed() > follower.app.stall {
         // Its next request, with the id of the last event it has, leaves nothing out.
