@@ -3,7 +3,8 @@
 //! Writing holds the chain's head until the transaction ends: numbers have no gaps, because a
 //! transaction that fails gives its number back.
 
-use audit::{Event, GENESIS, Hash};
+use audit::v1::{Event, hash};
+use audit::{GENESIS, Hash};
 use domain::ids::{SessionId, TokenId};
 use serde_json::Value;
 use sqlx::FromRow;
@@ -98,7 +99,7 @@ impl Scope {
             outcome: entry.outcome.into(),
             detail: entry.detail.to_string(),
         };
-        let hash = audit::hash(&previous, &event);
+        let hash = hash(&previous, &event);
         sqlx::query(
             "WITH advanced AS (
                  UPDATE audit_heads SET seq = $2, hash = $12 WHERE chain = $1
