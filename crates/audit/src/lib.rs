@@ -9,6 +9,7 @@ mod checkpoint;
 mod detail;
 mod encoding;
 mod event;
+pub mod export;
 #[cfg(test)]
 mod fixtures;
 pub mod hex;
