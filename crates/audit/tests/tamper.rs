@@ -1,5 +1,6 @@
 //! Whatever is done to an export or to the database behind it is noticed, and located where the
 //! chain allows.
+#![allow(clippy::expect_used, clippy::unwrap_used)] // a test that cannot go on fails
 
 mod ledger;
 

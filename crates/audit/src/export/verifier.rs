@@ -222,7 +222,10 @@ impl From<LineError> for Problem {
     fn from(error: LineError) -> Self {
         match error {
             LineError::Unknown => Self::Malformed("it is neither event, checkpoint nor end".into()),
-            LineError::Json(error) => Self::Malformed(error.to_string()),
+            LineError::Json(error) => {
+                // Its line is always 1, and that of the file is said anyway.
+                Self::Malformed(error.to_string().replace(" at line 1 column", " at column"))
+            }
             LineError::NotCanonical => Self::NotCanonical,
         }
     }

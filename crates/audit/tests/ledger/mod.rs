@@ -1,5 +1,5 @@
 //! A platform in memory, with keys, chains and checkpoints, that exports one chain.
-#![allow(dead_code)] // each test file uses a part of it
+#![allow(dead_code, missing_docs)] // each test file uses a part of it
 
 use audit::export::{ExportWriter, FORMAT, Manifest};
 use audit::{
