@@ -101,9 +101,11 @@ async fn a_removed_container_is_lost_and_said_so() {
     let exec = session.wait(&exec).await;
     assert_eq!(exec["state"], "lost", "{exec}");
     assert!(exec["exit_code"].is_null());
-    let next = session.run("ls").await;
-    assert_eq!((&next["state"], &next["stdout"]["head"]), (&json!("exited"), &json!("")));
-    assert_eq!(next["sandbox"]["generation"], 2);
+    // The container is replaced; what it worked on is not lost, and nothing ran a second time.
+    let next = session.run("cat runs").await;
+    assert_eq!((&next["state"], &next["stdout"]["head"]), (&json!("exited"), &json!("started\n")));
+    assert_eq!(next["sandbox"]["generation"], 1);
+    assert_ne!(next["sandbox"]["id"], exec["sandbox"]["id"]);
 }
 
 #[tokio::test]
