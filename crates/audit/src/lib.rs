@@ -17,7 +17,6 @@ mod keys;
 mod merkle;
 mod note;
 mod tree;
-pub mod v1;
 
 pub use chain::{BrokenChain, ChainChecker, GENESIS};
 pub use checkpoint::{Checkpoint, CheckpointError};
