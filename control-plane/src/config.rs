@@ -56,6 +56,18 @@ pub struct ServeConfig {
     /// When an executor counts as gone
     #[command(flatten)]
     pub patience: PatienceConfig,
+    /// File outside the database to which audit checkpoints are appended; checkpoints.jsonl beside
+    /// the key folder if left out
+    #[arg(long, env = "BULKHEAD_CHECKPOINT_FILE")]
+    pub checkpoint_file: Option<PathBuf>,
+}
+
+impl ServeConfig {
+    /// Where audit checkpoints are appended.
+    pub fn checkpoint_file(&self) -> PathBuf {
+        let beside = || self.database.key_dir.with_file_name("checkpoints.jsonl");
+        self.checkpoint_file.clone().unwrap_or_else(beside)
+    }
 }
 
 /// What `worker` needs on top.

@@ -4,7 +4,9 @@
 //! Docker: commands run where executors are.
 
 pub mod app;
+pub mod audit_keys;
 pub mod calls;
+pub mod checkpoints;
 pub mod config;
 pub mod demo_model;
 pub mod dispatch;

@@ -7,7 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use control_plane::app::App;
+use control_plane::audit_keys::AuditKeys;
 use control_plane::calls::Switchboard;
+use control_plane::checkpoints::Checkpointer;
 use control_plane::config::{DatabaseConfig, ServeConfig, WorkerConfig};
 use control_plane::dispatch::{self, Dispatcher};
 use control_plane::hub::Hub;
@@ -41,6 +43,8 @@ enum Command {
     Doctor(ServeConfig),
     /// Make a platform token and print it, once
     PlatformToken(DatabaseConfig),
+    /// Make a new key for audit checkpoints; the old one signs beside it until its file is removed
+    RotateAuditKey(DatabaseConfig),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +69,7 @@ fn main() -> ExitCode {
         Command::Migrate(config) => runtime.block_on(migrate(config)),
         Command::Doctor(config) => runtime.block_on(doctor(config)),
         Command::PlatformToken(config) => runtime.block_on(platform_token(config)),
+        Command::RotateAuditKey(config) => AuditKeys::rotate(&config.key_dir).map_err(Into::into),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -79,6 +84,8 @@ async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     let store = Store::connect_lazily(&config.database.database_url, 24)
         .context("DATABASE_URL is not a Postgres address")?;
     let keys = Arc::new(Keys::load(&config.database.key_dir)?);
+    let AuditKeys { signers, known } = AuditKeys::load(&config.database.key_dir)?;
+    let checkpointer = Checkpointer::new(store.clone(), signers, known, config.checkpoint_file());
     refuse_strong_role(&store).await?;
     let tenant_keys = Arc::new(TenantKeys::new(store.clone(), keys.clone()));
     let gone_after_s = config.patience.executor_gone_after_s;
@@ -92,6 +99,7 @@ async fn serve(config: ServeConfig) -> anyhow::Result<()> {
         tenant_keys,
         authorizer: Arc::new(authorizer),
         keys,
+        checkpointer: Arc::new(checkpointer),
         calls: Arc::new(Switchboard::new(store.clone(), advertised)),
         gone_after_s,
         temporal: config.temporal.clone(),
@@ -102,6 +110,7 @@ async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     }
     tokio::spawn(app.verifier.clone().keep_fresh(store.clone()));
     tokio::spawn(app.calls.clone().listen());
+    tokio::spawn(app.checkpointer.clone().run());
     tokio::spawn(reaper::run(store.clone(), app.dispatcher.clone(), app.gone_after_s));
     tokio::spawn(app.hub.clone().listen(store));
     tokio::spawn(app.dispatcher.clone().run(config.temporal));
@@ -153,6 +162,7 @@ async fn work(config: WorkerConfig) -> anyhow::Result<()> {
 
 async fn migrate(config: DatabaseConfig) -> anyhow::Result<()> {
     Keys::create_missing(&config.key_dir)?;
+    AuditKeys::create_missing(&config.key_dir)?;
     Store::migrate(&config.database_url).await.context("cannot bring the database up to date")
 }
 
@@ -196,14 +206,8 @@ async fn platform_token(config: DatabaseConfig) -> anyhow::Result<()> {
     };
     scope.insert_token(&stored).await?;
     let entry = AuditEntry {
-        actor: "operator".into(),
-        token_id: None,
-        address: None,
-        action: "token.create",
-        object: issued.id.to_string(),
-        session_id: None,
-        outcome: "ok",
         detail: serde_json::json!({ "name": "platform", "role": "platform" }),
+        ..AuditEntry::by_part("operator", "token.create", issued.id)
     };
     scope.append_audit(entry);
     scope.commit().await?;

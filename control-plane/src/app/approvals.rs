@@ -69,11 +69,19 @@ impl App {
         scope.settle_approval(id, settled, Some(caller.actor()), reason).await?;
         let detail = json!({
             "exec_id": approval.exec_id, "order_sha256": approval.order_sha256,
-            "command": approval.command, "cwd": approval.cwd, "reason": reason,
+            "command": approval.command, "cwd": approval.cwd,
         });
         let mut entry =
             caller.session_entry("approval.decide", id.to_string(), approval.session_id, detail);
         entry.outcome = settled.as_str();
+        entry.exec_id = Some(approval.exec_id);
+        entry.evidence.decision = Some(audit::Decision {
+            outcome: if settled == ApprovalState::Approved { "allow" } else { "deny" }.into(),
+            rules: Vec::new(),
+            policy_version: None,
+            approver: Some(caller.token_id.to_string()),
+        });
+        entry.evidence.reasons = reason.map(ToOwned::to_owned).into_iter().collect();
         scope.append_audit(entry);
         let outgoing = scope.promise(approval.session_id, Message::Approval(id)).await?;
         let decided = scope.get_approval(id).await?;

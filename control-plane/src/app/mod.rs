@@ -1,6 +1,7 @@
 //! Use cases: authorise, change, tell the workflow. No HTTP types, no SQL.
 
 mod approvals;
+mod audit;
 mod caller;
 mod calls;
 pub mod checks;
@@ -17,6 +18,7 @@ mod tenants;
 mod tokens;
 
 pub use approvals::{DecideApproval, Verdict};
+pub use audit::{Batch, CreateReview, Export};
 pub use caller::Caller;
 pub use error::AppError;
 pub use executors::Reporter;
@@ -28,6 +30,7 @@ pub use tokens::{CreateToken, CreatedToken};
 use std::sync::Arc;
 
 use crate::calls::Switchboard;
+use crate::checkpoints::Checkpointer;
 use crate::dispatch::Dispatcher;
 use crate::hub::Hub;
 use crate::keys::Keys;
@@ -55,6 +58,8 @@ pub struct App {
     pub calls: Arc<Switchboard>,
     /// Seconds without a word after which an executor is given up.
     pub gone_after_s: f64,
+    /// Signs the audit log.
+    pub checkpointer: Arc<Checkpointer>,
     /// Checks tokens.
     pub verifier: Arc<Verifier>,
     /// What executors are told of Temporal.

@@ -2,7 +2,12 @@
 //! platform's. Each file owns one family of tables and adds its calls to [`Scope`].
 
 mod approvals;
+mod audit_checkpoints;
+mod audit_entry;
 mod audit_log;
+mod audit_reviews;
+mod audit_rows;
+mod audit_terms;
 mod conversation;
 mod error;
 mod events;
@@ -21,7 +26,10 @@ mod tokens;
 mod turns;
 
 pub use approvals::{Approval, NewApproval};
-pub use audit_log::{AuditEntry, AuditRecord};
+pub use audit_checkpoints::{ChainHead, StoredCheckpoint, StoredProof};
+pub use audit_entry::{AuditEntry, Evidence};
+pub use audit_reviews::{NewReview, Review};
+pub use audit_rows::{AuditFilter, AuditRecord};
 pub use error::StoreError;
 pub use events::{EventKind, SessionEvent};
 pub use execs::{Exec, ExecError, ExecFilter, NewExec, RecordedDecision, StoredStream};

@@ -23,8 +23,8 @@ use super::{ActivityFailure, order};
 use crate::keys::Keys;
 use crate::outcome::closing;
 use crate::store::{
-    Approval, AuditEntry, EventKind, Exec, ExecError, NewApproval, RecordedDecision, Scope, Store,
-    StoreError,
+    Approval, AuditEntry, EventKind, Evidence, Exec, ExecError, NewApproval, RecordedDecision,
+    Scope, Store, StoreError,
 };
 use crate::tenant_keys::TenantKeys;
 use crate::{grants, home, ids};
@@ -192,7 +192,8 @@ async fn decide(
         decided_by: "policy".into(),
     };
     let digest = order_digest(order);
-    audit(scope, exec, &recorded, "policy", recorded.decision.outcome.as_str(), &digest);
+    let judgement = Judgement { recorded: &recorded, order, order_sha256: &digest, approver: None };
+    audit(scope, exec, judgement);
     match recorded.decision.outcome {
         Outcome::Allow => {
             let state = exec.state.apply(ExecEvent::Allow)?;
@@ -267,7 +268,7 @@ async fn answer(
         ApprovalState::Approved if approval.order_sha256 != order_digest(order) => {
             refuse_changed(scope, exec).await
         }
-        ApprovalState::Approved => approve(scope, exec, &approval).await,
+        ApprovalState::Approved => approve(scope, exec, order, &approval).await,
         ApprovalState::Denied | ApprovalState::Expired | ApprovalState::Cancelled => {
             let reason = approval.reason.as_deref().unwrap_or("no reason was given");
             let who = approval.decided_by.as_deref().unwrap_or("nobody");
@@ -282,11 +283,13 @@ async fn answer(
 async fn approve(
     scope: &mut Scope,
     exec: &Exec,
+    order: &ExecOrder,
     approval: &Approval,
 ) -> Result<Next, ActivityFailure> {
     let recorded = record_human(scope, exec, approval).await?;
-    let who = &recorded.decided_by;
-    audit(scope, exec, &recorded, who, "allow", &approval.order_sha256);
+    let approver = scope.find_approver(&approval.id.to_string()).await?;
+    let order_sha256 = &approval.order_sha256;
+    audit(scope, exec, Judgement { recorded: &recorded, order, order_sha256, approver });
     let data = json!({ "exec_id": exec.id });
     scope.append_event(exec.session_id, EventKind::ExecQueued, data).await?;
     Ok(Next::Run { policy_version: recorded.policy_version })
@@ -312,24 +315,40 @@ async fn record_human(
     Ok(recorded)
 }
 
-fn audit(
-    scope: &mut Scope,
-    exec: &Exec,
-    recorded: &RecordedDecision,
-    actor: &str,
-    outcome: &'static str,
-    order_sha256: &str,
-) {
-    scope.append_audit(AuditEntry {
-        actor: actor.into(),
-        token_id: None,
-        address: None,
-        action: "exec.authorize",
-        object: exec.id.to_string(),
-        session_id: Some(exec.session_id),
-        outcome,
-        detail: json!({
-            "decision": recorded, "order_sha256": order_sha256, "approval_id": exec.approval_id,
+/// What a decision looks like in the audit log.
+struct Judgement<'a> {
+    recorded: &'a RecordedDecision,
+    order: &'a ExecOrder,
+    order_sha256: &'a str,
+    /// The token of the human who decided, if one did.
+    approver: Option<String>,
+}
+
+fn audit(scope: &mut Scope, exec: &Exec, judgement: Judgement<'_>) {
+    let Judgement { recorded, order, order_sha256, approver } = judgement;
+    let RecordedDecision { decision, policy_version, decided_by } = recorded;
+    let programs = decision.facts.iter().map(|fact| fact.program.clone()).collect();
+    let evidence = Evidence {
+        decision: Some(audit::Decision {
+            outcome: decision.outcome.as_str().into(),
+            rules: decision.rules.clone(),
+            policy_version: Some(*policy_version),
+            approver,
         }),
+        reasons: decision.reasons.clone(),
+        programs,
+        image_digest: Some(order.image_digest.clone()),
+        ..Evidence::default()
+    };
+    scope.append_audit(AuditEntry {
+        actor: decided_by.clone(),
+        session_id: Some(exec.session_id),
+        outcome: decision.outcome.as_str(),
+        evidence,
+        detail: json!({
+            "command": exec.command, "order_sha256": order_sha256,
+            "approval_id": exec.approval_id, "decided_by": decided_by,
+        }),
+        ..AuditEntry::by_part("policy", "exec.authorize", exec.id)
     });
 }

@@ -35,8 +35,10 @@ pub enum Operation {
     ReadApprovals,
     /// Approve or deny.
     DecideApprovals,
-    /// Read the audit log.
+    /// Read the audit log, export it, and have it sealed by a checkpoint.
     ReadAudit,
+    /// Say what one thinks of an audit event.
+    ReviewAudit,
     /// Enrol as an executor and report from there.
     Execute,
 }
@@ -55,7 +57,7 @@ impl Role {
             Self::Agent => matches!(operation, O::Work | O::ReadWork | O::ReadApprovals),
             Self::Reviewer => matches!(
                 operation,
-                O::ReadWork | O::ReadApprovals | O::DecideApprovals | O::ReadAudit
+                O::ReadWork | O::ReadApprovals | O::DecideApprovals | O::ReadAudit | O::ReviewAudit
             ),
             Self::Viewer => matches!(operation, O::ReadWork | O::ReadApprovals),
             Self::Executor => matches!(operation, O::Execute),
@@ -89,7 +91,7 @@ impl Role {
 mod tests {
     use super::*;
 
-    const OPERATIONS: [Operation; 8] = [
+    const OPERATIONS: [Operation; 9] = [
         Operation::ManageTenants,
         Operation::ManageTokens,
         Operation::Work,
@@ -97,6 +99,7 @@ mod tests {
         Operation::ReadApprovals,
         Operation::DecideApprovals,
         Operation::ReadAudit,
+        Operation::ReviewAudit,
         Operation::Execute,
     ];
 
@@ -116,12 +119,12 @@ mod tests {
         assert_eq!(
             rows,
             [
-                "platform x.......",
-                "owner    .xxxxxx.",
-                "agent    ..xxx...",
-                "reviewer ...xxxx.",
-                "viewer   ...xx...",
-                "executor .......x",
+                "platform x........",
+                "owner    .xxxxxxx.",
+                "agent    ..xxx....",
+                "reviewer ...xxxxx.",
+                "viewer   ...xx....",
+                "executor ........x",
             ]
         );
     }

@@ -76,6 +76,7 @@ id!(ApprovalId, "apr_", "approval");
 id!(ExecutorId, "exr_", "executor");
 id!(GrantId, "gra_", "grant");
 id!(CallId, "cal_", "call");
+id!(ReviewId, "rev_", "review");
 
 /// One spelling per id: upper-case digits or dashes would make two texts equal.
 fn parse(prefix: &str, text: &str) -> Option<Uuid> {

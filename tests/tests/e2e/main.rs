@@ -2,6 +2,7 @@
 
 mod approvals;
 mod audit_log;
+mod audit_proof;
 mod bad_input;
 mod cli;
 mod cli_files;

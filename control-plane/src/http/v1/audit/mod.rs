@@ -1,0 +1,38 @@
+//! `/v1/audit`: the tenant's audit log; to look things up, to export it with its proof, to review.
+
+mod checkpoints;
+mod csv;
+mod export;
+mod filter;
+mod ocsf;
+mod reviews;
+mod view;
+
+pub use checkpoints::{create as checkpoint, list as list_checkpoints};
+pub use export::export;
+pub use reviews::{create as create_review, list as list_reviews};
+
+use axum::Json;
+use axum::extract::State;
+use domain::access::Operation;
+
+use crate::app::{App, AppError, Caller};
+use crate::http::ApiError;
+use crate::http::json::Params;
+use crate::http::page::Page;
+use filter::LookUp;
+use view::View;
+
+/// Lists audit events, oldest first.
+pub async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Params(params): Params<LookUp>,
+) -> Result<Json<Page<View>>, ApiError> {
+    let (after, limit) = params.page()?;
+    let filter = params.filter()?;
+    let mut scope = caller.open(&app, Operation::ReadAudit).await?;
+    let records = scope.list_audit(&filter, after, limit).await.map_err(AppError::from)?;
+    let views = records.into_iter().map(View::from).collect();
+    Ok(Json(Page::new(views, limit, |view: &View| view.seq.to_string())))
+}
