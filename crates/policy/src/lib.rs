@@ -1,10 +1,18 @@
-//! Decides about a command: allow, ask or deny, with the rules and reasons.
+//! Shell text in, facts and a decision out. Pure: knows neither SQL nor HTTP nor Temporal.
 //!
-//! Pure: command text in, decision out. What it cannot understand completely is *ask*, never
-//! *allow*. Knows no tenant's secrets, no SQL, no HTTP.
+//! Invariant: what is auto-approved is understood completely; everything else asks a human.
 
+mod catalogue;
+mod cedar;
+mod decision;
 mod engine;
-mod gate;
-mod harmless;
+mod facts;
+mod kinds;
+mod request;
+mod unclear;
 
-pub use engine::{CommandRequest, Decision, Engine, Fact, Outcome, ToolRequest};
+pub use cedar::{PolicyError, SCHEMA};
+pub use decision::{Approvers, Decision, Outcome};
+pub use engine::{Engine, SHIPPED_POLICY};
+pub use facts::{Effect, Fact};
+pub use request::{CommandRequest, Subject, ToolRequest};
