@@ -59,6 +59,10 @@ impl Flags {
         Ok(flags)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     pub(super) fn find(&self, name: &str) -> Option<&Flag> {
         self.by_name.get(name).and_then(|index| self.list.get(*index))
     }

@@ -54,7 +54,7 @@ impl Catalogue {
         for (_, text) in FILES {
             let mut one = Self::default();
             if one.add(text).is_ok() {
-                catalogue.programs.extend(one.programs);
+                catalogue.merge(one);
             }
         }
         catalogue
@@ -74,10 +74,18 @@ impl Catalogue {
             let program = self.programs.entry(globals.program.clone()).or_default();
             program.globals = Flags::parse(&globals.flags)?;
         }
-        for program in self.programs.values_mut() {
-            program.forms.sort_by_key(|form| std::cmp::Reverse(form.run.len()));
-        }
         Ok(())
+    }
+
+    fn merge(&mut self, other: Self) {
+        for (name, more) in other.programs {
+            let program = self.programs.entry(name).or_default();
+            program.forms.extend(more.forms);
+            program.forms.sort_by_key(|form| std::cmp::Reverse(form.run.len()));
+            if program.globals.is_empty() {
+                program.globals = more.globals;
+            }
+        }
     }
 
     /// How many programs are known.

@@ -41,6 +41,9 @@ pub(super) fn load(text: &str) -> Result<Loaded, PolicyError> {
     if text.len() > MAX_BYTES {
         return Err(PolicyError::at(text, MAX_BYTES, "a policy has at most 256 KiB"));
     }
+    if let Some(offset) = too_deep(text) {
+        return Err(PolicyError::at(text, offset, "it is nested deeper than 32 levels"));
+    }
     let pieces = policies(text);
     if let Some(piece) = pieces.get(MAX_POLICIES) {
         return Err(PolicyError::at(text, piece.offset, "a policy file has at most 500 policies"));
@@ -55,6 +58,25 @@ pub(super) fn load(text: &str) -> Result<Loaded, PolicyError> {
         loaded.policies.push(policy);
     }
     Ok(loaded)
+}
+
+/// Where brackets nest too deeply, or too many operators follow one another, for a recursive parser.
+fn too_deep(text: &str) -> Option<usize> {
+    const MAX_DEPTH: usize = 32;
+    let mut depth = 0_usize;
+    let mut unary = 0;
+    for (at, c) in text.char_indices() {
+        match c {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        unary = if matches!(c, '!' | '-') { unary + 1 } else { 0 };
+        if depth > MAX_DEPTH || unary > MAX_DEPTH && c == '!' {
+            return Some(at);
+        }
+    }
+    None
 }
 
 fn load_one(text: &str, piece: Piece<'_>) -> Result<(Policy, Notes), PolicyError> {

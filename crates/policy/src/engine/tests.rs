@@ -145,7 +145,7 @@ fn mistakes_have_a_place() {
         ("@id(\"a\") permit (principal, action, resource);\n @id(\"a\") forbid (principal, action, resource);", (2, 2), "same id"),
         ("@id(\"a\")\npermit (principal, action, resource) when { context.programm == \"x\" };", (2, 45), "programm"),
         ("@id(\"a\")\npermit (principal, action, resource) when {\n  context.program == 1 };", (3, 3), ""),
-        ("@id(\"a\") permit (principal, action == Action::\"Walk\", resource);", (1, 38), "Walk"),
+        ("@id(\"a\") permit (principal, action == Action::\"Walk\", resource);", (1, 39), "Walk"),
         ("@id(\"a\") permit (principal, action, resource)", (1, 46), ""),
         ("@id(\"ä\") permit (principal, action resource);", (1, 36), "resource"),
         ("@id(\"a\") @exakt permit (principal, action, resource);", (1, 1), "@exakt"),

@@ -33,9 +33,22 @@ struct Seen {
 }
 
 impl Seen {
+    fn push(&mut self, words: Vec<Range<usize>>) {
+        // A newline between two commands is no node of the tree.
+        if !self.commands.is_empty() && self.joiners.len() < self.commands.len() {
+            self.joiners.push(Joiner::Sequence);
+        }
+        self.commands.push(words);
+    }
+
     fn matches(&self, commands: &[Simple]) -> bool {
         let words = |command: &Simple| -> Vec<Range<usize>> {
-            command.words.iter().map(|word| word.span.clone()).collect()
+            let spans = command.words.iter().map(|word| word.span.clone());
+            match command.words.as_slice() {
+                // `[ … ]` is an expression to tree-sitter: only where it stands is compared.
+                [first, .., last] if first.text == "[" => vec![first.span.start..last.span.end],
+                _ => spans.collect(),
+            }
         };
         let redirects: Vec<_> = commands.iter().flat_map(|c| c.redirects.clone()).collect();
         let joiners: Vec<_> = commands.iter().skip(1).map(|c| c.joiner).collect();
@@ -66,7 +79,7 @@ fn tree_sitter_sees(text: &str) -> Option<Seen> {
 
 /// Walks the nodes on the positive list; any other node ends the walk.
 fn visit(node: Node<'_>, seen: &mut Seen, depth: usize) -> Option<()> {
-    if depth > MAX_DEPTH || node.is_missing() || node.is_extra() && node.kind() != "\n" {
+    if depth > MAX_DEPTH || node.is_missing() || node.is_extra() {
         return None;
     }
     match node.kind() {
@@ -77,11 +90,14 @@ fn visit(node: Node<'_>, seen: &mut Seen, depth: usize) -> Option<()> {
             }
         }
         "command" => visit_command(node, seen)?,
+        "test_command" if node.child(0).is_some_and(|child| child.kind() == "[") => {
+            seen.push(vec![node.byte_range()]);
+        }
         "file_redirect" => seen.redirects.push(node.byte_range()),
         "&&" => seen.joiners.push(Joiner::And),
         "||" => seen.joiners.push(Joiner::Or),
         "|" => seen.joiners.push(Joiner::Pipe),
-        ";" | "\n" => seen.joiners.push(Joiner::Sequence),
+        ";" => seen.joiners.push(Joiner::Sequence),
         _ => return None,
     }
     Some(())
@@ -100,7 +116,7 @@ fn visit_command(node: Node<'_>, seen: &mut Seen) -> Option<()> {
             _ => return None,
         }
     }
-    seen.commands.push(words);
+    seen.push(words);
     Some(())
 }
 

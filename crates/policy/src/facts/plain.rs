@@ -190,11 +190,29 @@ impl Scan<'_> {
                 {
                     self.plain('~', &mut text);
                 }
+                // Alone, these are the words of `test ! -f a` and `[ -f a ]`, and no patterns.
+                b'!' | b']' if self.is_alone(start) && self.follows_a_word(start) => {
+                    self.plain(char::from(byte), &mut text);
+                }
+                b'[' if self.is_alone(start) && !self.follows_a_word(start) => {
+                    self.plain('[', &mut text);
+                }
                 _ if is_plain(byte) => self.plain(char::from(byte), &mut text),
                 _ => return refuse(meaning(byte)),
             }
         }
         Ok(Word { span: start..self.at, text })
+    }
+
+    /// Whether the byte that stands here is a word of its own.
+    fn is_alone(&self, start: usize) -> bool {
+        let next = self.text.as_bytes().get(self.at + 1);
+        self.at == start && next.is_none_or(|byte| b" \n;|&".contains(byte))
+    }
+
+    fn follows_a_word(&self, start: usize) -> bool {
+        let before = self.text[..start].trim_end_matches(' ');
+        !before.is_empty() && !before.ends_with(['\n', ';', '|', '&'])
     }
 
     fn plain(&mut self, c: char, text: &mut String) {

@@ -32,7 +32,7 @@ fn a_script_beyond_the_plain_subset_is_one_opaque_command() {
         "ls a?", "ls [a]", "ls ~", "ls ~/x", "echo a=~/x", "ls {a,b}", "A=1 ls", "A=1", "a[0]=1 ls", "PATH+=x ls", "ls # c", "# c", "! ls",
         "if true; then ls; fi", "while true; do ls; done", "for i in a; do ls; done", "case x in x) ls;; esac", "time ls", "coproc ls",
         "[[ -f a ]]", "((1))", "f() { ls; }", "function f { ls; }", "ls |& cat", "ls;; pwd", "&& ls", "ls &&", "ls |", "| ls", "ls && && pwd",
-        "; ls", "ls 'a", "ls \"a", "ls a\\", "ls \\\n-l", "'ls'", "l\\s", "\"ls\"", "ls\ta", "ls\r", "ls $'a'", "ls $\"a\"", "ls 3>&1", "ls >&3", "ls 2>&-",
+        "; ls", "ls ! ]x", "[a] ls", "! [ -f a ]", "ls [ a", "ls 'a", "ls \"a", "ls a\\", "ls \\\n-l", "'ls'", "l\\s", "\"ls\"", "ls\ta", "ls\r", "ls $'a'", "ls $\"a\"", "ls 3>&1", "ls >&3", "ls 2>&-",
         "ls < /dev/null x", "2>/dev/null ls", "> /dev/null", "ls \"a\\\nb\"", "ls é", "echo !!", "echo a!b", "select x in a; do ls; done", "until false; do ls; done",
         "ls 12>/dev/null", "ls a>/dev/null", "ls <>/dev/null", "ls >|/dev/null", "ls 2>&1x", "ls>/dev/null2", "echo a{1..3}", "ls ?(a)", "let a=1 && b=2 ls", "<(ls)",
     ] {

@@ -18,6 +18,10 @@ pub(crate) enum Kind {
     Name,
     /// A file or folder that is read.
     Path,
+    /// As `PATH`, but `-` is not the standard input: it may mean something else.
+    File,
+    /// The name of a branch or tag.
+    Ref,
     /// A file or folder that is created, changed or removed.
     Out,
     /// An archive: a path without a host before it.
@@ -78,6 +82,8 @@ impl Kind {
             "TEXT" => Self::Text,
             "NAME" => Self::Name,
             "PATH" => Self::Path,
+            "FILE" => Self::File,
+            "REF" => Self::Ref,
             "OUT" => Self::Out,
             "ARCHIVE" => Self::Archive,
             "NUMBER" => Self::Number,
@@ -107,6 +113,9 @@ impl Kind {
             Self::Text => Ok(()),
             Self::Name => path::check_name(value),
             Self::Path => path::check_read(value),
+            Self::File if value == "-" => Err("`-` is no file here".into()),
+            Self::File => path::check_read(value),
+            Self::Ref => text::check_ref(value),
             Self::Out => path::check_write(value),
             Self::Archive => path::check_archive(value),
             Self::Number => text::check_number(value),

@@ -73,8 +73,8 @@ fn check_inside(path: &str) -> Checked {
     if path.starts_with('/') && !below("/work") && !below("/tmp") {
         return Err("it is outside of the workspace".into());
     }
-    // A path that some program takes for a URL or a stream of its own making.
-    if path.contains("://") {
+    // A path that some program takes for a URL or for a file of arguments.
+    if path.contains("://") || path.starts_with('@') {
         return Err("that is no plain path".into());
     }
     match path.split('/').any(|part| part == "..") {
@@ -103,7 +103,7 @@ mod tests {
         for path in [
             "", "/", "/etc/passwd", "/proc/1/environ", "/sys", "/dev/zero", "/dev/nullx", "/workshop",
             "..", "a/../b", "/work/../etc", "../x", ".git/config", ".ssh/id_rsa", ".env", "a/.netrc",
-            "a\nb", "http://x/y", ".GIT/config",
+            "a\nb", "http://x/y", ".GIT/config", "@args",
         ] {
             assert!(check_read(path).is_err(), "{path}");
         }

@@ -69,6 +69,12 @@ pub(super) fn check_word(value: &str) -> Checked {
     expect(starts_well && value.bytes().all(plain), "that is no plain word")
 }
 
+/// `feature/x`: words joined by slashes, so neither a path out of here nor an address.
+pub(super) fn check_ref(value: &str) -> Checked {
+    let parts = value.split('/').all(|part| check_word(part).is_ok() && !part.contains(".."));
+    expect(parts, "that is no plain name of a branch or tag")
+}
+
 /// `%h %s`, `format:%h %s`. `%G` runs gpg, and a bare word is a name from the configuration.
 pub(super) fn check_git_format(value: &str) -> Checked {
     let format = value.strip_prefix("format:").or_else(|| value.strip_prefix("tformat:"));
