@@ -5,8 +5,12 @@ use std::fs::{DirBuilder, File, TryLockError};
 use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use domain::ids::ExecutorId;
+
+/// How long the lock is tried for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +49,7 @@ impl DataDir {
         create_private(&path.join("spool"))?;
         let lock_path = path.join("lock");
         let lock = File::create(&lock_path).map_err(io_at(&lock_path))?;
-        match lock.try_lock() {
+        match take(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(DataDirError::InUse(path.to_owned())),
             Err(TryLockError::Error(source)) => return Err(io_at(&lock_path)(source)),
@@ -72,6 +76,20 @@ impl DataDir {
     /// Folder of the spool files.
     pub fn spool(&self) -> PathBuf {
         self.path.join("spool")
+    }
+}
+
+/// Tries for a moment: between a fork and its exec, a program that the last holder was just starting
+/// has the lock too.
+fn take(lock: &File) -> Result<(), TryLockError> {
+    let until = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                std::thread::sleep(LOCK_PATIENCE / 50);
+            }
+            taken => return taken,
+        }
     }
 }
 

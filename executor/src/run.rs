@@ -19,7 +19,7 @@ use crate::failpoint;
 use crate::interaction::Wishes;
 use crate::journal::{Entry, Journal, JournalError, Stage};
 use crate::sandbox::Sandbox;
-use crate::sandboxes::{SandboxError, Sandboxes};
+use crate::sandboxes::{SandboxError, Sandboxes, Wanted};
 use crate::ship::{Parcel, Shipper};
 use crate::spool::{OutputSink, SpoolError, SpoolView, spool_path};
 use crate::start::order_frame;
@@ -133,11 +133,16 @@ async fn begin(
     if job.expired {
         return Ok(not_started(NotStarted::GrantExpired, None));
     }
+    let wanted = Wanted {
+        session_id: order.session_id,
+        limits: order.limits,
+        image: order.image_digest.clone(),
+        min_generation: order.min_generation,
+    };
     let made = tokio::select! {
         biased;
         () = job.cancel.cancelled() => return Ok(not_started(NotStarted::Cancelled, None)),
-        made = shop.sandboxes.get_or_create(order.session_id, order.limits, &order.image_digest)
-            => made,
+        made = shop.sandboxes.get_or_create(wanted) => made,
     };
     let (sandbox, connection) = match made {
         Ok(made) => made,

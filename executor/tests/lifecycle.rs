@@ -39,6 +39,25 @@ fn close(life: &Life, session: domain::ids::SessionId) {
 }
 
 #[test]
+fn a_session_that_was_moved_away_and_back_finds_nothing_of_its_old_self() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let first = site.order(session, "echo old > /work/file");
+    let reply = life.exec(&site.grant(&first));
+    assert_eq!(site.generation(first.exec_id, &reply), 1);
+    let again = ExecOrder { min_generation: 3, ..site.order(session, "ls /work") };
+    let reply = life.exec(&site.grant(&again));
+    assert_eq!(text(&site.result(again.exec_id, &reply).stdout), "");
+    assert_eq!(site.generation(again.exec_id, &reply), 3);
+    let stay = ExecOrder { min_generation: 3, ..site.order(session, "true") };
+    let reply = life.exec(&site.grant(&stay));
+    assert_eq!(site.generation(stay.exec_id, &reply), 3);
+    let fresh = ExecOrder { min_generation: 4, ..site.order(site::session(), "true") };
+    let reply = life.exec(&site.grant(&fresh));
+    assert_eq!(site.generation(fresh.exec_id, &reply), 4);
+}
+
+#[test]
 fn a_pooled_container_serves_at_once_and_tells_whose_it_became() {
     let (mut site, session) = (Site::new(), session());
     site.lifecycle.pool_size = 2;

@@ -91,9 +91,10 @@ async fn a_killed_database_loses_nothing_that_was_acknowledged() {
 async fn a_removed_container_is_lost_and_said_so() {
     let _turn = TURN.lock().await;
     let session = stack().session().await;
-    session.run("true").await;
+    let before = session.run("true").await;
     let exec = start(&session).await;
-    let label = format!("label=bulkhead.session={}", session.id);
+    let sandbox = before["sandbox"]["id"].as_str().expect("a sandbox");
+    let label = format!("label=bulkhead.sandbox={sandbox}");
     let listed = Command::new("docker").args(["ps", "-q", "--filter", &label]).output();
     let id = String::from_utf8(listed.expect("docker answers").stdout).expect("an id");
     let removed = Command::new("docker").args(["rm", "-f", id.trim()]).output();
@@ -101,9 +102,11 @@ async fn a_removed_container_is_lost_and_said_so() {
     let exec = session.wait(&exec).await;
     assert_eq!(exec["state"], "lost", "{exec}");
     assert!(exec["exit_code"].is_null());
-    let next = session.run("ls").await;
-    assert_eq!((&next["state"], &next["stdout"]["head"]), (&json!("exited"), &json!("")));
-    assert_eq!(next["sandbox"]["generation"], 2);
+    // The container is replaced; what it worked on is not lost, and nothing ran a second time.
+    let next = session.run_approved(json!({ "command": "cat runs" })).await;
+    assert_eq!((&next["state"], &next["stdout"]["head"]), (&json!("exited"), &json!("started\n")));
+    assert_eq!(next["sandbox"]["generation"], 1);
+    assert_ne!(next["sandbox"]["id"], before["sandbox"]["id"]);
 }
 
 #[tokio::test]

@@ -16,7 +16,17 @@ use crate::client::{Client, Page};
 /// How long an executor may take to enrol.
 pub(super) const START_LIMIT: Duration = Duration::from_secs(60);
 /// What executors get of our environment, if it is there.
-const PASSED_ON: [&str; 3] = ["BULKHEAD_RUN_DIR", "BULKHEAD_SANDBOX_IMAGE", "DOCKER_HOST"];
+const PASSED_ON: [&str; 9] = [
+    "BULKHEAD_IDLE_TIMEOUT_S",
+    "BULKHEAD_MAX_LIFETIME_S",
+    "BULKHEAD_MIN_TIER",
+    "BULKHEAD_POOL_SIZE",
+    "BULKHEAD_RUNTIME",
+    "BULKHEAD_RUN_DIR",
+    "BULKHEAD_SANDBOX_IMAGE",
+    "BULKHEAD_WORKSPACE",
+    "DOCKER_HOST",
+];
 
 /// Name of a tenant's executor service.
 pub(super) fn name(tenant: &str) -> String {

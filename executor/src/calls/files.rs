@@ -16,7 +16,7 @@ use super::helper::{Event, Helper, HelperError};
 use super::replica::{Answer, ClientBody, Replica};
 use super::{CallError, Desk};
 use crate::docker::DockerError;
-use crate::sandboxes::SandboxError;
+use crate::sandboxes::{SandboxError, Wanted};
 use crate::start::files_frame;
 
 /// Longest answer without the bytes behind it.
@@ -69,7 +69,13 @@ async fn start(
     let malformed = |_| "the call is malformed".to_owned();
     call.limits.validate().map_err(|error| error.to_string())?;
     let json = serde_json::to_string(request).map_err(malformed)?;
-    let made = desk.sandboxes.get_or_create(call.session_id, call.limits, &call.image_digest).await;
+    let wanted = Wanted {
+        session_id: call.session_id,
+        limits: call.limits,
+        image: call.image_digest.clone(),
+        min_generation: call.min_generation,
+    };
+    let made = desk.sandboxes.get_or_create(wanted).await;
     let (sandbox, connection) = made.map_err(|error| {
         let reason = &error as &dyn std::error::Error;
         tracing::warn!(session = %call.session_id, reason, "no sandbox for a call");

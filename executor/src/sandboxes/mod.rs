@@ -33,6 +33,17 @@ pub use site::{Lifecycle, Site};
 /// How long PID 1 may take to connect.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What a session's sandbox has to be.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) session_id: SessionId,
+    pub(crate) limits: SandboxLimits,
+    /// Digest of its image.
+    pub(crate) image: String,
+    /// An older one belongs to a time before the session came here; nobody may use it any more.
+    pub(crate) min_generation: u32,
+}
+
 /// The lock is held while a sandbox is made or stopped.
 type Slot = Arc<tokio::sync::Mutex<Berth>>;
 
@@ -71,17 +82,14 @@ impl Sandboxes {
     /// dropped.
     pub(crate) async fn get_or_create(
         &self,
-        session_id: SessionId,
-        limits: SandboxLimits,
-        image_digest: &str,
+        wanted: Wanted,
     ) -> Result<(Lease, Connection), SandboxError> {
         let harbour = Arc::clone(&self.harbour);
-        let image = image_digest.to_owned();
+        let image = wanted.image.clone();
         // A task of its own: a caller that is called off must not leave half a sandbox behind.
-        let made =
-            tokio::spawn(async move { harbour.get_or_create(session_id, limits, &image).await });
+        let made = tokio::spawn(async move { harbour.get_or_create(&wanted).await });
         let (lease, connection) = made.await.map_err(|_| SandboxError::Interrupted)??;
-        if lease.image_digest != image_digest {
+        if lease.image_digest != image {
             return Err(SandboxError::OtherImage);
         }
         Ok((lease, connection))
@@ -137,46 +145,43 @@ impl Sandboxes {
 }
 
 impl Harbour {
-    async fn get_or_create(
-        &self,
-        session_id: SessionId,
-        limits: SandboxLimits,
-        image: &str,
-    ) -> Result<(Lease, Connection), SandboxError> {
-        let slot = self.slot(session_id);
+    async fn get_or_create(&self, wanted: &Wanted) -> Result<(Lease, Connection), SandboxError> {
+        let slot = self.slot(wanted.session_id);
         let mut berth = slot.lock().await;
         if berth.closed {
             return Err(SandboxError::Closed);
         }
         if let Some(sandbox) = berth.sandbox.clone() {
-            let lease = sandbox.lease();
-            match wait_ready(&sandbox).await {
-                Err(SandboxError::Gone) => self.put_away(&sandbox).await,
-                ready => return ready.map(|connection| (lease, connection)),
+            if sandbox.reference().generation < wanted.min_generation {
+                // What still runs in it was given up when the session was moved.
+                sandbox.mark_removed();
+                self.put_away(&sandbox).await;
+            } else {
+                let lease = sandbox.lease();
+                match wait_ready(&sandbox).await {
+                    Err(SandboxError::Gone) => self.put_away(&sandbox).await,
+                    ready => return ready.map(|connection| (lease, connection)),
+                }
             }
             berth.sandbox = None;
         }
-        let (sandbox, connection) = self.renew(session_id, limits, image).await?;
+        let (sandbox, connection) = self.renew(wanted).await?;
         let lease = sandbox.lease();
         berth.sandbox = Some(sandbox);
         Ok((lease, connection))
     }
 
     /// A container for a session that has none, on the workspace that it has, or on a new one.
-    async fn renew(
-        &self,
-        session_id: SessionId,
-        limits: SandboxLimits,
-        image: &str,
-    ) -> Result<(Arc<Sandbox>, Connection), SandboxError> {
+    async fn renew(&self, wanted: &Wanted) -> Result<(Arc<Sandbox>, Connection), SandboxError> {
+        let Wanted { session_id, limits, ref image, min_generation } = *wanted;
         let journal = &self.site.journal;
         let row = journal.find_session(session_id).await.map_err(SandboxError::Journal)?;
         let row = row.unwrap_or_default();
         if row.closed_at_ms.is_some() {
             return Err(SandboxError::Closed);
         }
-        let (generation, work) = self.workspace_of(session_id, &row).await?;
-        let usual = limits == SandboxLimits::default() && image == self.site.default_image;
+        let (generation, work) = self.workspace_of(session_id, &row, min_generation).await?;
+        let usual = limits == SandboxLimits::default() && *image == self.site.default_image;
         let claimed = match work {
             Work::New if usual => self.pool.claim(),
             _ => None,
@@ -217,9 +222,14 @@ impl Harbour {
         &self,
         session_id: SessionId,
         row: &SessionRow,
+        min_generation: u32,
     ) -> Result<(u32, Work), SandboxError> {
-        let Some(last) = row.sandbox else { return Ok((1, Work::New)) };
-        let next = last.generation.saturating_add(1);
+        let Some(last) = row.sandbox else { return Ok((min_generation.max(1), Work::New)) };
+        let next = last.generation.saturating_add(1).max(min_generation);
+        if last.generation < min_generation {
+            // Its files are of another time. The sweep deletes what no session's row names.
+            return Ok((next, Work::New));
+        }
         let Some(workspace) = row.workspace else { return Ok((next, Work::New)) };
         let hold = self.site.workspaces.hold(workspace);
         match self.site.workspaces.attach(workspace).await {

@@ -89,8 +89,8 @@ fn bytes_of(stat: &FileStat) -> u64 {
 fn each(top: OwnedFd, visit: &mut dyn FnMut(&Step<'_>) -> Outcome<()>) -> Outcome<()> {
     // One more than allowed of either, to see that there are too many.
     let names = usize::try_from(MAX_ARCHIVE_ENTRIES).unwrap_or(usize::MAX).saturating_add(1);
-    let bounds = Bounds { names, depth: MAX_ARCHIVE_DEPTH + 1 };
-    walk(
+    let bounds = Bounds { names, held: names, depth: MAX_ARCHIVE_DEPTH + 1 };
+    let cut = walk(
         top,
         bounds,
         &mut |step| {
@@ -108,7 +108,13 @@ fn each(top: OwnedFd, visit: &mut dyn FnMut(&Step<'_>) -> Outcome<()>) -> Outcom
         },
         &mut |path, errno| Err(of_inner(path, errno).into()),
     )
-    .map_err(|Refused(error)| error)
+    .map_err(|Refused(error)| error)?;
+    // Names that were left out are more entries than any archive may have.
+    if cut {
+        let message = format!("the folder has more than {MAX_ARCHIVE_ENTRIES} entries: pack parts");
+        return Err(refuse(FileErrorCode::TooManyEntries, message));
+    }
+    Ok(())
 }
 
 /// A refusal that a walk can carry.

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use nix::sys::stat::SFlag;
 use protocol::files::{FileErrorCode, FileReply, MAX_FILE_BYTES};
 
-use super::beneath::{Root, format, stat_entry};
+use super::beneath::{Links, Root, format, stat_entry};
 use super::draft::Draft;
 use super::failure::{Outcome, named, of_errno, refuse};
 use super::folder::make_folders;
@@ -17,7 +17,7 @@ use std::os::fd::AsFd;
 /// Permissions of a file that nobody said anything about.
 pub(crate) const DEFAULT_MODE: u32 = 0o644;
 
-/// Takes the bytes first: a file that is refused has changed nothing but the folders on its way.
+/// Takes the bytes first: a file that is refused has changed nothing, and made no folder.
 pub(super) fn put(
     root: &Root,
     path: &str,
@@ -31,14 +31,16 @@ pub(super) fn put(
     }
     let (folder, name) = RelativePath::of_entry(path)?;
     let failed = |errno: Errno| of_errno(path, errno);
-    let (folder, _) = make_folders(root, &folder).map_err(failed)?;
-    mode_of_replaced(folder.as_fd(), &name).map_err(failed)?;
-    let place = folder.try_clone().map_err(|error| failed(super::failure::errno_of(&error)))?;
-    let mut draft = Draft::new(place).map_err(failed)?;
+    // What is there and no file is told before the bytes are taken.
+    if let Ok(folder) = root.folder(folder.as_bytes(), Links::Follow) {
+        mode_of_replaced(folder.as_fd(), &name).map_err(failed)?;
+    }
+    let mut draft = Draft::before(root, &folder).map_err(failed)?;
     let sum = stream::take(input, draft.file(), max_bytes.min(MAX_FILE_BYTES), path, "file")?;
+    let (folder, _) = make_folders(root, &folder).map_err(failed)?;
     let kept = mode_of_replaced(folder.as_fd(), &name).map_err(failed)?;
     let mode = mode.or(kept).unwrap_or(DEFAULT_MODE) & 0o777;
-    let created = draft.place(&name, mode).map_err(failed)?;
+    let created = draft.place(folder.as_fd(), &name, mode).map_err(failed)?;
     Ok(FileReply::Put { bytes: sum.bytes, sha256: sum.sha256, created })
 }
 

@@ -95,7 +95,8 @@ fn write_file(parent: OwnedFd, name: &[u8], archive: &File, entry: &Entry) -> ni
         Err(Errno::EISDIR | Errno::ENXIO) => return Err(Errno::EEXIST),
         Err(error) => return Err(error),
     }
-    let mut draft = Draft::new(parent)?;
+    let home = parent.try_clone().map_err(|error| errno_of(&error))?;
+    let mut draft = Draft::new(home)?;
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut done = 0;
     while done < entry.bytes {
@@ -106,7 +107,7 @@ fn write_file(parent: OwnedFd, name: &[u8], archive: &File, entry: &Entry) -> ni
         done += most as u64;
     }
     let _ = set_time(draft.file(), entry.modified_at);
-    draft.place(name, entry.mode & 0o777).map(|_| ())
+    draft.place(parent.as_fd(), name, entry.mode & 0o777).map(|_| ())
 }
 
 /// Makes something under a name, in place of a file or a link that has it.

@@ -42,6 +42,8 @@ pub(crate) enum Then {
 pub(crate) struct Bounds {
     /// Most names of a folder that are looked at, the first ones.
     pub(crate) names: usize,
+    /// Most names that are held at once, over all folders on the way down.
+    pub(crate) held: usize,
     /// Deepest folder that is entered.
     pub(crate) depth: usize,
 }
@@ -52,6 +54,8 @@ pub(crate) type Unreadable<'a, E> = dyn FnMut(&[u8], Errno) -> Result<(), E> + '
 /// Shows everything below `top`, in the order of the names' bytes, a folder before what is in it.
 /// What vanishes meanwhile is not shown.
 ///
+/// Tells whether names were left out because of `bounds.names` and `bounds.held`.
+///
 /// # Errors
 /// Of `visit`; and when a folder cannot be read, unless `unreadable` lets it pass.
 pub(crate) fn walk<E: From<Errno>>(
@@ -59,12 +63,15 @@ pub(crate) fn walk<E: From<Errno>>(
     bounds: Bounds,
     visit: &mut dyn FnMut(&Step<'_>) -> Result<Then, E>,
     unreadable: &mut Unreadable<'_, E>,
-) -> Result<(), E> {
+) -> Result<bool, E> {
     let mut path = Vec::new();
-    let mut levels = vec![Level::open(top, bounds.names, 0)?];
+    let first = Level::open(top, bounds.names.min(bounds.held), 0)?;
+    let mut cut = first.cut;
+    let mut levels = vec![first];
     loop {
         let depth = levels.len();
-        let Some(level) = levels.last_mut() else { return Ok(()) };
+        let held: usize = levels.iter().map(|level| level.names.len()).sum();
+        let Some(level) = levels.last_mut() else { return Ok(cut) };
         let Some(name) = level.names.next() else {
             levels.pop();
             continue;
@@ -85,14 +92,18 @@ pub(crate) fn walk<E: From<Errno>>(
         };
         let kind = kind(&stat);
         match visit(&Step { path: &path, folder, name: &name, kind, stat, depth })? {
-            Then::Stop => return Ok(()),
+            Then::Stop => return Ok(cut),
             Then::Enter if kind == FileKind::Directory && depth < bounds.depth => {}
             Then::Enter | Then::Pass => continue,
         }
-        let opened = open_listing(folder, &name)
-            .and_then(|deeper| Level::open(deeper, bounds.names, path.len()));
+        let most = bounds.names.min(bounds.held.saturating_sub(held));
+        let opened =
+            open_listing(folder, &name).and_then(|deeper| Level::open(deeper, most, path.len()));
         match opened {
-            Ok(level) => levels.push(level),
+            Ok(level) => {
+                cut |= level.cut;
+                levels.push(level);
+            }
             // Gone, or a link by now.
             Err(Errno::ENOENT | Errno::ELOOP | Errno::ENOTDIR) => {}
             Err(error) => unreadable(&path, error)?,
@@ -104,12 +115,16 @@ struct Level {
     folder: OwnedFd,
     names: std::vec::IntoIter<Vec<u8>>,
     path_bytes: usize,
+    /// There were more names.
+    cut: bool,
 }
 
 impl Level {
     fn open(folder: OwnedFd, most: usize, path_bytes: usize) -> nix::Result<Self> {
         let listing = Dir::from_fd(open_listing(folder.as_fd(), b".")?)?;
-        let names = first_names(listing, None, most)?.into_iter();
-        Ok(Self { folder, names, path_bytes })
+        let mut names = first_names(listing, None, most.saturating_add(1))?;
+        let cut = names.len() > most;
+        names.truncate(most);
+        Ok(Self { folder, names: names.into_iter(), path_bytes, cut })
     }
 }

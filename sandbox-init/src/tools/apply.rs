@@ -115,13 +115,15 @@ fn write(places: &Places, states: &BTreeMap<String, State>) -> Result<(), Refusa
         let refuse = |errno| Refusal::about(shown, errno);
         let place = places.find_writable(absolute)?;
         let (folder, name) = place.path.split().ok_or_else(|| refuse(Errno::EISDIR))?;
-        let (folder, _) = make_folders(place.root, &folder).map_err(refuse)?;
-        let mut draft = Draft::new(folder).map_err(refuse)?;
+        let mut draft = Draft::before(place.root, &folder).map_err(refuse)?;
         draft.file().write_all(text.as_bytes()).map_err(|error| refuse(errno_of(&error)))?;
-        drafts.push((draft, name, mode.unwrap_or(DEFAULT_MODE), shown));
+        drafts.push((draft, place.root, folder, name, mode.unwrap_or(DEFAULT_MODE), shown));
     }
-    for (draft, name, mode, shown) in drafts {
-        draft.place(&name, mode).map_err(|errno| Refusal::about(shown, errno))?;
+    // All bytes are on the disk. What fails from here on leaves the files before it changed.
+    for (draft, root, folder, name, mode, shown) in drafts {
+        make_folders(root, &folder)
+            .and_then(|(folder, _)| draft.place(folder.as_fd(), &name, mode))
+            .map_err(|errno| Refusal::half_done(shown, errno))?;
     }
     for (absolute, State { shown, text, .. }) in states {
         if text.is_some() {
@@ -137,7 +139,7 @@ fn write(places: &Places, states: &BTreeMap<String, State>) -> Result<(), Refusa
         match gone {
             // Added, then deleted again: it never was.
             Ok(()) | Err(Errno::ENOENT) => {}
-            Err(errno) => return Err(refuse(errno)),
+            Err(errno) => return Err(Refusal::half_done(shown, errno)),
         }
     }
     Ok(())

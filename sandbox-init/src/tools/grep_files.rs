@@ -28,7 +28,7 @@ const MAX_PIECE_BYTES: u64 = 64 * 1024;
 /// Largest compiled expression, in bytes: bounds the time for one piece.
 const MAX_REGEX_BYTES: usize = 1024 * 1024;
 /// How far a walk goes.
-const BOUNDS: Bounds = Bounds { names: 20_000, depth: 64 };
+const BOUNDS: Bounds = Bounds { names: 50_000, held: 100_000, depth: 64 };
 
 /// Writes one absolute path a line.
 pub(super) fn grep_files(
@@ -48,31 +48,34 @@ pub(super) fn grep_files(
     let include = arguments.include.as_deref().map(Include::new).transpose()?;
     let path = arguments.path.as_deref().unwrap_or(".");
     let place = places.find(path)?;
-    let mut search =
-        Search { regex, limit, until: Instant::now() + MAX_TIME, best: BinaryHeap::new() };
+    let until = Instant::now() + MAX_TIME;
+    let mut search = Search { regex, limit, until, best: BinaryHeap::new(), cut: false };
 
     let refuse = |errno| Refusal::about(path, errno);
     match place.root.listing(place.path.as_bytes(), Links::Follow) {
-        Ok(top) => walk(
-            top,
-            BOUNDS,
-            &mut |step| {
-                if search.is_over() {
-                    return Ok::<_, Refusal>(Then::Stop);
-                }
-                if step.kind == FileKind::Directory {
-                    return Ok(if step.name == b".git" { Then::Pass } else { Then::Enter });
-                }
-                if step.kind == FileKind::File
-                    && include.as_ref().is_none_or(|include| include.matches(step.path))
-                    && let Ok((file, stat)) = open_file(step.folder, step.name)
-                {
-                    search.look(file.into(), &stat, step.path);
-                }
-                Ok(Then::Pass)
-            },
-            &mut |_, _| Ok(()),
-        )?,
+        Ok(top) => {
+            let cut = walk(
+                top,
+                BOUNDS,
+                &mut |step| {
+                    if search.is_over() {
+                        return Ok::<_, Refusal>(Then::Stop);
+                    }
+                    if step.kind == FileKind::Directory {
+                        return Ok(if step.name == b".git" { Then::Pass } else { Then::Enter });
+                    }
+                    if step.kind == FileKind::File
+                        && include.as_ref().is_none_or(|include| include.matches(step.path))
+                        && let Ok((file, stat)) = open_file(step.folder, step.name)
+                    {
+                        search.look(file.into(), &stat, step.path);
+                    }
+                    Ok(Then::Pass)
+                },
+                &mut |_, _| Ok(()),
+            )?;
+            search.cut = cut;
+        }
         Err(Errno::ENOTDIR) => {
             let (file, stat) =
                 place.root.file(place.path.as_bytes(), Links::Follow).map_err(refuse)?;
@@ -99,6 +102,8 @@ struct Search {
     until: Instant,
     /// The last changed files, the oldest on top.
     best: BinaryHeap<Reverse<Found>>,
+    /// Not everything was looked at: there is too much.
+    cut: bool,
 }
 
 impl Search {
@@ -138,15 +143,17 @@ impl Search {
     }
 
     fn report(self, top: &str, output: &mut dyn Write) -> Result<(), Refusal> {
-        let over = self.is_over();
         let seconds = MAX_TIME.as_secs();
+        let (over, cut) = (self.is_over(), self.cut);
+        let unfinished = match (over, cut) {
+            (true, _) => Some(format!("The search ended after {seconds} seconds")),
+            (false, true) => Some("There are too many files to look at all of them".to_owned()),
+            (false, false) => None,
+        };
         if self.best.is_empty() {
-            return Err(Refusal::new(if over {
-                format!(
-                    "No matches found within {seconds} seconds: narrow the search by path or include."
-                )
-            } else {
-                "No matches found.".into()
+            return Err(Refusal::new(match unfinished {
+                Some(why) => format!("No matches found. {why}: narrow the search by path."),
+                None => "No matches found.".into(),
             }));
         }
         // Reversed twice: ascending order of Reverse is the last changed first.
@@ -155,9 +162,8 @@ impl Search {
             let slash = if path.is_empty() { "" } else { "/" };
             writeln!(output, "{top}{slash}{path}").map_err(|error| unwritten(&error))?;
         }
-        if over {
-            writeln!(output, "The search ended after {seconds} seconds: there may be more.")
-                .map_err(|error| unwritten(&error))?;
+        if let Some(why) = unfinished {
+            writeln!(output, "{why}: there may be more.").map_err(|error| unwritten(&error))?;
         }
         Ok(())
     }

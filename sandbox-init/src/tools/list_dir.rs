@@ -43,7 +43,8 @@ pub(super) fn list_dir(
     let mut lines = format!("Absolute path: {}\n", place.absolute);
     let mut seen = 0;
     let depth = usize::try_from((*depth).min(MAX_DEPTH)).unwrap_or(1);
-    let bounds = Bounds { names: usize::try_from(last).unwrap_or(usize::MAX) + 1, depth };
+    let names = usize::try_from(last).unwrap_or(usize::MAX).saturating_add(1);
+    let bounds = Bounds { names, held: names.saturating_mul(depth), depth };
     walk(
         top,
         bounds,

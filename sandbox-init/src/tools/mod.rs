@@ -40,6 +40,14 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// The same, after some of the files were changed.
+    fn half_done(path: &str, errno: nix::errno::Errno) -> Self {
+        let Self(message) = Self::about(path, errno);
+        Self(format!("{message}. Files before it in the patch may be changed: look at them"))
+    }
+}
+
 impl From<nix::errno::Errno> for Refusal {
     fn from(errno: nix::errno::Errno) -> Self {
         Self(format!("the folder could not be read: {}", errno.desc()))
