@@ -238,6 +238,8 @@ impl Scan<'_> {
                     self.at += at + 2;
                     return Ok(());
                 }
+                // In front of the closing quote there is nothing that it could expand.
+                '$' if self.text[self.at + 1 + at..].starts_with("$\"") => text.push('$'),
                 '`' | '$' => return refuse(meaning(c as u8)),
                 '\\' => match rest.next() {
                     Some((_, '\n')) => return refuse("a line is continued inside quotes"),
