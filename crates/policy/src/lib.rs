@@ -4,15 +4,24 @@
 
 mod catalogue;
 mod cedar;
+mod check;
 mod decision;
 mod engine;
+mod explain;
 mod facts;
+pub mod git;
 mod kinds;
+mod mode;
+mod propose;
 mod request;
 mod unclear;
 
 pub use cedar::{PolicyError, SCHEMA};
+pub use check::check_line;
 pub use decision::{Approvers, Decision, Outcome};
 pub use engine::{Engine, SHIPPED_POLICY};
+pub use explain::Explanation;
 pub use facts::{Effect, Fact};
+pub use mode::Mode;
+pub use propose::{Proposal, propose_rule};
 pub use request::{CommandRequest, Subject, ToolRequest};

@@ -64,7 +64,13 @@ fn no_trick_is_allowed_under_the_rules_that_it_names() {
     for case in cases().bypass {
         for rule in [by_name, by_text] {
             let engine = Engine::load(&policy(&case, rule)).unwrap();
-            assert_ne!(decide(&engine, &case.command), Outcome::Allow, "{}: {}", case.id, case.command);
+            assert_ne!(
+                decide(&engine, &case.command),
+                Outcome::Allow,
+                "{}: {}",
+                case.id,
+                case.command
+            );
         }
     }
 }
@@ -101,6 +107,12 @@ fn what_only_reads_is_allowed_without_a_rule() {
             true => Outcome::Ask,
             false => Outcome::Allow,
         };
-        assert_eq!(decide(&Engine::shipped(), &case.command), expected, "{}: {}", case.id, case.command);
+        assert_eq!(
+            decide(&Engine::shipped(), &case.command),
+            expected,
+            "{}: {}",
+            case.id,
+            case.command
+        );
     }
 }

@@ -67,7 +67,11 @@ fn decisions_are_fast() {
         for script in worst_scripts() {
             let times = time(engine, &script, if strict { 20 } else { 1 });
             let worst = times[times.len() / 2];
-            println!("{name}: {:?}… ({} bytes): {worst:?}", &script[..script.len().min(30)], script.len());
+            println!(
+                "{name}: {:?}… ({} bytes): {worst:?}",
+                &script[..script.len().min(30)],
+                script.len()
+            );
             assert!(!strict || worst < Duration::from_millis(50), "{name}: {worst:?}");
         }
     }
