@@ -87,6 +87,21 @@ pub fn check_config(names: &str) -> Result<(), String> {
     }
 }
 
+/// Checks the index of a repository, as `git ls-files --stage -z` prints it: in a submodule the same
+/// commands run again, under settings of its own that no variable reaches.
+///
+/// # Errors
+/// Names the first submodule.
+pub fn check_index(entries: &str) -> Result<(), String> {
+    match entries.split(['\0', '\n']).find(|entry| entry.starts_with("160000 ")) {
+        None => Ok(()),
+        Some(entry) => {
+            let path = entry.split_once('\t').map_or("", |(_, path)| path);
+            Err(format!("`{path}` is a submodule, whose settings may run a program"))
+        }
+    }
+}
+
 fn is_harmless(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     HARMLESS.iter().any(|pattern| match pattern.split_once('*') {
@@ -144,6 +159,12 @@ mod tests {
         ] {
             assert!(check_config(&format!("core.bare\n{name}\n")).is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn submodules_are_refused() {
+        assert_eq!(check_index("100644 abc 0\ta\0100755 abc 0\tb\0"), Ok(()));
+        assert!(check_index("100644 abc 0\ta\0160000 abc 0\tsub\0").unwrap_err().contains("sub"));
     }
 
     #[test]

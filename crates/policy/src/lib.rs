@@ -4,7 +4,9 @@
 
 mod catalogue;
 mod cedar;
+mod cedar_text;
 mod check;
+mod codex_rules;
 mod decision;
 mod engine;
 mod explain;
@@ -18,6 +20,7 @@ mod unclear;
 
 pub use cedar::{PolicyError, SCHEMA};
 pub use check::check_line;
+pub use codex_rules::{Import, ImportError, Remark, import_codex_rules};
 pub use decision::{Approvers, Decision, Outcome};
 pub use engine::{Engine, SHIPPED_POLICY};
 pub use explain::Explanation;

@@ -1,6 +1,7 @@
 //! Rule proposals: what "always allow" after an approval would add. Only for what is understood, only
 //! as wide as the command that was approved, never for wrappers and interpreters.
 
+use crate::cedar_text::literal;
 use crate::decision::Outcome;
 use crate::facts::{self, Fact};
 use crate::request::CommandRequest;
@@ -93,20 +94,6 @@ fn at_most(values: &[String], field: &str) -> String {
 fn set(values: &[String]) -> String {
     let values: Vec<String> = values.iter().map(|value| literal(value)).collect();
     format!("[{}]", values.join(", "))
-}
-
-/// A Cedar string. Its escapes are those of JSON, except for control characters.
-fn literal(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if c.is_control() => out.push_str(&format!("\\u{{{:x}}}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }
 
 #[cfg(test)]
