@@ -9,24 +9,90 @@ use std::process::Command;
 use policy::{CommandRequest, Engine, Fact};
 
 /// External programs that the generator uses. Builtins would answer for themselves.
-const PROGRAMS: &[&str] =
-    &["cat", "ls", "grep", "sort", "wc", "head", "tail", "basename", "dirname", "expr", "timeout", "nice", "rg", "git"];
-
-const WORDS: &[&str] = &[
-    "a", "src/main.rs", "-n", "-l", "'a b'", "\"a b\"", "\"it's\"", "'say \"x\"'", "a\\ b", "\\$HOME", "\"\\$x\"", "\"a\\\\b\"", "\"\\`\"", "''",
-    "\"\"", "a''b", "'a'\"b\"c", "a.b-c_d", "x=1", "a:b", "@x", "%s", "+1", "^x", "HEAD~1", "\"a\\nb\"", "'a\\nb'", "'*'", "\"?\"", "\\*", "\\;",
-    "\"a;b\"", "'&&'", "\"|\"", "\\|", "'#x'", "\"#\"", "a,b", "--x=y", "--", "-", "\"foo$\"", "'$(id)'", "'`id`'", "\"!\"", "'!x'", "\\!", "!", "'~'",
-    "\\~", "\"{a,b}\"", "\\{a,b\\}", "'grüße'", "\"你好\"", "\"tab\\t\"", "'a\nb'", "\"a\nb\"", "5", "1.5", "\\'", "\\\"", "\"'\"", "\\\\", "]", "\"\\a\"",
+const PROGRAMS: &[&str] = &[
+    "cat", "ls", "grep", "sort", "wc", "head", "tail", "basename", "dirname", "expr", "timeout",
+    "nice", "rg", "git",
 ];
 
-const JOINERS: &[&str] = &[" && ", " || ", " | ", "; ", "\n", " &&\n", ";\n", "  |  ", "&&", "|", ";", "\n\n"];
-const REDIRECTS: &[&str] = &["", "", "", "", " 2>/dev/null", " 2>&1", " </dev/null", " 2>>/dev/null"];
+const WORDS: &[&str] = &[
+    "a",
+    "src/main.rs",
+    "-n",
+    "-l",
+    "'a b'",
+    "\"a b\"",
+    "\"it's\"",
+    "'say \"x\"'",
+    "a\\ b",
+    "\\$HOME",
+    "\"\\$x\"",
+    "\"a\\\\b\"",
+    "\"\\`\"",
+    "''",
+    "\"\"",
+    "a''b",
+    "'a'\"b\"c",
+    "a.b-c_d",
+    "x=1",
+    "a:b",
+    "@x",
+    "%s",
+    "+1",
+    "^x",
+    "HEAD~1",
+    "\"a\\nb\"",
+    "'a\\nb'",
+    "'*'",
+    "\"?\"",
+    "\\*",
+    "\\;",
+    "\"a;b\"",
+    "'&&'",
+    "\"|\"",
+    "\\|",
+    "'#x'",
+    "\"#\"",
+    "a,b",
+    "--x=y",
+    "--",
+    "-",
+    "\"foo$\"",
+    "'$(id)'",
+    "'`id`'",
+    "\"!\"",
+    "'!x'",
+    "\\!",
+    "!",
+    "'~'",
+    "\\~",
+    "\"{a,b}\"",
+    "\\{a,b\\}",
+    "'grüße'",
+    "\"你好\"",
+    "\"tab\\t\"",
+    "'a\nb'",
+    "\"a\nb\"",
+    "5",
+    "1.5",
+    "\\'",
+    "\\\"",
+    "\"'\"",
+    "\\\\",
+    "]",
+    "\"\\a\"",
+];
+
+const JOINERS: &[&str] =
+    &[" && ", " || ", " | ", "; ", "\n", " &&\n", ";\n", "  |  ", "&&", "|", ";", "\n\n"];
+const REDIRECTS: &[&str] =
+    &["", "", "", "", " 2>/dev/null", " 2>&1", " </dev/null", " 2>>/dev/null"];
 
 struct Seeded(u64);
 
 impl Seeded {
     fn next(&mut self, below: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap() % below
     }
 
@@ -116,7 +182,8 @@ fn bash_starts_what_the_engine_saw() {
         let ran = bash_runs(&dir, &script);
         let saw = engine_saw(&dir, &facts);
         // Behind `||` the stubs' success keeps commands from running: what ran was seen, in a subset.
-        let (ran, saw): (BTreeSet<_>, BTreeSet<_>) = (ran.into_iter().collect(), saw.into_iter().collect());
+        let (ran, saw): (BTreeSet<_>, BTreeSet<_>) =
+            (ran.into_iter().collect(), saw.into_iter().collect());
         assert!(ran.is_subset(&saw), "{script:?}\nran {ran:#?}\nsaw {saw:#?}");
         if !script.contains("||") {
             assert_eq!(ran, saw, "{script:?}");
@@ -140,7 +207,8 @@ fn arguments_are_decoded_as_bash_decodes_them() {
         let program = "printf '%s\\0'";
         let printed = |line: &str| {
             let line = line.replacen("basename", program, 1);
-            let output = Command::new("/bin/bash").args(["--noprofile", "--norc", "-c", &line]).output();
+            let output =
+                Command::new("/bin/bash").args(["--noprofile", "--norc", "-c", &line]).output();
             output.unwrap().stdout
         };
         assert_eq!(printed(&script), printed(&fact.line), "{word}");

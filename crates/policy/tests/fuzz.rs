@@ -8,10 +8,14 @@ use policy::{CommandRequest, Engine, Outcome, import_codex_rules};
 
 fn corpus(folder: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(folder);
-    let mut files: Vec<_> = std::fs::read_dir(path).unwrap().map(|file| file.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        std::fs::read_dir(path).unwrap().map(|file| file.unwrap().path()).collect();
     files.sort();
     assert!(!files.is_empty(), "{folder}");
-    files.iter().map(|file| String::from_utf8_lossy(&std::fs::read(file).unwrap()).into_owned()).collect()
+    files
+        .iter()
+        .map(|file| String::from_utf8_lossy(&std::fs::read(file).unwrap()).into_owned())
+        .collect()
 }
 
 fn rounds() -> usize {
@@ -22,14 +26,20 @@ struct Seeded(u64);
 
 impl Seeded {
     fn next(&mut self, below: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap() % below.max(1)
     }
 
     /// Cuts two texts, joins them, and drops a few odd characters in between.
     fn mutate(&mut self, corpus: &[String]) -> String {
-        const ODD: &[&str] = &["'", "\"", "\\", "$", "`", "(", ")", "|", "&", ";", "\n", " ", "{", "}", "#", "!", "*", "\0", "\u{202e}", "-", "--", "=", "é"];
-        let cut = |text: &str, at: usize| -> usize { (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0) };
+        const ODD: &[&str] = &[
+            "'", "\"", "\\", "$", "`", "(", ")", "|", "&", ";", "\n", " ", "{", "}", "#", "!", "*",
+            "\0", "\u{202e}", "-", "--", "=", "é",
+        ];
+        let cut = |text: &str, at: usize| -> usize {
+            (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+        };
         let (one, two) = (&corpus[self.next(corpus.len())], &corpus[self.next(corpus.len())]);
         let mut text = one[..cut(one, self.next(one.len().min(200) + 1))].to_owned();
         text.push_str(ODD[self.next(ODD.len())]);
@@ -88,7 +98,8 @@ fn no_rule_file_of_the_corpus_or_near_it_panics() {
     let mutated: Vec<String> = (0..rounds()).map(|_| seeded.mutate(&corpus)).collect();
     for text in corpus.iter().chain(&mutated) {
         if let Ok(import) = import_codex_rules(text) {
-            Engine::load(&import.policy).unwrap_or_else(|error| panic!("{error}\n{}", import.policy));
+            Engine::load(&import.policy)
+                .unwrap_or_else(|error| panic!("{error}\n{}", import.policy));
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::parse::{Call, Value};
 use super::{Import, ImportError, Remark};
 use crate::cedar_text::{like_pattern, literal};
-use crate::facts::canonical_line;
+use crate::facts::{canonical_line, plain_words};
 
 /// Most ways to read one pattern: alternatives multiply.
 const MAX_PREFIXES: usize = 64;
@@ -16,6 +16,12 @@ pub(super) fn rule(call: &Call, import: &mut Import) -> Result<(), ImportError> 
         "host_executable" => {
             arguments.only(&["name", "paths"])?;
             let name = arguments.needed_text("name")?;
+            for path in arguments.list("paths")? {
+                let path = arguments.word(path)?;
+                if !path.starts_with('/') || path.rsplit('/').next() != Some(name) {
+                    return arguments.fail(format!("`{path}` is no absolute path of `{name}`"));
+                }
+            }
             let message = format!(
                 "`host_executable` for `{name}`: a program named by its path always asks here, by whatever rule"
             );
@@ -81,7 +87,9 @@ impl<'a> Arguments<'a> {
         }
         let place = |value: &'a Value| match value {
             Value::Text(word) => Ok(vec![word.as_str()]),
-            Value::List(words) if words.is_empty() => self.fail("a place of the pattern has no word"),
+            Value::List(words) if words.is_empty() => {
+                self.fail("a place of the pattern has no word")
+            }
             Value::List(words) => words.iter().map(|word| self.word(word)).collect(),
         };
         places.iter().map(place).collect()
@@ -94,14 +102,16 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    /// Examples are lists of words, or strings that are split as a shell would split plain words.
-    fn examples(&self, name: &str) -> Result<Vec<Vec<&'a str>>, ImportError> {
+    /// Examples are lists of words, or commands as one would type them.
+    fn examples(&self, name: &str) -> Result<Vec<Vec<String>>, ImportError> {
         let example = |value: &'a Value| match value {
             Value::Text(text) if text.contains(['"', '\'', '\\']) => {
-                self.fail("an example with quotes has to be a list of words")
+                plain_words(text).map_or_else(|| self.fail(format!("`{text}` is not read")), Ok)
             }
-            Value::Text(text) => Ok(text.split_whitespace().collect()),
-            Value::List(words) => words.iter().map(|word| self.word(word)).collect(),
+            Value::Text(text) => Ok(text.split_whitespace().map(str::to_owned).collect()),
+            Value::List(words) => {
+                words.iter().map(|word| self.word(word).map(str::to_owned)).collect()
+            }
         };
         self.list(name)?.iter().map(example).collect()
     }
@@ -120,7 +130,8 @@ fn prefix_rule(arguments: &Arguments<'_>, import: &mut Import) -> Result<(), Imp
     };
     let line = arguments.call.line;
     let Some(prefixes) = combine(&pattern) else {
-        let message = "the pattern has too many alternatives; write it as a Cedar rule by hand".into();
+        let message =
+            "the pattern has too many alternatives; write it as a Cedar rule by hand".into();
         import.report.push(Remark { line, message });
         return Ok(());
     };
@@ -157,9 +168,9 @@ fn combine<'a>(pattern: &[Vec<&'a str>]) -> Option<Vec<Vec<&'a str>>> {
     Some(prefixes)
 }
 
-fn matches(pattern: &[Vec<&str>], words: &[&str]) -> bool {
+fn matches(pattern: &[Vec<&str>], words: &[String]) -> bool {
     words.len() >= pattern.len()
-        && pattern.iter().zip(words).all(|(place, word)| place.contains(word))
+        && pattern.iter().zip(words).all(|(place, word)| place.contains(&word.as_str()))
 }
 
 fn check_examples(arguments: &Arguments<'_>, pattern: &[Vec<&str>]) -> Result<(), ImportError> {
@@ -167,7 +178,8 @@ fn check_examples(arguments: &Arguments<'_>, pattern: &[Vec<&str>]) -> Result<()
         for example in arguments.examples(name)? {
             if matches(pattern, &example) != expected {
                 let verb = if expected { "does not match" } else { "matches" };
-                return arguments.fail(format!("the example `{}` {verb} the pattern", example.join(" ")));
+                return arguments
+                    .fail(format!("the example `{}` {verb} the pattern", example.join(" ")));
             }
         }
     }
@@ -181,10 +193,18 @@ fn network_rule(arguments: &Arguments<'_>, import: &mut Import) -> Result<(), Im
     let decision = arguments.text("decision")?.unwrap_or("allow");
     let justification = arguments.justification()?;
     let line = arguments.call.line;
+    if host.is_empty() || host.contains(['*', '/', ' ']) {
+        return arguments.fail(format!("`{host}` is no host"));
+    }
+    if !matches!(protocol, "http" | "https" | "socks5_tcp" | "socks5_udp") {
+        return arguments.fail(format!("`{protocol}` is no protocol"));
+    }
     let plain = host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
     let mut remark = |message: String| import.report.push(Remark { line, message });
     if !plain || !matches!(protocol, "http" | "https") {
-        remark(format!("`{protocol}` to `{host}` is not carried over: only plain hosts over http and https are"));
+        remark(format!(
+            "`{protocol}` to `{host}` is not carried over: only plain hosts over http and https are"
+        ));
         return Ok(());
     }
     remark(format!(

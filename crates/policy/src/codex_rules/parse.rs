@@ -172,8 +172,19 @@ mod tests {
     #[test]
     fn anything_else_is_an_error_with_its_line() {
         for text in [
-            "x = 1", "f(\"a\")", "f(a=1)", "f(a=\"x\"", "f(a=\"x)", "f(a=[\"x\")", "load(\"x\", \"y\")", "def f():\n  pass", "f(a=\"\\q\")", "f(a=x)", "f(a=\"1\", a=\"2\")",
-            "f(a=\"x\" \"y\")", "é",
+            "x = 1",
+            "f(\"a\")",
+            "f(a=1)",
+            "f(a=\"x\"",
+            "f(a=\"x)",
+            "f(a=[\"x\")",
+            "load(\"x\", \"y\")",
+            "def f():\n  pass",
+            "f(a=\"\\q\")",
+            "f(a=x)",
+            "f(a=\"1\", a=\"2\")",
+            "f(a=\"x\" \"y\")",
+            "é",
         ] {
             assert_eq!(parse(&format!("\n{text}")).unwrap_err().line, 2, "{text}");
         }

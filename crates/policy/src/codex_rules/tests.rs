@@ -108,14 +108,20 @@ fn a_host_is_allowed_for_its_protocol_only() {
     let rules = "network_rule(host=\"a.test\", protocol=\"https\", decision=\"allow\")";
     let engine = Engine::load(&import_codex_rules(rules).unwrap().policy).unwrap();
     assert_eq!(decide(&engine, "curl -s https://a.test/x"), Outcome::Allow);
-    for command in ["curl -s http://a.test/x", "curl -s https://b.test/https://a.test", "curl -s https://a.test.evil.test/", "ls"] {
+    for command in [
+        "curl -s http://a.test/x",
+        "curl -s https://b.test/https://a.test",
+        "curl -s https://a.test.evil.test/",
+        "ls",
+    ] {
         assert_eq!(decide(&engine, command), Outcome::Ask, "{command}");
     }
 }
 
 #[test]
 fn a_prefix_is_made_of_whole_words() {
-    let rules = "prefix_rule(pattern=[\"echo\", \"a b\"])\nprefix_rule(pattern=[\"printf\", \"*\"])";
+    let rules =
+        "prefix_rule(pattern=[\"echo\", \"a b\"])\nprefix_rule(pattern=[\"printf\", \"*\"])";
     let engine = Engine::load(&import_codex_rules(rules).unwrap().policy).unwrap();
     for (command, expected) in [
         ("echo 'a b' c", Outcome::Allow),
