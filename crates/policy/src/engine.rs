@@ -110,8 +110,13 @@ impl Engine {
 /// The strictest verdict, with the rules and reasons of all that say the same.
 fn strictest(verdicts: Vec<Verdict>, facts: Vec<Fact>) -> Decision {
     let outcome = verdicts.iter().map(|verdict| verdict.outcome).max().unwrap_or(Outcome::Ask);
-    let mut decision =
-        Decision { outcome, rules: Vec::new(), reasons: Vec::new(), facts, approvers: Approvers::default() };
+    let mut decision = Decision {
+        outcome,
+        rules: Vec::new(),
+        reasons: Vec::new(),
+        facts,
+        approvers: Approvers::default(),
+    };
     for verdict in verdicts.into_iter().filter(|verdict| verdict.outcome == outcome) {
         append_new(&mut decision.rules, verdict.rules);
         append_new(&mut decision.reasons, verdict.reasons);

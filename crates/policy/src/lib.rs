@@ -4,15 +4,27 @@
 
 mod catalogue;
 mod cedar;
+mod cedar_text;
+mod check;
+mod codex_rules;
 mod decision;
 mod engine;
+mod explain;
 mod facts;
+pub mod git;
 mod kinds;
+mod mode;
+mod propose;
 mod request;
 mod unclear;
 
 pub use cedar::{PolicyError, SCHEMA};
+pub use check::check_line;
+pub use codex_rules::{Import, ImportError, Remark, import_codex_rules};
 pub use decision::{Approvers, Decision, Outcome};
 pub use engine::{Engine, SHIPPED_POLICY};
+pub use explain::Explanation;
 pub use facts::{Effect, Fact};
+pub use mode::Mode;
+pub use propose::{Proposal, propose_rule};
 pub use request::{CommandRequest, Subject, ToolRequest};

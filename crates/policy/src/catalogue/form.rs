@@ -166,7 +166,8 @@ impl Form {
     pub(super) fn from_entry(entry: &Entry) -> Result<Vec<Self>, String> {
         let mut runs: Vec<Vec<String>> = vec![Vec::new()];
         for word in entry.run.split(' ') {
-            let longer = |run: &Vec<String>, choice: &str| [run.as_slice(), &[choice.into()]].concat();
+            let longer =
+                |run: &Vec<String>, choice: &str| [run.as_slice(), &[choice.into()]].concat();
             runs = runs
                 .iter()
                 .flat_map(|run| word.split('|').map(move |choice| longer(run, choice)))
@@ -177,7 +178,11 @@ impl Form {
 
     /// The subcommand, for programs that have them.
     pub(crate) fn subcommand(&self) -> &str {
-        self.run.get(1).map(String::as_str).filter(|word| !word.starts_with('-')).unwrap_or_default()
+        self.run
+            .get(1)
+            .map(String::as_str)
+            .filter(|word| !word.starts_with('-'))
+            .unwrap_or_default()
     }
 
     fn of(run: Vec<String>, entry: &Entry) -> Result<Self, String> {

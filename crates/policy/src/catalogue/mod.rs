@@ -8,9 +8,9 @@ mod spec;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use form::Flags;
 pub(crate) use form::Form;
 pub(crate) use matcher::Reading;
-use form::Flags;
 
 use crate::unclear::{Clear, Unclear, refuse};
 
@@ -63,8 +63,7 @@ impl Catalogue {
     fn add(&mut self, text: &str) -> Result<(), String> {
         let file: spec::File = toml::from_str(text).map_err(|error| error.to_string())?;
         for entry in &file.form {
-            let forms =
-                Form::from_entry(entry).map_err(|why| format!("`{}`: {why}", entry.run))?;
+            let forms = Form::from_entry(entry).map_err(|why| format!("`{}`: {why}", entry.run))?;
             for form in forms {
                 let name = form.run.first().cloned().unwrap_or_default();
                 self.programs.entry(name).or_default().forms.push(form);
@@ -89,8 +88,16 @@ impl Catalogue {
     }
 
     /// How many programs are known.
-    pub(crate) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.programs.len()
+    }
+
+    /// What the catalogue says about a program in one of its forms.
+    pub(crate) fn about(&self, program: &str, subcommand: &str) -> Option<&str> {
+        let forms = &self.programs.get(program)?.forms;
+        let form = forms.iter().find(|form| form.subcommand() == subcommand)?;
+        Some(&form.about)
     }
 
     /// Whether the first operand of a program is a subcommand.

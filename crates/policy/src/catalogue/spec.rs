@@ -53,11 +53,13 @@ pub(super) struct Entry {
     /// Runs what it is given: no rule is ever proposed for it.
     #[serde(default)]
     pub(super) interpreter: bool,
-    /// Commands that this entry must understand.
+    /// Commands that this entry must understand; the tests read it.
     #[serde(default, rename = "match")]
+    #[cfg_attr(not(test), expect(dead_code, reason = "only the tests read the examples"))]
     pub(super) matches: Vec<String>,
-    /// Commands of the same program that must not be understood.
+    /// Commands of the same program that must not be understood; the tests read it.
     #[serde(default)]
+    #[cfg_attr(not(test), expect(dead_code, reason = "only the tests read the examples"))]
     pub(super) non_match: Vec<String>,
 }
 

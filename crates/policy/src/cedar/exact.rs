@@ -10,14 +10,15 @@ use super::schema::auto_approve;
 pub(super) fn check(policy: &Policy) -> Result<(), String> {
     const SHAPE: &str = "an `@exact` policy reads permit (…, action == Action::\"AutoApprove\", …) \
         when { context.line == \"TEXT\" }, with `||` or [\"TEXT\", …].contains(context.line) for more texts";
-    let names_the_action =
-        matches!(policy.action_constraint(), ActionConstraint::Eq(action) if action == *auto_approve());
+    let names_the_action = matches!(policy.action_constraint(), ActionConstraint::Eq(action) if action == *auto_approve());
     if policy.effect() != Effect::Permit || !names_the_action {
         return Err(SHAPE.into());
     }
     let json = policy.to_json().map_err(|error| error.to_string())?;
     match json["conditions"].as_array().map(Vec::as_slice) {
-        Some([condition]) if condition["kind"] == "when" && is_exact(&condition["body"], 0) => Ok(()),
+        Some([condition]) if condition["kind"] == "when" && is_exact(&condition["body"], 0) => {
+            Ok(())
+        }
         _ => Err(SHAPE.into()),
     }
 }
@@ -52,7 +53,8 @@ fn single(value: &Value) -> Option<(&str, &Value)> {
 
 fn is_line(value: &Value) -> bool {
     let Some((".", of)) = single(value) else { return false };
-    of["attr"] == "line" && single(&of["left"]).is_some_and(|(kind, var)| kind == "Var" && var == "context")
+    of["attr"] == "line"
+        && single(&of["left"]).is_some_and(|(kind, var)| kind == "Var" && var == "context")
 }
 
 fn is_text(value: &Value) -> bool {

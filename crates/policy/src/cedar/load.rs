@@ -15,10 +15,16 @@ const MAX_BYTES: usize = 256 * 1024;
 const MAX_POLICIES: usize = 500;
 
 /// Ids that decisions use where no policy of the tenant decided.
-const RESERVED_IDS: &[&str] =
-    &["default-ask", "guard-not-understood", "guard-environment", "evaluation-error", "implicit-run"];
+const RESERVED_IDS: &[&str] = &[
+    "default-ask",
+    "guard-not-understood",
+    "guard-environment",
+    "evaluation-error",
+    "implicit-run",
+];
 
-const ANNOTATIONS: &[&str] = &["id", "exact", "reason", "description", "approvers", "approver_role"];
+const ANNOTATIONS: &[&str] =
+    &["id", "exact", "reason", "description", "approvers", "approver_role"];
 const APPROVER_ROLES: &[&str] = &["owner", "reviewer"];
 
 /// What a policy says besides its condition.
@@ -53,7 +59,9 @@ pub(super) fn load(text: &str) -> Result<Loaded, PolicyError> {
         let (policy, notes) = load_one(text, piece)?;
         let id = policy.id().to_string();
         if loaded.notes.insert(id.clone(), notes).is_some() {
-            return Err(PolicyError::at(text, piece.offset, "another policy has the same id").of(&id));
+            return Err(
+                PolicyError::at(text, piece.offset, "another policy has the same id").of(&id)
+            );
         }
         loaded.policies.push(policy);
     }
@@ -84,7 +92,11 @@ fn load_one(text: &str, piece: Piece<'_>) -> Result<(Policy, Notes), PolicyError
     let policy = Policy::parse(None, piece.text).map_err(|errors| {
         let first = errors.iter().next();
         let offset = first.and_then(|error| place(error)).unwrap_or(0);
-        PolicyError::at(text, piece.offset + offset, explain(&errors, first.map(|error| error as &dyn Diagnostic)))
+        PolicyError::at(
+            text,
+            piece.offset + offset,
+            explain(&errors, first.map(|error| error as &dyn Diagnostic)),
+        )
     })?;
     let id = policy
         .annotation("id")
@@ -135,8 +147,8 @@ fn validate(text: &str, piece: Piece<'_>, policy: &Policy) -> Result<(), PolicyE
     let fail = |offset: usize, message: String| {
         PolicyError::at(text, piece.offset + offset, message).of(&id)
     };
-    let schema = schema::schema()
-        .ok_or_else(|| fail(0, "the engine's own schema does not parse".into()))?;
+    let schema =
+        schema::schema().ok_or_else(|| fail(0, "the engine's own schema does not parse".into()))?;
     let set = PolicySet::from_policies([policy.clone()]).map_err(|e| fail(0, e.to_string()))?;
     let result = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
     if let Some(error) = result.validation_errors().next() {

@@ -141,7 +141,11 @@ impl Judge<'_> {
         if let Some(rule) = circumstances.approved_by {
             let reasons = vec![format!("rule `{rule}` approves the whole text around it")];
             let exact = Some(rule.to_owned());
-            return Verdict { outcome: Outcome::Allow, exact, ..self.asking(vec![rule.into()], reasons) };
+            return Verdict {
+                outcome: Outcome::Allow,
+                exact,
+                ..self.asking(vec![rule.into()], reasons)
+            };
         }
         match fact.understood {
             true => ask("default-ask", format!("no rule allows {}", describe(fact))),
@@ -219,7 +223,11 @@ impl PolicyTest<'_> {
         let (expected, got) = (self.expect.as_str(), outcome.as_str());
         let command = self.request.command;
         let why = reasons.join("; ");
-        PolicyError::at(text, self.offset, format!("test: `{command}` should be {expected}, is {got}: {why}"))
+        PolicyError::at(
+            text,
+            self.offset,
+            format!("test: `{command}` should be {expected}, is {got}: {why}"),
+        )
     }
 }
 

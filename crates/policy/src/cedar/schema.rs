@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 use cedar_policy::{
-    Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression, Schema,
+    Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression,
+    Schema,
 };
 
 use crate::facts::Fact;
@@ -71,7 +72,8 @@ impl Scene {
     }
 
     pub(super) fn request(&self, action: &EntityUid, fact: &Fact) -> Result<Request, NotEvaluated> {
-        let context = Context::from_pairs(context(fact)).map_err(|e| NotEvaluated(e.to_string()))?;
+        let context =
+            Context::from_pairs(context(fact)).map_err(|e| NotEvaluated(e.to_string()))?;
         let (principal, resource) = (self.principal.clone(), self.resource.clone());
         Request::new(principal, action.clone(), resource, context, None)
             .map_err(|error| NotEvaluated(error.to_string()))

@@ -134,7 +134,12 @@ mod tests {
 
     #[test]
     fn a_test_with_a_slip_is_an_error_with_its_place() {
-        for bad in ["// test: alow: ls", "// test allow: ls", "// test: allow:", "// test: allow (color=red): ls"] {
+        for bad in [
+            "// test: alow: ls",
+            "// test allow: ls",
+            "// test: allow:",
+            "// test: allow (color=red): ls",
+        ] {
             let error = tests(&format!("\n  {bad}")).unwrap_err();
             assert_eq!((error.line, error.column), (2, 3), "{bad}");
         }

@@ -22,7 +22,9 @@ fn the_shipped_policy_passes_its_own_tests() {
 
 #[test]
 fn what_only_reads_needs_nobody() {
-    for command in ["true", "echo hello world", "pwd", "ls -la src", "cat notes.txt | wc -l", "git status"] {
+    for command in
+        ["true", "echo hello world", "pwd", "ls -la src", "cat notes.txt | wc -l", "git status"]
+    {
         assert_eq!(shipped(command), Outcome::Allow, "{command:?}");
     }
 }
@@ -64,7 +66,8 @@ fn a_forbid_on_run_denies_even_what_is_permitted() {
 #[test]
 fn no_permit_lifts_the_guard() {
     let policy = r#"@id("all") permit (principal, action, resource);"#;
-    for command in ["make SHELL=x", "ls > a", "sh -c ls", "unknown", "cat /etc/passwd", "rm -rf /"] {
+    for command in ["make SHELL=x", "ls > a", "sh -c ls", "unknown", "cat /etc/passwd", "rm -rf /"]
+    {
         let decision = under(policy, command);
         assert_eq!(decision.outcome, Outcome::Ask, "{command}");
         assert_eq!(decision.rules, ["guard-not-understood"], "{command}");
@@ -79,10 +82,19 @@ const EXACT: &str = r#"
 
 #[test]
 fn an_exact_permit_approves_that_text_and_nothing_else() {
-    for command in ["./deploy.sh --now", "./deploy.sh  --now", "for i in 1 2; do ls; done", "timeout 5 ./x"] {
+    for command in
+        ["./deploy.sh --now", "./deploy.sh  --now", "for i in 1 2; do ls; done", "timeout 5 ./x"]
+    {
         assert_eq!(under(EXACT, command).outcome, Outcome::Allow, "{command}");
     }
-    for command in ["./deploy.sh", "./deploy.sh --now x", "./deploy.sh --now; ls", "./deploy.sh --now && id", "./x", "ls"] {
+    for command in [
+        "./deploy.sh",
+        "./deploy.sh --now x",
+        "./deploy.sh --now; ls",
+        "./deploy.sh --now && id",
+        "./x",
+        "ls",
+    ] {
         assert_eq!(under(EXACT, command).outcome, Outcome::Ask, "{command}");
     }
     let with_env = CommandRequest { has_env: true, ..request("./deploy.sh --now") };
@@ -100,16 +112,26 @@ fn an_exact_permit_that_compares_anything_else_does_not_load() {
         ("action == Action::\"AutoApprove\"", "when { context.line == \"x\" } when { true }"),
         ("action == Action::\"AutoApprove\"", "unless { context.line == \"x\" }"),
         ("action == Action::\"AutoApprove\"", "when { context.line == context.line }"),
-        ("action == Action::\"AutoApprove\"", "when { context.line == \"x\" || context.understood }"),
-        ("action == Action::\"AutoApprove\"", "when { if true then true else context.line == \"x\" }"),
-        ("action == Action::\"AutoApprove\"", "when { [\"x\", context.line].contains(context.line) }"),
+        (
+            "action == Action::\"AutoApprove\"",
+            "when { context.line == \"x\" || context.understood }",
+        ),
+        (
+            "action == Action::\"AutoApprove\"",
+            "when { if true then true else context.line == \"x\" }",
+        ),
+        (
+            "action == Action::\"AutoApprove\"",
+            "when { [\"x\", context.line].contains(context.line) }",
+        ),
         ("action == Action::\"AutoApprove\"", "when { context.operands.contains(context.line) }"),
         ("action == Action::\"AutoApprove\"", "when { \"x\" == \"x\" }"),
         ("action == Action::\"AutoApprove\"", ""),
         ("action", "when { context.line == \"x\" }"),
         ("action in [Action::\"AutoApprove\", Action::\"Run\"]", "when { context.line == \"x\" }"),
     ] {
-        let policy = format!("\n@id(\"e\") @exact\npermit (principal, {scope}, resource) {condition};");
+        let policy =
+            format!("\n@id(\"e\") @exact\npermit (principal, {scope}, resource) {condition};");
         let error = Engine::load(&policy).unwrap_err();
         assert_eq!((error.line, error.column), (2, 1), "{condition}");
         assert!(error.message.contains("@exact"), "{error}");
@@ -142,16 +164,36 @@ fn an_ask_rule_names_its_approvers() {
 fn mistakes_have_a_place() {
     for (policy, place, part) in [
         ("permit (principal, action, resource);", (1, 1), "@id"),
-        ("@id(\"a\") permit (principal, action, resource);\n @id(\"a\") forbid (principal, action, resource);", (2, 2), "same id"),
-        ("@id(\"a\")\npermit (principal, action, resource) when { context.programm == \"x\" };", (2, 45), "programm"),
-        ("@id(\"a\")\npermit (principal, action, resource) when {\n  context.program == 1 };", (3, 3), ""),
+        (
+            "@id(\"a\") permit (principal, action, resource);\n @id(\"a\") forbid (principal, action, resource);",
+            (2, 2),
+            "same id",
+        ),
+        (
+            "@id(\"a\")\npermit (principal, action, resource) when { context.programm == \"x\" };",
+            (2, 45),
+            "programm",
+        ),
+        (
+            "@id(\"a\")\npermit (principal, action, resource) when {\n  context.program == 1 };",
+            (3, 3),
+            "",
+        ),
         ("@id(\"a\") permit (principal, action == Action::\"Walk\", resource);", (1, 39), "Walk"),
         ("@id(\"a\") permit (principal, action, resource)", (1, 46), ""),
         ("@id(\"ä\") permit (principal, action resource);", (1, 36), "resource"),
         ("@id(\"a\") @exakt permit (principal, action, resource);", (1, 1), "@exakt"),
-        ("@id(\"a\") @approvers(\"0\") forbid (principal, action, resource);", (1, 1), "@approvers"),
+        (
+            "@id(\"a\") @approvers(\"0\") forbid (principal, action, resource);",
+            (1, 1),
+            "@approvers",
+        ),
         ("@id(\"a\") @approvers(\"2\") permit (principal, action, resource);", (1, 1), "forbid"),
-        ("@id(\"a\") @approver_role(\"agent\") forbid (principal, action, resource);", (1, 1), "owner"),
+        (
+            "@id(\"a\") @approver_role(\"agent\") forbid (principal, action, resource);",
+            (1, 1),
+            "owner",
+        ),
         ("@id(\"default-ask\") permit (principal, action, resource);", (1, 1), "own"),
         ("@id(\"a\") permit (principal == ?principal, action, resource);", (1, 31), ""),
         ("// test: allow: ls", (1, 1), "should be allow, is ask"),
@@ -166,8 +208,15 @@ fn mistakes_have_a_place() {
 #[test]
 fn hostile_policies_are_refused_in_time() {
     for policy in [
-        format!("@id(\"a\") permit (principal, action, resource) when {{ {}true{} }};", "(".repeat(50_000), ")".repeat(50_000)),
-        format!("@id(\"a\") permit (principal, action, resource) when {{ {}true }};", "!".repeat(50_000)),
+        format!(
+            "@id(\"a\") permit (principal, action, resource) when {{ {}true{} }};",
+            "(".repeat(50_000),
+            ")".repeat(50_000)
+        ),
+        format!(
+            "@id(\"a\") permit (principal, action, resource) when {{ {}true }};",
+            "!".repeat(50_000)
+        ),
         "x".repeat(300_000),
         "@id(\"a\") permit (principal, action, resource);".repeat(600),
         "\"".into(),

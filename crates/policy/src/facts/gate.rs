@@ -58,7 +58,8 @@ mod tests {
         for c in ['\0', '\t', '\r', '\u{b}', '\u{c}', '\u{1b}', '\u{7f}', '\u{85}'] {
             assert!(check(&format!("ls {c}x")).is_err(), "{c:?}");
         }
-        for c in ['\u{a0}', '\u{200b}', '\u{202e}', '\u{2066}', '\u{3000}', '\u{feff}', '\u{e0041}'] {
+        for c in ['\u{a0}', '\u{200b}', '\u{202e}', '\u{2066}', '\u{3000}', '\u{feff}', '\u{e0041}']
+        {
             assert!(check(&format!("echo '{c}'")).is_err(), "{c:?}");
         }
         for text in ["ls", "echo 'grüße 你好'", "ls\npwd"] {
@@ -77,7 +78,9 @@ mod tests {
         for cwd in ["/work", "/work/", "/work/src", "/tmp", "/tmp/a b"] {
             assert!(is_plain_cwd(cwd), "{cwd}");
         }
-        for cwd in ["", "/", "/workshop", "/work/../etc", "work", "/work/.git", "/work/a\nb", "/tmpfoo"] {
+        for cwd in
+            ["", "/", "/workshop", "/work/../etc", "work", "/work/.git", "/work/a\nb", "/tmpfoo"]
+        {
             assert!(!is_plain_cwd(cwd), "{cwd}");
         }
     }

@@ -108,6 +108,15 @@ pub(crate) fn of(request: &CommandRequest<'_>) -> Vec<Fact> {
     facts
 }
 
+/// The words of a text that is one plain command.
+pub(crate) fn plain_words(text: &str) -> Option<Vec<String>> {
+    let commands = split(text).ok()?;
+    match commands.as_slice() {
+        [command] => Some(command.words.iter().map(|word| word.text.clone()).collect()),
+        _ => None,
+    }
+}
+
 fn split(text: &str) -> Clear<Vec<plain::Simple>> {
     gate::check(text)?;
     let commands = plain::split(text)?;

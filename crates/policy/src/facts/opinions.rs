@@ -3,7 +3,9 @@
 
 use std::ops::Range;
 
-use brush_parser::ast::{AndOr, Command, CommandPrefixOrSuffixItem as Item, Program, SimpleCommand};
+use brush_parser::ast::{
+    AndOr, Command, CommandPrefixOrSuffixItem as Item, Program, SimpleCommand,
+};
 use brush_parser::word::{WordPiece, WordPieceWithSource};
 use brush_parser::{ParserOptions, parse_tokens, uncached_tokenize_str, word};
 use tree_sitter::{Node, Parser};
@@ -122,8 +124,15 @@ fn visit_command(node: Node<'_>, seen: &mut Seen) -> Option<()> {
 
 fn is_plain_word(node: Node<'_>, depth: usize) -> Option<()> {
     const PLAIN: &[&str] = &[
-        "command_name", "word", "string", "string_content", "raw_string", "number",
-        "concatenation", "\"",
+        "command_name",
+        "word",
+        "string",
+        "string_content",
+        "raw_string",
+        "number",
+        "concatenation",
+        "\"",
+        "$",
     ];
     if depth > MAX_DEPTH || !PLAIN.contains(&node.kind()) {
         return None;

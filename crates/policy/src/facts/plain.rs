@@ -155,8 +155,7 @@ impl Scan<'_> {
     /// Reads a redirection, if one stands here: to `/dev/null`, or of one stream to another.
     fn redirect(&mut self) -> Clear<Option<Range<usize>>> {
         const HARMLESS: &[&str] = &["2>&1", "1>&2", ">&2", ">&1"];
-        const TO_NULL: &[&str] =
-            &["2>>", "2>", "1>>", "1>", "0<", "&>>", "&>", ">>", ">", "<"];
+        const TO_NULL: &[&str] = &["2>>", "2>", "1>>", "1>", "0<", "&>>", "&>", ">>", ">", "<"];
         let start = self.at;
         let digits = self.text[start..].bytes().take_while(u8::is_ascii_digit).count();
         let operator = self.text.as_bytes().get(start + digits).copied();
@@ -186,7 +185,8 @@ impl Scan<'_> {
                 b'\\' => self.escaped(&mut text)?,
                 // `HEAD~1`: a tilde means a home only at the start of a word, or behind `=` or `:`.
                 b'~' if text.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '^')
-                    && self.text[..self.at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '^') =>
+                    && self.text[..self.at]
+                        .ends_with(|c: char| c.is_ascii_alphanumeric() || c == '^') =>
                 {
                     self.plain('~', &mut text);
                 }
@@ -238,6 +238,8 @@ impl Scan<'_> {
                     self.at += at + 2;
                     return Ok(());
                 }
+                // In front of the closing quote there is nothing that it could expand.
+                '$' if self.text[self.at + 1 + at..].starts_with("$\"") => text.push('$'),
                 '`' | '$' => return refuse(meaning(c as u8)),
                 '\\' => match rest.next() {
                     Some((_, '\n')) => return refuse("a line is continued inside quotes"),

@@ -17,28 +17,124 @@ fn plain_scripts_are_split() {
 #[test]
 fn what_only_goes_nowhere_may_be_redirected() {
     for command in [
-        "ls 2>/dev/null", "ls > /dev/null 2>&1", "cat < /dev/null", "ls 2>&1 | head -3", "ls &>/dev/null",
-        "ls >>/dev/null", "ls 1>&2", "ls >&2", "ls 2>/dev/null && pwd", "ls 2>/dev/null; pwd",
+        "ls 2>/dev/null",
+        "ls > /dev/null 2>&1",
+        "cat < /dev/null",
+        "ls 2>&1 | head -3",
+        "ls &>/dev/null",
+        "ls >>/dev/null",
+        "ls 1>&2",
+        "ls >&2",
+        "ls 2>/dev/null && pwd",
+        "ls 2>/dev/null; pwd",
     ] {
-        assert!(facts(command).iter().all(|fact| fact.understood), "{command}: {:#?}", facts(command));
+        assert!(
+            facts(command).iter().all(|fact| fact.understood),
+            "{command}: {:#?}",
+            facts(command)
+        );
     }
 }
 
 #[test]
 fn a_script_beyond_the_plain_subset_is_one_opaque_command() {
     for command in [
-        "", "   ", "\n\n", "ls &", "ls & pwd", "(ls)", "{ ls; }", "ls > a", "ls 2> a", "ls >/dev/nullx", "ls > /dev/tcp/x/1",
-        "ls <a", "cat <<E\nE", "cat <<< a", "echo $HOME", "echo \"$HOME\"", "echo `id`", "echo \"`id`\"", "echo $(id)", "ls *",
-        "ls a?", "ls [a]", "ls ~", "ls ~/x", "echo a=~/x", "ls {a,b}", "A=1 ls", "A=1", "a[0]=1 ls", "PATH+=x ls", "ls # c", "# c", "! ls",
-        "if true; then ls; fi", "while true; do ls; done", "for i in a; do ls; done", "case x in x) ls;; esac", "time ls", "coproc ls",
-        "[[ -f a ]]", "((1))", "f() { ls; }", "function f { ls; }", "ls |& cat", "ls;; pwd", "&& ls", "ls &&", "ls |", "| ls", "ls && && pwd",
-        "; ls", "ls ! ]x", "[a] ls", "! [ -f a ]", "ls [ a", "ls 'a", "ls \"a", "ls a\\", "ls \\\n-l", "'ls'", "l\\s", "\"ls\"", "ls\ta", "ls\r", "ls $'a'", "ls $\"a\"", "ls 3>&1", "ls >&3", "ls 2>&-",
-        "ls < /dev/null x", "2>/dev/null ls", "> /dev/null", "ls \"a\\\nb\"", "ls é", "echo !!", "echo a!b", "select x in a; do ls; done", "until false; do ls; done",
-        "ls 12>/dev/null", "ls a>/dev/null", "ls <>/dev/null", "ls >|/dev/null", "ls 2>&1x", "ls>/dev/null2", "echo a{1..3}", "ls ?(a)", "let a=1 && b=2 ls", "<(ls)",
+        "",
+        "   ",
+        "\n\n",
+        "ls &",
+        "ls & pwd",
+        "(ls)",
+        "{ ls; }",
+        "ls > a",
+        "ls 2> a",
+        "ls >/dev/nullx",
+        "ls > /dev/tcp/x/1",
+        "ls <a",
+        "cat <<E\nE",
+        "cat <<< a",
+        "echo $HOME",
+        "echo \"$HOME\"",
+        "echo `id`",
+        "echo \"`id`\"",
+        "echo $(id)",
+        "ls *",
+        "ls a?",
+        "ls [a]",
+        "ls ~",
+        "ls ~/x",
+        "echo a=~/x",
+        "ls {a,b}",
+        "A=1 ls",
+        "A=1",
+        "a[0]=1 ls",
+        "PATH+=x ls",
+        "ls # c",
+        "# c",
+        "! ls",
+        "if true; then ls; fi",
+        "while true; do ls; done",
+        "for i in a; do ls; done",
+        "case x in x) ls;; esac",
+        "time ls",
+        "coproc ls",
+        "[[ -f a ]]",
+        "((1))",
+        "f() { ls; }",
+        "function f { ls; }",
+        "ls |& cat",
+        "ls;; pwd",
+        "&& ls",
+        "ls &&",
+        "ls |",
+        "| ls",
+        "ls && && pwd",
+        "; ls",
+        "ls ! ]x",
+        "[a] ls",
+        "! [ -f a ]",
+        "ls [ a",
+        "ls 'a",
+        "ls \"a",
+        "ls a\\",
+        "ls \\\n-l",
+        "'ls'",
+        "l\\s",
+        "\"ls\"",
+        "ls\ta",
+        "ls\r",
+        "ls $'a'",
+        "ls $\"a\"",
+        "ls 3>&1",
+        "ls >&3",
+        "ls 2>&-",
+        "ls < /dev/null x",
+        "2>/dev/null ls",
+        "> /dev/null",
+        "ls \"a\\\nb\"",
+        "ls é",
+        "echo !!",
+        "echo a!b",
+        "select x in a; do ls; done",
+        "until false; do ls; done",
+        "ls 12>/dev/null",
+        "ls a>/dev/null",
+        "ls <>/dev/null",
+        "ls >|/dev/null",
+        "ls 2>&1x",
+        "ls>/dev/null2",
+        "echo a{1..3}",
+        "ls ?(a)",
+        "let a=1 && b=2 ls",
+        "<(ls)",
     ] {
         let facts = facts(command);
         assert_eq!(facts.len(), 1, "{command:?}");
-        assert!(!facts[0].understood && facts[0].program.is_empty(), "{command:?}: {:#?}", facts[0]);
+        assert!(
+            !facts[0].understood && facts[0].program.is_empty(),
+            "{command:?}: {:#?}",
+            facts[0]
+        );
         assert_eq!(facts[0].line, command);
         assert_eq!(facts[0].effects, Effect::ALL);
         assert!(facts[0].unclear.is_some());
@@ -78,7 +174,11 @@ fn wrappers_are_seen_through() {
     let lines: Vec<_> = facts.iter().map(|fact| (fact.line.as_str(), fact.wrapped)).collect();
     assert_eq!(
         lines,
-        [("timeout 5 nice -n 5 cat a.txt", false), ("nice -n 5 cat a.txt", true), ("cat a.txt", true)]
+        [
+            ("timeout 5 nice -n 5 cat a.txt", false),
+            ("nice -n 5 cat a.txt", true),
+            ("cat a.txt", true)
+        ]
     );
     assert!(facts.iter().all(|fact| fact.understood));
 }
@@ -92,9 +192,36 @@ fn wrappers_do_not_nest_without_end() {
 #[test]
 fn what_stands_behind_a_wrapper_needs_a_grammar_too() {
     for command in [
-        "timeout 5 touch /etc/x", "nice sh -c ls", "env A=1 ls", "command eval ls", "timeout 5 timeout 5 sh", "env ./ls",
-        "sudo ls", "xargs ls", "nohup ls", "exec ls", "eval ls", "sh -c ls", "bash -c ls", "ssh h ls", "watch ls", "time -p ls", "parallel ls",
-        "busybox ls", "setsid ls", "script -c ls", "strace ls", "chroot / ls", "su -c ls", "doas ls", "flock x ls", "ionice ls", "unshare ls", "builtin ls", "source a", ". a",
+        "timeout 5 touch /etc/x",
+        "nice sh -c ls",
+        "env A=1 ls",
+        "command eval ls",
+        "timeout 5 timeout 5 sh",
+        "env ./ls",
+        "sudo ls",
+        "xargs ls",
+        "nohup ls",
+        "exec ls",
+        "eval ls",
+        "sh -c ls",
+        "bash -c ls",
+        "ssh h ls",
+        "watch ls",
+        "time -p ls",
+        "parallel ls",
+        "busybox ls",
+        "setsid ls",
+        "script -c ls",
+        "strace ls",
+        "chroot / ls",
+        "su -c ls",
+        "doas ls",
+        "flock x ls",
+        "ionice ls",
+        "unshare ls",
+        "builtin ls",
+        "source a",
+        ". a",
     ] {
         assert!(!facts(command).iter().all(|fact| fact.understood), "{command}");
     }
@@ -110,7 +237,8 @@ fn a_plain_command_without_a_grammar_still_has_a_name() {
 
 #[test]
 fn variables_and_odd_folders_take_understanding_back() {
-    let request = CommandRequest { command: "ls", cwd: "/work", has_env: true, ..Default::default() };
+    let request =
+        CommandRequest { command: "ls", cwd: "/work", has_env: true, ..Default::default() };
     assert!(!of(&request)[0].understood);
     for cwd in ["/", "/proc/1", "/work/../etc", "relative", "/workshop", ""] {
         let request = CommandRequest { command: "ls", cwd, ..Default::default() };
@@ -121,8 +249,12 @@ fn variables_and_odd_folders_take_understanding_back() {
 #[test]
 fn git_is_understood_only_where_the_repository_is_disarmed() {
     let read = |git_hardened| {
-        let request =
-            CommandRequest { command: "git status", cwd: "/work", git_hardened, ..Default::default() };
+        let request = CommandRequest {
+            command: "git status",
+            cwd: "/work",
+            git_hardened,
+            ..Default::default()
+        };
         of(&request)[0].understood
     };
     assert!(read(true));

@@ -12,9 +12,9 @@ const KEYWORDS: &[&str] = &[
 
 /// Functions, and the variables that awk itself sets.
 const KNOWN: &[&str] = &[
-    "length", "substr", "index", "split", "sub", "gsub", "match", "tolower", "toupper", "sprintf", "int",
-    "sqrt", "log", "exp", "sin", "cos", "atan2", "NR", "NF", "FS", "OFS", "RS", "ORS", "FNR", "FILENAME",
-    "RSTART", "RLENGTH", "SUBSEP",
+    "length", "substr", "index", "split", "sub", "gsub", "match", "tolower", "toupper", "sprintf",
+    "int", "sqrt", "log", "exp", "sin", "cos", "atan2", "NR", "NF", "FS", "OFS", "RS", "ORS",
+    "FNR", "FILENAME", "RSTART", "RLENGTH", "SUBSEP",
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,11 +162,26 @@ mod tests {
     #[test]
     fn printing_is_harmless() {
         for good in [
-            "{print}", "{print $1}", "{print $1, $2}", "NR==1", "NR>1 {print $2}", "/error/ {print}",
-            "{s+=$1} END {print s}", "BEGIN{FS=\":\"} {print $1}", "{print $NF}", "!seen[$0]++",
-            "$3 > 100 {print $1}", "{printf \"%s %d\\n\", $1, $2}", "{gsub(/a/,\"b\"); print}",
-            "{print length($0)}", "END{print NR}", "$1 ~ /x/", "NR>=5 && NR<=10", "{a[$1]+=$2} END{for (k in a) print k, a[k]}",
-            "{print $1/1024}", "{if ($1 > 5) print $2}",
+            "{print}",
+            "{print $1}",
+            "{print $1, $2}",
+            "NR==1",
+            "NR>1 {print $2}",
+            "/error/ {print}",
+            "{s+=$1} END {print s}",
+            "BEGIN{FS=\":\"} {print $1}",
+            "{print $NF}",
+            "!seen[$0]++",
+            "$3 > 100 {print $1}",
+            "{printf \"%s %d\\n\", $1, $2}",
+            "{gsub(/a/,\"b\"); print}",
+            "{print length($0)}",
+            "END{print NR}",
+            "$1 ~ /x/",
+            "NR>=5 && NR<=10",
+            "{a[$1]+=$2} END{for (k in a) print k, a[k]}",
+            "{print $1/1024}",
+            "{if ($1 > 5) print $2}",
         ] {
             // A division behind `$1` is plain, behind `)` it is not.
             assert!(check(good).is_ok(), "{good}: {:?}", check(good));
@@ -176,13 +191,37 @@ mod tests {
     #[test]
     fn reaching_out_is_not() {
         for bad in [
-            "BEGIN{system(\"touch x\")}", "{print > \"x\"}", "{print >> \"x\"}", "{print | \"sh\"}",
-            "BEGIN{\"id\" | getline}", "{getline < \"/etc/passwd\"}", "@load \"x\"", "@include \"x\"",
-            "BEGIN{print ENVIRON[\"A\"]}", "{printf \"a\" > \"x\"}", "{print |& \"sh\"}", "{f=\"system\"; @f()}",
-            "BEGIN { print 1 >\"pwned\"}", "{print $1 > $2}", "-f", "{evil($1)}", "function f() {}",
-            "{x = $1 / y / z(1)}", "{print (1) /x/ > \"y\"}", "{print \"a", "{print /[/]/}", "BEGIN{printf(\"a\")>\"x\"}",
-            "{print \"a\" \"b\" > \"c\"}", "{a = /x/ | \"sh\"}", "{if (1) print 1 > 2}", "é", "BEGIN{print 1|\"sh\"}",
-            "{print toupper($1) | \"sh\"}", "{print; print > \"f\"}", "{print 1\n> \"x\"}", "{print 1,\n2 > \"x\"}",
+            "BEGIN{system(\"touch x\")}",
+            "{print > \"x\"}",
+            "{print >> \"x\"}",
+            "{print | \"sh\"}",
+            "BEGIN{\"id\" | getline}",
+            "{getline < \"/etc/passwd\"}",
+            "@load \"x\"",
+            "@include \"x\"",
+            "BEGIN{print ENVIRON[\"A\"]}",
+            "{printf \"a\" > \"x\"}",
+            "{print |& \"sh\"}",
+            "{f=\"system\"; @f()}",
+            "BEGIN { print 1 >\"pwned\"}",
+            "{print $1 > $2}",
+            "-f",
+            "{evil($1)}",
+            "function f() {}",
+            "{x = $1 / y / z(1)}",
+            "{print (1) /x/ > \"y\"}",
+            "{print \"a",
+            "{print /[/]/}",
+            "BEGIN{printf(\"a\")>\"x\"}",
+            "{print \"a\" \"b\" > \"c\"}",
+            "{a = /x/ | \"sh\"}",
+            "{if (1) print 1 > 2}",
+            "é",
+            "BEGIN{print 1|\"sh\"}",
+            "{print toupper($1) | \"sh\"}",
+            "{print; print > \"f\"}",
+            "{print 1\n> \"x\"}",
+            "{print 1,\n2 > \"x\"}",
         ] {
             assert!(check(bad).is_err(), "{bad}");
         }

@@ -3,8 +3,18 @@
 
 /// Words that read something other than the input.
 const READERS: &[&str] = &[
-    "env", "ENV", "import", "include", "modulemeta", "get_search_list", "input_filename",
-    "__prog_args", "getpath_env", "halt_error", "debug", "stderr",
+    "env",
+    "ENV",
+    "import",
+    "include",
+    "modulemeta",
+    "get_search_list",
+    "input_filename",
+    "__prog_args",
+    "getpath_env",
+    "halt_error",
+    "debug",
+    "stderr",
 ];
 
 /// Checks a filter.
@@ -40,12 +50,25 @@ mod tests {
 
     #[test]
     fn only_the_input_is_read() {
-        for good in [".", ".a.b[0]", ".env", ".items[] | .env.name", "map(select(.x > 1)) | length", "keys"] {
+        for good in
+            [".", ".a.b[0]", ".env", ".items[] | .env.name", "map(select(.x > 1)) | length", "keys"]
+        {
             assert!(check(good).is_ok(), "{good}");
         }
         for bad in [
-            "env", "$ENV", "$ENV.PATH", "\"\\(env)\"", "import \"a\" as a; .", "include \"x\";", ". | env",
-            "..env", "-n", "input_filename", "[env]", "$__prog_args", ".a|debug",
+            "env",
+            "$ENV",
+            "$ENV.PATH",
+            "\"\\(env)\"",
+            "import \"a\" as a; .",
+            "include \"x\";",
+            ". | env",
+            "..env",
+            "-n",
+            "input_filename",
+            "[env]",
+            "$__prog_args",
+            ".a|debug",
         ] {
             assert!(check(bad).is_err(), "{bad}");
         }

@@ -54,6 +54,8 @@ pub(crate) enum Kind {
     Assignment,
     /// A plain word, such as a target of make: no path, no option, no variable.
     Word,
+    /// The name of a test, such as `module::test`.
+    TestName,
     /// The name of another machine.
     Host,
     /// A format of git's log without `%G`, which runs gpg.
@@ -100,6 +102,7 @@ impl Kind {
             "TEST" => Self::TestWord,
             "ASSIGNMENT" => Self::Assignment,
             "WORD" => Self::Word,
+            "TESTNAME" => Self::TestName,
             "HOST" => Self::Host,
             "GITFORMAT" => Self::GitFormat,
             "COMMAND" => Self::Command,
@@ -125,6 +128,7 @@ impl Kind {
             Self::Ranges => text::check_ranges(value),
             Self::Url => return url::check(value).map(Note::Host),
             Self::Host => return url::check_host(value).map(Note::Host),
+            Self::TestName => text::check_word(&value.replace("::", "_")),
             Self::Word => text::check_word(value),
             Self::GitFormat => text::check_git_format(value),
             Self::Sed => sed::check(value),

@@ -5,14 +5,51 @@ type Checked = Result<(), String>;
 
 /// Dot files that are read like any other file. All others may hold secrets or run something.
 const READABLE_DOT_FILES: &[&str] = &[
-    ".", ".babelrc", ".cargo", ".changeset", ".ci", ".circleci", ".clang-format", ".clang-tidy",
-    ".coveragerc", ".devcontainer", ".dockerignore", ".editorconfig", ".env.example", ".eslintignore",
-    ".eslintrc", ".eslintrc.cjs", ".eslintrc.js", ".eslintrc.json", ".eslintrc.yml", ".flake8",
-    ".gitattributes", ".github", ".gitignore", ".gitlab-ci.yml", ".gitmodules", ".golangci.yml",
-    ".helmignore", ".mailmap", ".node-version", ".npmignore", ".nvmrc", ".pre-commit-config.yaml",
-    ".prettierignore", ".prettierrc", ".prettierrc.json", ".pylintrc", ".python-version",
-    ".readthedocs.yaml", ".ruby-version", ".rustfmt.toml", ".clippy.toml", ".tool-versions",
-    ".travis.yml", ".vscode", ".yamllint",
+    ".",
+    ".babelrc",
+    ".cargo",
+    ".changeset",
+    ".ci",
+    ".circleci",
+    ".clang-format",
+    ".clang-tidy",
+    ".coveragerc",
+    ".devcontainer",
+    ".dockerignore",
+    ".editorconfig",
+    ".env.example",
+    ".eslintignore",
+    ".eslintrc",
+    ".eslintrc.cjs",
+    ".eslintrc.js",
+    ".eslintrc.json",
+    ".eslintrc.yml",
+    ".flake8",
+    ".gitattributes",
+    ".github",
+    ".gitignore",
+    ".gitlab-ci.yml",
+    ".gitmodules",
+    ".golangci.yml",
+    ".helmignore",
+    ".mailmap",
+    ".node-version",
+    ".npmignore",
+    ".nvmrc",
+    ".pre-commit-config.yaml",
+    ".prettierignore",
+    ".prettierrc",
+    ".prettierrc.json",
+    ".pylintrc",
+    ".python-version",
+    ".readthedocs.yaml",
+    ".ruby-version",
+    ".rustfmt.toml",
+    ".clippy.toml",
+    ".tool-versions",
+    ".travis.yml",
+    ".vscode",
+    ".yamllint",
 ];
 
 /// A file or folder that is read; `-` is the standard input.
@@ -89,10 +126,22 @@ mod tests {
 
     #[test]
     fn the_workspace_may_be_read() {
-        for path in
-            ["a", "-", ".", "./a", "src/main.rs", "a b", "/work", "/work/a", "/tmp/x", "/dev/null",
-             ".github/workflows/ci.yml", ".gitignore", "a..b", "..."]
-        {
+        for path in [
+            "a",
+            "-",
+            ".",
+            "./a",
+            "src/main.rs",
+            "a b",
+            "/work",
+            "/work/a",
+            "/tmp/x",
+            "/dev/null",
+            ".github/workflows/ci.yml",
+            ".gitignore",
+            "a..b",
+            "...",
+        ] {
             // Three dots are a name like any other, but it starts with a dot.
             assert_eq!(check_read(path).is_ok(), path != "...", "{path}");
         }
@@ -101,9 +150,26 @@ mod tests {
     #[test]
     fn nothing_else_may() {
         for path in [
-            "", "/", "/etc/passwd", "/proc/1/environ", "/sys", "/dev/zero", "/dev/nullx", "/workshop",
-            "..", "a/../b", "/work/../etc", "../x", ".git/config", ".ssh/id_rsa", ".env", "a/.netrc",
-            "a\nb", "http://x/y", ".GIT/config", "@args",
+            "",
+            "/",
+            "/etc/passwd",
+            "/proc/1/environ",
+            "/sys",
+            "/dev/zero",
+            "/dev/nullx",
+            "/workshop",
+            "..",
+            "a/../b",
+            "/work/../etc",
+            "../x",
+            ".git/config",
+            ".ssh/id_rsa",
+            ".env",
+            "a/.netrc",
+            "a\nb",
+            "http://x/y",
+            ".GIT/config",
+            "@args",
         ] {
             assert!(check_read(path).is_err(), "{path}");
         }
@@ -114,9 +180,20 @@ mod tests {
         for path in ["a", "a/b", ".", "./a", "/work/a", "/tmp/x/y"] {
             assert!(check_write(path).is_ok(), "{path}");
         }
-        for path in
-            ["/", "/work", "/work/", "/tmp", "/tmp/.", "/work/./", ".bashrc", "a/.github", ".gitignore", "../a", "/etc/x", "/dev/null"]
-        {
+        for path in [
+            "/",
+            "/work",
+            "/work/",
+            "/tmp",
+            "/tmp/.",
+            "/work/./",
+            ".bashrc",
+            "a/.github",
+            ".gitignore",
+            "../a",
+            "/etc/x",
+            "/dev/null",
+        ] {
             assert!(check_write(path).is_err(), "{path}");
         }
     }
@@ -130,10 +207,25 @@ mod tests {
 
     #[test]
     fn names_are_no_way_out() {
-        for name in ["HEAD~2", "main..feature", "HEAD:src/a.rs", "src", "v1.0", "a@b", "HEAD^", "stash@{0}"] {
+        for name in
+            ["HEAD~2", "main..feature", "HEAD:src/a.rs", "src", "v1.0", "a@b", "HEAD^", "stash@{0}"]
+        {
             assert!(check_name(name).is_ok(), "{name}");
         }
-        for name in ["", "/etc", "-x", "../a", "a/../b", "HEAD:../x", "ext::sh", "http://x", "~x", ".git/x", "a\nb", "@x"] {
+        for name in [
+            "",
+            "/etc",
+            "-x",
+            "../a",
+            "a/../b",
+            "HEAD:../x",
+            "ext::sh",
+            "http://x",
+            "~x",
+            ".git/x",
+            "a\nb",
+            "@x",
+        ] {
             assert!(check_name(name).is_err(), "{name}");
         }
     }

@@ -7,10 +7,13 @@ pub(super) fn check(format: &str) -> Result<(), String> {
     }
     let mut rest = format;
     while let Some(at) = rest.find('%') {
-        let tail = rest[at + 1..].trim_start_matches(|c: char| "-+ 0#'.".contains(c) || c.is_ascii_digit());
+        let tail = rest[at + 1..]
+            .trim_start_matches(|c: char| "-+ 0#'.".contains(c) || c.is_ascii_digit());
         let mut chars = tail.chars();
         match chars.next() {
-            Some('%' | 's' | 'b' | 'q' | 'd' | 'i' | 'u' | 'x' | 'X' | 'o' | 'c' | 'e' | 'f' | 'g') => {}
+            Some(
+                '%' | 's' | 'b' | 'q' | 'd' | 'i' | 'u' | 'x' | 'X' | 'o' | 'c' | 'e' | 'f' | 'g',
+            ) => {}
             other => return Err(format!("`%{}` is no plain conversion", other.unwrap_or(' '))),
         }
         rest = chars.as_str();

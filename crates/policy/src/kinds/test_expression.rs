@@ -2,9 +2,9 @@
 //! evaluate an array subscript, and with it any command inside.
 
 const OPERATORS: &[&str] = &[
-    "!", "=", "==", "!=", "-a", "-o", "-b", "-c", "-d", "-e", "-f", "-g", "-h", "-k", "-p", "-r", "-s",
-    "-u", "-w", "-x", "-L", "-N", "-O", "-G", "-S", "-n", "-z", "-eq", "-ne", "-lt", "-le", "-gt", "-ge",
-    "-nt", "-ot", "-ef",
+    "!", "=", "==", "!=", "-a", "-o", "-b", "-c", "-d", "-e", "-f", "-g", "-h", "-k", "-p", "-r",
+    "-s", "-u", "-w", "-x", "-L", "-N", "-O", "-G", "-S", "-n", "-z", "-eq", "-ne", "-lt", "-le",
+    "-gt", "-ge", "-nt", "-ot", "-ef",
 ];
 
 /// Checks one word: an operator, a plain text, or a path inside the workspace.

@@ -42,7 +42,8 @@ pub(super) fn check_duration(value: &str) -> Checked {
 }
 
 pub(super) fn check_ranges(value: &str) -> Checked {
-    let plain = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit() || b"-,".contains(&b));
+    let plain =
+        !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit() || b"-,".contains(&b));
     expect(plain, "it needs numbers and ranges such as 1,3-5")
 }
 
