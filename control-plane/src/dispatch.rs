@@ -3,6 +3,7 @@
 //! A message that was promised in the outbox is sent at once; if that fails, or the process dies
 //! before, the sweep sends it later. Sending twice does no harm.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -59,12 +60,14 @@ pub async fn connect(config: &TemporalConfig) -> Result<Client, String> {
 pub struct Dispatcher {
     store: Store,
     client: RwLock<Option<Client>>,
+    /// Whether Temporal took the last message.
+    answered: AtomicBool,
 }
 
 impl Dispatcher {
     /// A dispatcher without a connection.
     pub fn new(store: Store) -> Self {
-        Self { store, client: RwLock::new(None) }
+        Self { store, client: RwLock::new(None), answered: AtomicBool::new(false) }
     }
 
     /// Connects, however long it takes, and then sends what is overdue for as long as the process
@@ -125,6 +128,17 @@ impl Dispatcher {
     /// # Errors
     /// When Temporal did not take it; it stays in the outbox.
     pub async fn send(&self, outgoing: &Outgoing) -> Result<(), DispatchError> {
+        let sent = self.try_send(outgoing).await;
+        self.answered.store(sent.is_ok(), Ordering::Relaxed);
+        sent
+    }
+
+    /// Whether Temporal took the last message, so that the next one need not be waited for.
+    pub fn is_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    async fn try_send(&self, outgoing: &Outgoing) -> Result<(), DispatchError> {
         let client = self
             .client
             .read()

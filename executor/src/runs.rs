@@ -130,6 +130,13 @@ impl Runs {
         underway.map(|underway| underway.line.clone())
     }
 
+    /// A place to wait for an exec of a session that is being worked on.
+    pub(crate) fn find_ticket(&self, session_id: SessionId, exec_id: ExecId) -> Option<Ticket> {
+        let active = lock(&self.active);
+        let underway = active.get(&exec_id).filter(|underway| underway.session_id == session_id);
+        underway.map(|underway| underway.ticket.clone())
+    }
+
     /// What is being worked on in a session.
     pub(crate) fn of_session(&self, session_id: SessionId) -> Vec<Ticket> {
         let active = lock(&self.active);

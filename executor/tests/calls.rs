@@ -293,3 +293,19 @@ fn a_command_that_a_call_brought_is_ended_when_it_is_settled() {
     let result = site.result(order.exec_id, &life.exec(&site.settle(&order)));
     assert_eq!(result.outcome, ExecOutcome::Cancelled);
 }
+
+#[test]
+fn a_call_ends_an_exec_of_its_own_session_only() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let order = site.order(session, "sleep 999");
+    let (task, _cancel) = life.begin(site.grant(&order));
+    site.wait_started(order.exec_id);
+    let what = CallKind::Cancel { exec_id: order.exec_id };
+    let other = site.call(site::session(), what.clone(), nothing()).reply;
+    assert_eq!(other, CallReply::NotRunning, "another session's call");
+    assert_eq!(site.call(session, what.clone(), nothing()).reply, CallReply::Done);
+    let result = site.result(order.exec_id, &life.wait(task));
+    assert_eq!(result.outcome, ExecOutcome::Cancelled);
+    assert_eq!(site.call(session, what, nothing()).reply, CallReply::NotRunning);
+}

@@ -4,20 +4,23 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use domain::access::Operation;
-use domain::exec::{ExecOutcome, ExecState};
+use domain::approval::ApprovalState;
+use domain::exec::ExecOutcome;
 use domain::ids::{ExecId, SessionId};
 use domain::limits;
 use protocol::exec::ExecKind;
 use protocol::grant::hex;
 use protocol::init::TerminalSize;
+use protocol::session::ExecRef;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::idempotency::claim_key;
 use super::{App, AppError, Caller, checks};
+use crate::dispatch::DispatchError;
 use crate::ids;
-use crate::store::{EventKind, Exec, ExecError, Message, NewExec};
+use crate::store::{EventKind, Exec, ExecError, Message, NewExec, Outgoing};
 
 /// With more unfinished work than this, a session's commands wait for their workflow, which carries
 /// out so many at once.
@@ -130,25 +133,46 @@ impl App {
         let outgoing = scope.promise(session_id, Message::Exec(exec_id)).await?;
         scope.commit().await?;
 
-        if let Err(error) = self.dispatcher.send(&outgoing).await
+        let exec = ExecRef { tenant_id, session_id, exec_id };
+        let sent = self.send_exec(exec, &outgoing, open_work < MAX_AHEAD).await;
+        if let Err(error) = sent
             && self.take_back(caller, exec_id).await?
         {
             return Err(AppError::TemporalUnavailable(error));
         }
-        if open_work < MAX_AHEAD {
-            self.hand_over(tenant_id, session_id, exec_id).await;
-        }
         self.wait(caller, exec_id, session_id, request.wait_ms).await
+    }
+
+    /// Tells an exec's workflow of it, and where it may go `ahead`, its executor. Where Temporal is
+    /// not known to answer, that has to be seen first: without it nothing starts.
+    async fn send_exec(
+        &self,
+        exec: ExecRef,
+        outgoing: &Outgoing,
+        ahead: bool,
+    ) -> Result<(), DispatchError> {
+        if ahead && self.dispatcher.is_answered() {
+            return tokio::join!(self.dispatcher.send(outgoing), self.hand_over(exec)).0;
+        }
+        self.dispatcher.send(outgoing).await?;
+        if ahead {
+            self.hand_over(exec).await;
+        }
+        Ok(())
     }
 
     /// Makes sure that an exec whose message did not arrive never runs, whatever Temporal got.
     ///
-    /// Returns false when it runs already: then the message did arrive.
+    /// Returns false when it may run already; the message stays in the outbox until it arrives.
     async fn take_back(&self, caller: &Caller, exec_id: ExecId) -> Result<bool, AppError> {
         let mut scope = caller.open(self, Operation::Work).await?;
         let exec = scope.lock_exec(exec_id).await?;
-        if exec.state != ExecState::Queued || exec.decision.is_some() {
+        if exec.state.is_terminal() || exec.may_have_started() {
             return Ok(false);
+        }
+        if let Some(approval_id) = exec.approval_id {
+            let cancelled = ApprovalState::Cancelled;
+            scope.settle_approval(approval_id, cancelled, None, None).await?;
         }
         let error = ExecError {
             code: "temporal_unavailable".into(),
@@ -234,6 +258,9 @@ impl App {
         scope.append_audit(entry);
         let outgoing = scope.promise(exec.session_id, Message::CancelExec(id)).await?;
         scope.commit().await?;
+        if exec.may_have_started() {
+            self.cancel_at_executor(caller, &exec);
+        }
         if let Err(error) = self.dispatcher.send(&outgoing).await {
             tracing::warn!(%error, exec_id = %id, "cancel stays in the outbox");
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use domain::exec::ExecState;
 use domain::ids::{ApprovalId, ExecId, SessionId, TurnId};
 use domain::sandbox::SandboxRef;
-use policy::Decision;
+use policy::{Decision, Outcome};
 use protocol::exec::{ExecKind, StreamSummary};
 use protocol::init::TerminalSize;
 use serde::{Deserialize, Serialize};
@@ -189,6 +189,15 @@ fn kind(name: &str) -> Option<ExecKind> {
         "shell" => Some(ExecKind::Shell),
         "tool" => Some(ExecKind::Tool),
         _ => None,
+    }
+}
+
+impl Exec {
+    /// Whether its executor may have been given it: whoever calls it off has to ask there.
+    pub fn may_have_started(&self) -> bool {
+        let allowed = |recorded: &RecordedDecision| recorded.decision.outcome == Outcome::Allow;
+        matches!(self.state, ExecState::Queued | ExecState::Running)
+            && self.decision.as_ref().is_some_and(allowed)
     }
 }
 

@@ -44,6 +44,8 @@ pub(crate) struct Place {
     pub(crate) limits: SandboxLimits,
     pub(crate) image_digest: String,
     pub(crate) min_generation: u32,
+    /// Somebody has decided about it before, and may have brought it there.
+    pub(crate) ahead: bool,
 }
 
 impl Authorizer {
@@ -57,11 +59,7 @@ impl Authorizer {
         Self { store, keys, tenant_keys, gone_after_s }
     }
 
-    pub(crate) async fn authorize(&self, exec: ExecRef) -> Result<Authorized, ActivityFailure> {
-        Ok(self.authorize_at(exec).await?.0)
-    }
-
-    /// The same, and where it runs if it may.
+    /// What to do about an exec, and where it runs if it may.
     pub(crate) async fn authorize_at(
         &self,
         exec: ExecRef,
@@ -77,7 +75,7 @@ impl Authorizer {
         }
         let session = scope.get_session(stored.session_id).await?;
         let called_off = stored.cancel_requested || session.state != SessionState::Open;
-        if called_off && !may_have_started(&stored) {
+        if called_off && !stored.may_have_started() {
             closing::settle(&mut scope, &stored, ExecOutcome::Cancelled, None).await?;
             scope.commit().await?;
             return Ok((Authorized::Settled, None));
@@ -106,6 +104,7 @@ impl Authorizer {
                     limits: order.limits,
                     image_digest: home.image_digest,
                     min_generation: home.min_generation,
+                    ahead: stored.approval_id.is_none() && stored.may_have_started(),
                 };
                 Ok((run, Some(place)))
             }
@@ -130,13 +129,6 @@ impl Authorizer {
             timeout_ms: order.timeout_ms,
         })
     }
-}
-
-/// Whether its executor may have been given it: whoever calls it off has to ask there.
-fn may_have_started(exec: &Exec) -> bool {
-    let allowed = |recorded: &RecordedDecision| recorded.decision.outcome == Outcome::Allow;
-    matches!(exec.state, ExecState::Queued | ExecState::Running)
-        && exec.decision.as_ref().is_some_and(allowed)
 }
 
 enum Next {

@@ -1,6 +1,7 @@
 //! The worker: runs session workflows and the control activities they call.
 
 mod activities;
+mod ahead;
 mod authorize;
 mod model_call;
 mod order;
@@ -18,6 +19,7 @@ use workflow::SessionWorkflow;
 pub use authorize::Authorizer;
 pub(crate) use authorize::Place;
 
+use crate::hub::Hub;
 use crate::keys::Keys;
 use crate::model::ModelClient;
 use crate::outcome::OutcomeError;
@@ -29,16 +31,19 @@ pub struct Activities {
     store: Store,
     tenant_keys: Arc<TenantKeys>,
     authorizer: Authorizer,
+    hub: Arc<Hub>,
     model: ModelClient,
 }
 
 impl Activities {
-    /// Activities over this store.
+    /// Activities over this store, which they listen to from now on.
     pub fn new(store: Store, keys: Arc<Keys>, model: ModelClient, gone_after_s: f64) -> Self {
         let tenant_keys = Arc::new(TenantKeys::new(store.clone(), keys.clone()));
         let authorizer =
             Authorizer::new(store.clone(), keys, Arc::clone(&tenant_keys), gone_after_s);
-        Self { store, tenant_keys, authorizer, model }
+        let hub = Arc::new(Hub::default());
+        tokio::spawn(Arc::clone(&hub).listen(store.clone()));
+        Self { store, tenant_keys, authorizer, hub, model }
     }
 }
 

@@ -69,6 +69,11 @@ pub enum CallKind {
         /// The size.
         size: TerminalSize,
     },
+    /// The end of a running exec that was called off, as its workflow will ask for too.
+    Cancel {
+        /// The exec.
+        exec_id: ExecId,
+    },
     /// A granted command, ahead of its workflow. Answered when it was taken, not when it ends.
     Run {
         /// The request that the workflow will make too.

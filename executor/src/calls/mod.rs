@@ -202,6 +202,13 @@ async fn perform(
         CallKind::Resize { exec_id, size } => {
             live::resize(desk.runs.find_line(session_id, *exec_id), *size).await
         }
+        CallKind::Cancel { exec_id } => match desk.runs.find_ticket(session_id, *exec_id) {
+            Some(ticket) => {
+                ticket.cancel();
+                CallReply::Done
+            }
+            None => CallReply::NotRunning,
+        },
         CallKind::Run { request } => desk.orders.begin(&desk.requests, request),
     };
     Ok(replica.reply(&reply).await?)
