@@ -11,6 +11,7 @@ use control_plane::calls::Switchboard;
 use control_plane::config::{DatabaseConfig, ServeConfig, WorkerConfig};
 use control_plane::dispatch::{self, Dispatcher};
 use control_plane::hub::Hub;
+use control_plane::judging::Engines;
 use control_plane::keys::Keys;
 use control_plane::model::ModelClient;
 use control_plane::store::{AuditEntry, NewToken, Store};
@@ -84,6 +85,7 @@ async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     let app = App {
         dispatcher: Arc::new(Dispatcher::new(store.clone())),
         hub: Arc::new(Hub::default()),
+        engines: Arc::new(Engines::default()),
         verifier: Arc::new(Verifier::new(&keys.token)),
         tenant_keys: Arc::new(TenantKeys::new(store.clone(), keys.clone())),
         keys,

@@ -3,13 +3,17 @@
 mod approvals;
 mod caller;
 mod calls;
+mod check_policy;
 pub mod checks;
 mod error;
 mod executors;
 mod files;
 mod idempotency;
 mod live;
+mod propose_rule;
+mod put_policy;
 mod sessions;
+mod simulate_policy;
 mod submit_exec;
 mod submit_turn;
 mod tenants;
@@ -17,10 +21,14 @@ mod tokens;
 
 pub use approvals::{DecideApproval, Verdict};
 pub use caller::Caller;
+pub use check_policy::{CheckCommand, Checked, Explained};
 pub use error::AppError;
 pub use executors::Reporter;
 pub use live::{InputTaken, SendInput};
+pub use propose_rule::Proposed;
+pub use put_policy::PutPolicy;
 pub use sessions::CreateSession;
+pub use simulate_policy::{Example, Flip, SimulatePolicy, Simulation};
 pub use submit_exec::{SubmitExec, SubmittedExec};
 pub use tokens::{CreateToken, CreatedToken};
 
@@ -29,6 +37,7 @@ use std::sync::Arc;
 use crate::calls::Switchboard;
 use crate::dispatch::Dispatcher;
 use crate::hub::Hub;
+use crate::judging::Engines;
 use crate::keys::Keys;
 use crate::store::Store;
 use crate::tenant_keys::TenantKeys;
@@ -47,6 +56,8 @@ pub struct App {
     pub keys: Arc<Keys>,
     /// Tenants' payload keys.
     pub tenant_keys: Arc<TenantKeys>,
+    /// Policies ready to decide.
+    pub engines: Arc<Engines>,
     /// The way to executors.
     pub calls: Arc<Switchboard>,
     /// Seconds without a word after which an executor is given up.

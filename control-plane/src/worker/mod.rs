@@ -1,7 +1,10 @@
 //! The worker: runs session workflows and the control activities they call.
 
 mod activities;
+mod answering;
 mod authorize;
+mod case;
+mod deciding;
 mod model_call;
 mod order;
 mod record;
@@ -15,6 +18,7 @@ use temporalio_sdk::activities::ActivityError;
 use temporalio_sdk::{ApplicationFailure, Runtime, Worker, WorkerOptions};
 use workflow::SessionWorkflow;
 
+use crate::judging::Engines;
 use crate::keys::Keys;
 use crate::model::ModelClient;
 use crate::outcome::OutcomeError;
@@ -27,6 +31,7 @@ pub struct Activities {
     keys: Arc<Keys>,
     tenant_keys: TenantKeys,
     model: ModelClient,
+    engines: Engines,
     /// Seconds without a word after which an executor is given up.
     gone_after_s: f64,
 }
@@ -35,7 +40,8 @@ impl Activities {
     /// Activities over this store.
     pub fn new(store: Store, keys: Arc<Keys>, model: ModelClient, gone_after_s: f64) -> Self {
         let tenant_keys = TenantKeys::new(store.clone(), keys.clone());
-        Self { store, keys, tenant_keys, model, gone_after_s }
+        let engines = Engines::default();
+        Self { store, keys, tenant_keys, model, engines, gone_after_s }
     }
 }
 

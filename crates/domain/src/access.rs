@@ -37,6 +37,10 @@ pub enum Operation {
     DecideApprovals,
     /// Read the audit log.
     ReadAudit,
+    /// Read policies, ask what they say, and simulate others.
+    ReadPolicy,
+    /// Put a new version of the policy.
+    WritePolicy,
     /// Enrol as an executor and report from there.
     Execute,
 }
@@ -55,7 +59,11 @@ impl Role {
             Self::Agent => matches!(operation, O::Work | O::ReadWork | O::ReadApprovals),
             Self::Reviewer => matches!(
                 operation,
-                O::ReadWork | O::ReadApprovals | O::DecideApprovals | O::ReadAudit
+                O::ReadWork
+                    | O::ReadApprovals
+                    | O::DecideApprovals
+                    | O::ReadAudit
+                    | O::ReadPolicy
             ),
             Self::Viewer => matches!(operation, O::ReadWork | O::ReadApprovals),
             Self::Executor => matches!(operation, O::Execute),
@@ -89,7 +97,7 @@ impl Role {
 mod tests {
     use super::*;
 
-    const OPERATIONS: [Operation; 8] = [
+    const OPERATIONS: [Operation; 10] = [
         Operation::ManageTenants,
         Operation::ManageTokens,
         Operation::Work,
@@ -97,6 +105,8 @@ mod tests {
         Operation::ReadApprovals,
         Operation::DecideApprovals,
         Operation::ReadAudit,
+        Operation::ReadPolicy,
+        Operation::WritePolicy,
         Operation::Execute,
     ];
 
@@ -116,12 +126,12 @@ mod tests {
         assert_eq!(
             rows,
             [
-                "platform x.......",
-                "owner    .xxxxxx.",
-                "agent    ..xxx...",
-                "reviewer ...xxxx.",
-                "viewer   ...xx...",
-                "executor .......x",
+                "platform x.........",
+                "owner    .xxxxxxxx.",
+                "agent    ..xxx.....",
+                "reviewer ...xxxxx..",
+                "viewer   ...xx.....",
+                "executor .........x",
             ]
         );
     }
