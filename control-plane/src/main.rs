@@ -17,7 +17,7 @@ use control_plane::model::ModelClient;
 use control_plane::store::{AuditEntry, NewToken, Store};
 use control_plane::tenant_keys::TenantKeys;
 use control_plane::tokens::{self, Verifier};
-use control_plane::worker::{self, Activities};
+use control_plane::worker::{self, Activities, Authorizer};
 use control_plane::{demo_model, http, reaper};
 use domain::access::Role;
 use tokio::signal::unix::{SignalKind, signal};
@@ -81,16 +81,27 @@ async fn serve(config: ServeConfig) -> anyhow::Result<()> {
         .context("DATABASE_URL is not a Postgres address")?;
     let keys = Arc::new(Keys::load(&config.database.key_dir)?);
     refuse_strong_role(&store).await?;
+    let tenant_keys = Arc::new(TenantKeys::new(store.clone(), keys.clone()));
+    let gone_after_s = config.patience.executor_gone_after_s;
+    let engines = Arc::new(Engines::default());
+    let authorizer = Authorizer::new(
+        store.clone(),
+        keys.clone(),
+        Arc::clone(&tenant_keys),
+        Arc::clone(&engines),
+        gone_after_s,
+    );
     let advertised = config.advertise_url.unwrap_or_else(|| format!("http://{}", config.listen));
     let app = App {
         dispatcher: Arc::new(Dispatcher::new(store.clone())),
         hub: Arc::new(Hub::default()),
-        engines: Arc::new(Engines::default()),
+        engines,
         verifier: Arc::new(Verifier::new(&keys.token)),
-        tenant_keys: Arc::new(TenantKeys::new(store.clone(), keys.clone())),
+        tenant_keys,
+        authorizer: Arc::new(authorizer),
         keys,
         calls: Arc::new(Switchboard::new(store.clone(), advertised)),
-        gone_after_s: config.patience.executor_gone_after_s,
+        gone_after_s,
         temporal: config.temporal.clone(),
         store: store.clone(),
     };

@@ -5,23 +5,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::ids::{ExecId, ExecutorId, SessionId, TenantId};
-use protocol::exec::{
-    Intent, NotStarted, ToolOutcome, ToolReply, ToolReport, ToolRequest, reply_context,
-};
-use sealing::{Key, SealError};
-use tokio::sync::Semaphore;
+use domain::ids::{SessionId, TenantId};
+use protocol::exec::{ToolReply, ToolRequest};
+use sealing::Key;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::calls;
-use crate::clock::{now_ms, now_s};
+use crate::clock::now_ms;
 use crate::control::ControlPlane;
 use crate::failpoint;
-use crate::grant::Gate;
 use crate::journal::{Journal, JournalError};
-use crate::run::{Job, RunEnd, Workshop};
-use crate::runs::{Runs, Ticket};
+pub use crate::requests::ExecError;
+use crate::requests::Requests;
+use crate::run::Workshop;
+use crate::runs::Runs;
 use crate::sandboxes::{SandboxError, Sandboxes, Site};
 use crate::ship::Shipper;
 use crate::spool::sweep_spool;
@@ -31,9 +29,6 @@ const REMEMBERED_MS: u64 = 48 * 60 * 60 * 1000;
 const PRUNE_EVERY: Duration = Duration::from_secs(60 * 60);
 /// How long the commands of a closing session may take to end by themselves.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
-/// Reports under way at once; more wait for the workflow like everything did before.
-const MAX_REPORTS: usize = 64;
-const REPORT_ATTEMPTS: usize = 2;
 
 /// The executor could not start.
 #[derive(Debug, thiserror::Error)]
@@ -44,20 +39,6 @@ pub enum StartError {
     /// The sandboxes of the last life could not be taken over.
     #[error("the sandboxes of the last run could not be taken over")]
     Sandboxes(#[from] SandboxError),
-}
-
-/// Nothing can be said of an exec now; ask again.
-#[derive(Debug, thiserror::Error)]
-pub enum ExecError {
-    /// Something of ours failed; the log says what.
-    #[error("the executor could not see the command through; it will try again")]
-    Failed,
-    /// The report could not be sealed.
-    #[error("the report could not be sealed")]
-    Seal(#[from] SealError),
-    /// A successor of this executor has enrolled; it is the one to ask.
-    #[error("another start of this executor has taken over")]
-    Fenced,
 }
 
 /// What an executor is made of.
@@ -76,15 +57,10 @@ pub struct Parts {
 
 /// See the module. Dropping it stops the work; commands run on in their sandboxes.
 pub struct Executor {
-    executor_id: ExecutorId,
     tenant_id: TenantId,
-    payload_key: Key,
-    gate: Gate,
-    control: Arc<ControlPlane>,
+    requests: Arc<Requests>,
     runs: Arc<Runs>,
     sandboxes: Arc<Sandboxes>,
-    /// One per report that is under way.
-    reporters: Arc<Semaphore>,
     _pruner: AbortOnDropHandle<()>,
     _calls: AbortOnDropHandle<()>,
 }
@@ -111,21 +87,27 @@ impl Executor {
             uid,
         }));
         runs.recover().await?;
+        let requests = Arc::new(Requests::new(
+            executor_id,
+            tenant_id,
+            payload_key,
+            grant_key,
+            Arc::clone(&control),
+            Arc::clone(&runs),
+        ));
         let desk = calls::Desk {
-            control: Arc::clone(&control),
+            control,
+            requests: Arc::clone(&requests),
             sandboxes: Arc::clone(&sandboxes),
             runs: Arc::clone(&runs),
+            orders: calls::Orders::default(),
             uid,
         };
         Ok(Self {
-            executor_id,
             tenant_id,
-            gate: Gate::new(executor_id, tenant_id, payload_key.clone(), grant_key),
-            payload_key,
-            control,
+            requests,
             runs,
             sandboxes,
-            reporters: Arc::new(Semaphore::new(MAX_REPORTS)),
             _calls: AbortOnDropHandle::new(tokio::spawn(calls::answer_forever(desk))),
             _pruner: AbortOnDropHandle::new(tokio::spawn(prune_forever(journal))),
         })
@@ -138,7 +120,7 @@ impl Executor {
 
     /// Whether a successor of this executor has enrolled: it is the one to act.
     pub fn is_fenced(&self) -> bool {
-        self.control.fence().is_cancelled()
+        self.requests.is_fenced()
     }
 
     /// Does what a request wants: runs a granted command, joins it, answers from the journal, or
@@ -151,66 +133,7 @@ impl Executor {
         request: &ToolRequest,
         cancel: &CancellationToken,
     ) -> Result<ToolReply, ExecError> {
-        loop {
-            if self.is_fenced() {
-                return Err(ExecError::Fenced);
-            }
-            let Some(ticket) = self.take_ticket(request, cancel.is_cancelled()) else {
-                return self.reply_not_started(request, NotStarted::GrantRefused);
-            };
-            let mut waiting = ticket.clone();
-            let end = tokio::select! {
-                end = waiting.wait() => end,
-                // What runs is the successor's now.
-                () = self.control.fence().cancelled() => return Err(ExecError::Fenced),
-                () = cancel.cancelled() => {
-                    ticket.cancel();
-                    ticket.clone().wait().await
-                }
-            };
-            // A run that was joined to settle it ended without a start: nothing forbids a later one
-            // yet.
-            let unsettled = request.intent == Intent::Settle && ticket.intent == Intent::Run;
-            match end {
-                RunEnd::Withdrawn => {}
-                RunEnd::NotStarted { .. } | RunEnd::Failed if unsettled => {}
-                end => return self.reply(request, end),
-            }
-        }
-    }
-
-    /// A place to wait for the request's exec. `None` when the request is refused.
-    fn take_ticket(&self, request: &ToolRequest, called_off: bool) -> Option<Ticket> {
-        let exec = request.exec_id;
-        let admitted = match self.gate.admit(request, now_s()) {
-            Ok(admitted) => admitted,
-            Err(refusal) => {
-                let reason = &refusal as &dyn std::error::Error;
-                tracing::warn!(%exec, reason, "refused");
-                return None;
-            }
-        };
-        let session_id = admitted.order.session_id;
-        let job = Job {
-            exec_id: exec,
-            intent: request.intent,
-            order: Some(admitted.order),
-            order_sha256: admitted.order_sha256,
-            expired: admitted.expired,
-            cancel: CancellationToken::new(),
-        };
-        let end_it = called_off || request.intent == Intent::Settle;
-        if end_it {
-            // Before it begins, so that it does not get as far as a start.
-            job.cancel.cancel();
-        }
-        let ticket = self.runs.join_or_begin(session_id, job);
-        match &ticket {
-            Some(ticket) if end_it => ticket.cancel(),
-            Some(_) => {}
-            None => tracing::warn!(%exec, "refused: it runs with another order"),
-        }
-        ticket
+        self.requests.exec(request, cancel).await
     }
 
     /// Removes a session's sandbox for ever; what runs in it is called off first.
@@ -238,55 +161,6 @@ impl Executor {
         self.sandboxes.remove(session_id).await?;
         failpoint::hit("sandbox_removed");
         Ok(())
-    }
-
-    fn reply(&self, request: &ToolRequest, end: RunEnd) -> Result<ToolReply, ExecError> {
-        let (sandbox, outcome) = match end {
-            RunEnd::Finished { result, sandbox } => {
-                (Some(sandbox), ToolOutcome::Finished(Arc::unwrap_or_clone(result)))
-            }
-            RunEnd::NotStarted { why, sandbox } => (sandbox, ToolOutcome::NotStarted(why)),
-            RunEnd::Withdrawn | RunEnd::Failed => return Err(ExecError::Failed),
-        };
-        let finished = matches!(outcome, ToolOutcome::Finished(_));
-        let report = ToolReport { executor_id: self.executor_id, sandbox, outcome };
-        let context = reply_context(request.exec_id);
-        let report = sealing::seal(&self.payload_key, self.tenant_id, &context, &report)?;
-        let reply = ToolReply { report };
-        if finished {
-            self.report(request.exec_id, reply.clone());
-        }
-        failpoint::hit("reply_made");
-        Ok(reply)
-    }
-
-    /// Tells the control plane directly, so that a client need not wait for the workflow. Best
-    /// effort: the activity's answer is the one that counts.
-    fn report(&self, exec_id: ExecId, reply: ToolReply) {
-        let Ok(permit) = Arc::clone(&self.reporters).try_acquire_owned() else { return };
-        let control = Arc::clone(&self.control);
-        tokio::spawn(async move {
-            let _permit = permit;
-            for _ in 0..REPORT_ATTEMPTS {
-                match control.report_result(exec_id, &reply).await {
-                    Ok(()) => return,
-                    Err(error) => {
-                        tracing::debug!(exec = %exec_id, %error, "result not reported directly");
-                        if !error.is_transient() {
-                            return;
-                        }
-                    }
-                }
-            }
-        });
-    }
-
-    fn reply_not_started(
-        &self,
-        request: &ToolRequest,
-        why: NotStarted,
-    ) -> Result<ToolReply, ExecError> {
-        self.reply(request, RunEnd::NotStarted { why, sandbox: None })
     }
 }
 

@@ -22,6 +22,7 @@ mod inventory;
 pub mod journal;
 mod link;
 pub mod profile;
+mod requests;
 mod run;
 mod runs;
 mod sandbox;

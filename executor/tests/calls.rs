@@ -4,10 +4,11 @@
 
 mod site;
 
+use domain::exec::ExecOutcome;
 use domain::ids::{ExecId, SessionId};
 use executor::executor::ExecError;
 use protocol::calls::{CallKind, CallReply};
-use protocol::exec::{ExecKind, ExecOrder};
+use protocol::exec::{ExecKind, ExecOrder, ToolRequest};
 use protocol::files::{FileErrorCode, FileReply, FileRequest, MAX_ARCHIVE_BYTES, MAX_FILE_BYTES};
 use protocol::grant::hex;
 use protocol::init::TerminalSize;
@@ -258,4 +259,37 @@ fn nothing_is_started_once_a_successor_has_enrolled() {
     assert!(matches!(end, Err(ExecError::Fenced)));
     let files = site::docker(&["exec", &site.container(), "ls", "-A", "/work"]);
     assert_eq!(files, "");
+}
+
+#[test]
+fn a_command_that_a_call_brings_runs_once_and_its_workflow_joins_it() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let order = site.order(session, "echo started >> runs; sleep 0.3; cat runs");
+    let what = CallKind::Run { request: site.grant(&order) };
+    assert_eq!(site.call(session, what.clone(), nothing()).reply, CallReply::Done);
+    assert_eq!(site.call(session, what, nothing()).reply, CallReply::Done, "again");
+    let result = site.result(order.exec_id, &life.exec(&site.grant(&order)));
+    assert_eq!(text(&result.stdout), "started\n");
+    wait_until("it is reported", || !site.reported(order.exec_id).is_empty());
+    let forged = ToolRequest { grant: "forged".into(), ..site.grant(&site.order(session, "id")) };
+    let forged_id = forged.exec_id;
+    let what = CallKind::Run { request: forged };
+    assert_eq!(site.call(session, what, nothing()).reply, CallReply::Done, "taken, not run");
+    let settle = CallKind::Run { request: site.settle(&order) };
+    assert_eq!(site.call(session, settle, nothing()).reply, CallReply::NotRunning);
+    assert_eq!(look(&site, &life, session, "cat runs"), "started\n");
+    assert!(site.reported(forged_id).is_empty());
+}
+
+#[test]
+fn a_command_that_a_call_brought_is_ended_when_it_is_settled() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let order = site.order(session, "sleep 999");
+    let what = CallKind::Run { request: site.grant(&order) };
+    assert_eq!(site.call(session, what, nothing()).reply, CallReply::Done);
+    site.wait_started(order.exec_id);
+    let result = site.result(order.exec_id, &life.exec(&site.settle(&order)));
+    assert_eq!(result.outcome, ExecOutcome::Cancelled);
 }

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use domain::ids::ExecId;
+use domain::limits::CANCEL_GRACE_MS;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
@@ -20,6 +21,8 @@ use crate::{terminal, tree};
 /// How long after its command the shepherd may still be there before it is looked for what the
 /// command left behind. It takes about 0.1 ms to end.
 const SHEPHERD_PAUSE: Duration = Duration::from_millis(3);
+/// Longest time from SIGTERM to SIGKILL of a command that was called off.
+const CANCEL_GRACE: Duration = Duration::from_millis(CANCEL_GRACE_MS);
 /// How long processes that were left behind have from SIGTERM to SIGKILL.
 const SURVIVOR_GRACE: Duration = Duration::from_millis(200);
 /// How long until it is seen whether a kill left anything, and how often it is then repeated: five
@@ -122,7 +125,7 @@ impl Exec {
     /// Ends the command because somebody called it off.
     pub(crate) fn cancel(&mut self, now: Instant) {
         if self.exit.is_none() && self.ending.is_none() {
-            self.end(Ending::Cancelled, self.grace, now);
+            self.end(Ending::Cancelled, self.grace.min(CANCEL_GRACE), now);
         }
     }
 

@@ -81,18 +81,19 @@ pub fn check_env(env: &BTreeMap<String, String>) -> Result<(), AppError> {
     ))
 }
 
-/// Checks that a session takes more work.
+/// Checks that a session takes more work. Gives how much is unfinished.
 ///
 /// # Errors
 /// When it is closed or has too much unfinished work already.
-pub async fn check_open(scope: &mut Scope, session: &Session) -> Result<(), AppError> {
+pub async fn check_open(scope: &mut Scope, session: &Session) -> Result<i64, AppError> {
     if session.state != SessionState::Open {
         return Err(AppError::Conflict {
             code: "session_closed",
             message: "the session is closed; create another one".into(),
         });
     }
-    if scope.count_open_work(session.id).await? >= limits::MAX_OPEN_WORK {
+    let open_work = scope.count_open_work(session.id).await?;
+    if open_work >= limits::MAX_OPEN_WORK {
         return Err(AppError::TooMany {
             code: "too_much_open_work",
             message: format!(
@@ -101,5 +102,5 @@ pub async fn check_open(scope: &mut Scope, session: &Session) -> Result<(), AppE
             ),
         });
     }
-    Ok(())
+    Ok(open_work)
 }

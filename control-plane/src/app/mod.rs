@@ -8,6 +8,7 @@ pub mod checks;
 mod error;
 mod executors;
 mod files;
+mod hand_over;
 mod idempotency;
 mod live;
 mod propose_rule;
@@ -42,6 +43,7 @@ use crate::keys::Keys;
 use crate::store::Store;
 use crate::tenant_keys::TenantKeys;
 use crate::tokens::Verifier;
+use crate::worker::Authorizer;
 
 /// Everything that a request needs.
 #[derive(Clone)]
@@ -58,6 +60,8 @@ pub struct App {
     pub tenant_keys: Arc<TenantKeys>,
     /// Policies ready to decide.
     pub engines: Arc<Engines>,
+    /// Decides about execs ahead of their workflow.
+    pub authorizer: Arc<Authorizer>,
     /// The way to executors.
     pub calls: Arc<Switchboard>,
     /// Seconds without a word after which an executor is given up.

@@ -19,6 +19,10 @@ use super::{App, AppError, Caller, checks};
 use crate::ids;
 use crate::store::{EventKind, Exec, ExecError, Message, NewExec};
 
+/// With more unfinished work than this, a session's commands wait for their workflow, which carries
+/// out so many at once.
+const MAX_AHEAD: i64 = domain::agenda::MAX_PARALLEL as i64;
+
 /// A command to be run.
 pub struct SubmitExec {
     /// Script for `bash -c`.
@@ -71,9 +75,10 @@ impl App {
         request: &SubmitExec,
     ) -> Result<SubmittedExec, AppError> {
         check(request)?;
+        let tenant_id = caller.authorize(Operation::Work)?;
         let mut scope = caller.open(self, Operation::Work).await?;
         let session = scope.hold_session(session_id).await.map_err(AppError::of("session"))?;
-        checks::check_open(&mut scope, &session).await?;
+        let open_work = checks::check_open(&mut scope, &session).await?;
         let exec_id: ExecId = ids::new();
         let body = json!([
             "exec",
@@ -129,6 +134,9 @@ impl App {
             && self.take_back(caller, exec_id).await?
         {
             return Err(AppError::TemporalUnavailable(error));
+        }
+        if open_work < MAX_AHEAD {
+            self.hand_over(tenant_id, session_id, exec_id).await;
         }
         self.wait(caller, exec_id, session_id, request.wait_ms).await
     }

@@ -19,7 +19,7 @@ impl Activities {
         _: ActivityContext,
         exec: ExecRef,
     ) -> Result<Authorized, ActivityError> {
-        self.authorize(exec).await.map_err(retry)
+        self.authorizer.authorize(exec).await.map_err(retry)
     }
 
     #[activity(name = "record")]

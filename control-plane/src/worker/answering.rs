@@ -2,7 +2,7 @@
 //! of the policy says that came meanwhile. A stricter one applies at once, a looser one releases.
 
 use domain::approval::ApprovalState;
-use domain::exec::{ExecEvent, ExecOutcome, ExecState};
+use domain::exec::{ExecEvent, ExecOutcome};
 use policy::Outcome;
 use protocol::grant::order_digest;
 use serde_json::json;
@@ -16,32 +16,18 @@ use crate::judging::is_enough;
 use crate::outcome::closing;
 use crate::store::{Approval, EventKind, ExecError, RecordedDecision, Scope, StoreError};
 
-/// Decided before: the grant expired, or the answer got lost. What was approved is compared with
-/// what would run, whatever happened to the rows in between.
+/// Decided before: the grant expired, the answer got lost, or the executor has it already. Whatever
+/// policy says meanwhile, it may have started: only what was approved is compared with what would run.
 pub(super) async fn again(
     scope: &mut Scope,
     case: &Case<'_>,
     recorded: &RecordedDecision,
 ) -> Result<Next, ActivityFailure> {
-    let is_current = recorded.policy_version == case.policy.version();
-    // What runs already is only joined.
-    let may_change = !is_current && case.exec.state == ExecState::Queued;
-    let Some(approval_id) = case.exec.approval_id else {
-        if may_change {
-            return deciding::decide(scope, case).await;
+    if let Some(approval_id) = case.exec.approval_id {
+        let approval = scope.get_approval(approval_id).await?;
+        if approval.order_sha256 != order_digest(case.order) {
+            return refuse_changed(scope, case).await;
         }
-        return Ok(Next::Run { policy_version: recorded.policy_version });
-    };
-    let approval = scope.get_approval(approval_id).await?;
-    if approval.order_sha256 != order_digest(case.order) {
-        return refuse_changed(scope, case).await;
-    }
-    if may_change && approval.votes.is_empty() {
-        // Policy or an answer for the session released it: that is decided anew.
-        return deciding::decide(scope, case).await;
-    }
-    if may_change && let Some(refused) = no_longer(case, &approval) {
-        return deciding::deny(scope, case, &refused).await;
     }
     Ok(Next::Run { policy_version: recorded.policy_version })
 }

@@ -3,39 +3,84 @@
 //!
 //! Safe to repeat: what was decided stays decided, a human's answer is read from the table.
 
+use std::sync::Arc;
+
 use domain::exec::{ExecOutcome, ExecState};
 use domain::ids::{ApprovalId, ExecutorId};
+use domain::limits::SandboxLimits;
 use domain::session::SessionState;
+use policy::Outcome;
 use protocol::enrolment::executor_queue;
 use protocol::exec::{ExecOrder, Intent, ToolRequest, order_context};
 use protocol::session::{Authorized, ExecRef};
 use time::OffsetDateTime;
 
 use super::case::Case;
-use super::{Activities, ActivityFailure, answering, deciding, order};
+use super::{ActivityFailure, answering, deciding, order};
+use crate::judging::Engines;
+use crate::keys::Keys;
 use crate::outcome::closing;
-use crate::store::{Exec, Scope, StoreError};
+use crate::store::{Exec, RecordedDecision, Scope, Store, StoreError};
+use crate::tenant_keys::TenantKeys;
 use crate::{grants, home};
 
-impl Activities {
-    pub(super) async fn authorize(&self, exec: ExecRef) -> Result<Authorized, ActivityFailure> {
+/// Decides about execs and signs their grants, for the workflow and for whoever is ahead of it.
+pub struct Authorizer {
+    store: Store,
+    keys: Arc<Keys>,
+    tenant_keys: Arc<TenantKeys>,
+    engines: Arc<Engines>,
+    /// Seconds without a word after which an executor is given up.
+    gone_after_s: f64,
+}
+
+/// Where an exec runs.
+pub(crate) struct Place {
+    pub(crate) executor_id: ExecutorId,
+    pub(crate) limits: SandboxLimits,
+    pub(crate) image_digest: String,
+    pub(crate) min_generation: u32,
+}
+
+impl Authorizer {
+    /// An authorizer over this store.
+    pub fn new(
+        store: Store,
+        keys: Arc<Keys>,
+        tenant_keys: Arc<TenantKeys>,
+        engines: Arc<Engines>,
+        gone_after_s: f64,
+    ) -> Self {
+        Self { store, keys, tenant_keys, engines, gone_after_s }
+    }
+
+    pub(crate) async fn authorize(&self, exec: ExecRef) -> Result<Authorized, ActivityFailure> {
+        Ok(self.authorize_at(exec).await?.0)
+    }
+
+    /// The same, and where it runs if it may.
+    pub(crate) async fn authorize_at(
+        &self,
+        exec: ExecRef,
+    ) -> Result<(Authorized, Option<Place>), ActivityFailure> {
         let mut scope = self.store.tenant(exec.tenant_id).await?;
         let stored = match scope.lock_exec(exec.exec_id).await {
             // A forged signal may name anything; only the session's own execs are carried out.
-            Err(StoreError::NotFound) => return Ok(Authorized::Settled),
+            Err(StoreError::NotFound) => return Ok((Authorized::Settled, None)),
             stored => stored?,
         };
         if stored.state.is_terminal() || stored.session_id != exec.session_id {
-            return Ok(Authorized::Settled);
+            return Ok((Authorized::Settled, None));
         }
         let session = scope.get_session(stored.session_id).await?;
-        if stored.cancel_requested || session.state != SessionState::Open {
+        let called_off = stored.cancel_requested || session.state != SessionState::Open;
+        if called_off && !may_have_started(&stored) {
             closing::settle(&mut scope, &stored, ExecOutcome::Cancelled, None).await?;
             scope.commit().await?;
-            return Ok(Authorized::Settled);
+            return Ok((Authorized::Settled, None));
         }
         let Some(home) = home::find(&mut scope, &session, self.gone_after_s).await? else {
-            return wait_for_executor(scope, &stored).await;
+            return Ok((wait_for_executor(scope, &stored).await?, None));
         };
         let order = order::build(exec.tenant_id, &session, &stored, &home);
         let scene = scope.get_scene(&stored.created_by, session.id).await?;
@@ -49,12 +94,21 @@ impl Activities {
         };
         scope.commit().await?;
         match next {
-            Next::Settled => Ok(Authorized::Settled),
+            Next::Settled => Ok((Authorized::Settled, None)),
             Next::Wait { approval_id, look_again_in_ms } => {
-                Ok(Authorized::Wait { approval_id: Some(approval_id), look_again_in_ms })
+                Ok((Authorized::Wait { approval_id: Some(approval_id), look_again_in_ms }, None))
             }
             Next::Run { policy_version } => {
-                self.grant(&order, home.executor_id, policy_version).await
+                // Called off, and yet it may run: only its executor can end it and tell.
+                let intent = if called_off { Intent::Settle } else { Intent::Run };
+                let run = self.grant(&order, intent, home.executor_id, policy_version).await?;
+                let place = Place {
+                    executor_id: home.executor_id,
+                    limits: order.limits,
+                    image_digest: home.image_digest,
+                    min_generation: home.min_generation,
+                };
+                Ok((run, Some(place)))
             }
         }
     }
@@ -62,6 +116,7 @@ impl Activities {
     async fn grant(
         &self,
         order: &ExecOrder,
+        intent: Intent,
         executor_id: ExecutorId,
         policy_version: i64,
     ) -> Result<Authorized, ActivityFailure> {
@@ -71,16 +126,18 @@ impl Activities {
         let context = order_context(order.exec_id);
         let sealed = sealing::seal(&tenant.payload_key, order.tenant_id, &context, order)?;
         Ok(Authorized::Run {
-            request: ToolRequest {
-                exec_id: order.exec_id,
-                intent: Intent::Run,
-                grant,
-                order: sealed,
-            },
+            request: ToolRequest { exec_id: order.exec_id, intent, grant, order: sealed },
             task_queue: executor_queue(&tenant.name, executor_id),
             timeout_ms: order.timeout_ms,
         })
     }
+}
+
+/// Whether its executor may have been given it: whoever calls it off has to ask there.
+fn may_have_started(exec: &Exec) -> bool {
+    let allowed = |recorded: &RecordedDecision| recorded.decision.outcome == Outcome::Allow;
+    matches!(exec.state, ExecState::Queued | ExecState::Running)
+        && exec.decision.as_ref().is_some_and(allowed)
 }
 
 /// What comes of an exec for now.

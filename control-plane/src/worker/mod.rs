@@ -18,6 +18,9 @@ use temporalio_sdk::activities::ActivityError;
 use temporalio_sdk::{ApplicationFailure, Runtime, Worker, WorkerOptions};
 use workflow::SessionWorkflow;
 
+pub use authorize::Authorizer;
+pub(crate) use authorize::Place;
+
 use crate::judging::Engines;
 use crate::keys::Keys;
 use crate::model::ModelClient;
@@ -28,20 +31,19 @@ use crate::tenant_keys::TenantKeys;
 /// What the activities work with.
 pub struct Activities {
     store: Store,
-    keys: Arc<Keys>,
-    tenant_keys: TenantKeys,
+    tenant_keys: Arc<TenantKeys>,
+    authorizer: Authorizer,
     model: ModelClient,
-    engines: Engines,
-    /// Seconds without a word after which an executor is given up.
-    gone_after_s: f64,
 }
 
 impl Activities {
     /// Activities over this store.
     pub fn new(store: Store, keys: Arc<Keys>, model: ModelClient, gone_after_s: f64) -> Self {
-        let tenant_keys = TenantKeys::new(store.clone(), keys.clone());
-        let engines = Engines::default();
-        Self { store, keys, tenant_keys, model, engines, gone_after_s }
+        let tenant_keys = Arc::new(TenantKeys::new(store.clone(), keys.clone()));
+        let engines = Arc::new(Engines::default());
+        let authorizer =
+            Authorizer::new(store.clone(), keys, Arc::clone(&tenant_keys), engines, gone_after_s);
+        Self { store, tenant_keys, authorizer, model }
     }
 }
 

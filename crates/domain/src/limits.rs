@@ -28,6 +28,8 @@ pub const MAX_TIMEOUT_MS: u64 = 24 * 60 * 60 * 1000;
 pub const MAX_WAIT_MS: u64 = 600_000;
 /// How long a command may still clean up after SIGTERM before SIGKILL, in milliseconds.
 pub const KILL_GRACE_MS: u64 = 1000;
+/// The same when somebody called the command off, in milliseconds: they wait for its end.
+pub const CANCEL_GRACE_MS: u64 = 300;
 /// Bytes kept of the beginning of a stream in an exec's result, and again of its end.
 pub const OUTPUT_HEAD_BYTES: usize = 16 * 1024;
 /// Bytes of one stream that are stored per exec; what comes after is counted, flagged, dropped.

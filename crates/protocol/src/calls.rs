@@ -1,4 +1,5 @@
-//! Calls from the control plane to an executor while a client waits: files, input, signals.
+//! Calls from the control plane to an executor while a client waits: files, input, signals, and
+//! commands that policy allowed.
 //!
 //! The executor holds `GET /v1/executors/calls` open and gets one [`Ring`] per line. It then fetches
 //! the call from the address that it names (the replica that the client is connected to), does
@@ -9,6 +10,7 @@ use domain::ids::{CallId, ExecId, SessionId};
 use domain::limits::SandboxLimits;
 use serde::{Deserialize, Serialize};
 
+use crate::exec::ToolRequest;
 use crate::files::{FileError, FileReply, FileRequest};
 use crate::init::TerminalSize;
 
@@ -67,6 +69,11 @@ pub enum CallKind {
         /// The size.
         size: TerminalSize,
     },
+    /// A granted command, ahead of its workflow. Answered when it was taken, not when it ends.
+    Run {
+        /// The request that the workflow will make too.
+        request: ToolRequest,
+    },
 }
 
 /// What came of a call: one line of JSON. Bytes follow it where [`FileReply`] says so.
@@ -84,7 +91,7 @@ pub enum CallReply {
         /// Whether more can come.
         open: bool,
     },
-    /// The signal was sent, or the size was changed.
+    /// The signal was sent, the size was changed, or the command was taken.
     Done,
     /// The exec does not run, or not in a way that the call fits.
     NotRunning,

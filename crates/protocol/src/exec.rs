@@ -129,7 +129,7 @@ pub struct ExecResult {
 }
 
 /// Input of the activity `tool_exec`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolRequest {
     /// Which exec.
     pub exec_id: ExecId,

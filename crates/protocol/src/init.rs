@@ -163,7 +163,8 @@ pub enum ToInit {
         /// The new size.
         size: TerminalSize,
     },
-    /// End a command: SIGTERM, then SIGKILL after its grace.
+    /// End a command: SIGTERM, then SIGKILL after its grace, or after `limits::CANCEL_GRACE_MS` if
+    /// that is shorter.
     Cancel {
         /// The exec.
         exec_id: ExecId,

@@ -41,3 +41,12 @@ impl<T> Clone for Sealed<T> {
         Self::from_parts(self.tenant_id, self.nonce.0.clone(), self.ciphertext.0.clone())
     }
 }
+
+impl<T> PartialEq for Sealed<T> {
+    fn eq(&self, other: &Self) -> bool {
+        (self.tenant_id, &self.nonce, &self.ciphertext)
+            == (other.tenant_id, &other.nonce, &other.ciphertext)
+    }
+}
+
+impl<T> Eq for Sealed<T> {}

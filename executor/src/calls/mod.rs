@@ -5,6 +5,7 @@ mod feed;
 mod files;
 mod helper;
 mod live;
+mod order;
 mod replica;
 mod ring;
 
@@ -19,8 +20,10 @@ use tokio::time::{Instant, timeout};
 
 use crate::backoff::Backoff;
 use crate::control::{ControlError, ControlPlane};
+use crate::requests::Requests;
 use crate::runs::Runs;
 use crate::sandboxes::Sandboxes;
+pub(crate) use order::Orders;
 use replica::Replica;
 use ring::{Rings, RingsError};
 
@@ -36,8 +39,10 @@ const LAST_WAIT: Duration = Duration::from_secs(5);
 /// What calls are answered with.
 pub(crate) struct Desk {
     pub(crate) control: Arc<ControlPlane>,
+    pub(crate) requests: Arc<Requests>,
     pub(crate) sandboxes: Arc<Sandboxes>,
     pub(crate) runs: Arc<Runs>,
+    pub(crate) orders: Orders,
     pub(crate) uid: u32,
 }
 
@@ -197,6 +202,7 @@ async fn perform(
         CallKind::Resize { exec_id, size } => {
             live::resize(desk.runs.find_line(session_id, *exec_id), *size).await
         }
+        CallKind::Run { request } => desk.orders.begin(&desk.requests, request),
     };
     Ok(replica.reply(&reply).await?)
 }

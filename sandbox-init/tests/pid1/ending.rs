@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use domain::limits::CANCEL_GRACE_MS;
 use protocol::init::{Exit, Start, ToInit};
 
 use crate::harness::{GRACE_MS, Outcome, Sandbox, start};
@@ -95,6 +96,23 @@ fn a_cancelled_command_gets_its_grace() {
     assert_eq!(outcome.stdout(), "ready\ncleaned up\n");
     let Exit { code, cancelled, timed_out, .. } = outcome.exit;
     assert_eq!((code, cancelled, timed_out), (Some(0), true, false));
+}
+
+#[test]
+fn a_cancelled_command_that_does_not_listen_is_dead_soon() {
+    let sandbox = Sandbox::new();
+    let mut peer = sandbox.connect();
+    let mut start = start("trap '' TERM; echo ready; sleep 999 & sleep 999");
+    start.grace_ms = 30_000;
+    let mut shell = peer.begin(&start);
+    shell.until_stdout("ready\n");
+    let exec_id = shell.exec_id;
+    let begin = Instant::now();
+    shell.send(&ToInit::Cancel { exec_id });
+    let outcome = shell.finish();
+    assert_eq!((outcome.exit.signal, outcome.exit.cancelled), (Some(9), true));
+    let grace = Duration::from_millis(CANCEL_GRACE_MS);
+    assert!(begin.elapsed() >= grace && begin.elapsed() < grace * 10, "{:?}", begin.elapsed());
 }
 
 #[test]

@@ -82,7 +82,7 @@ impl Tenant {
         loop {
             match (&exec.state, &exec.approval_id) {
                 (ExecState::PendingApproval, Some(id)) if !answered => {
-                    let answer = json!({"decision": "approve", "scope": "session"});
+                    let answer = json!({"decision": "approve", "scope": "once"});
                     let path = format!("/v1/approvals/{id}/decision");
                     let _: Approval = self.reviewer.post(&path, &answer).await?;
                     answered = true;
