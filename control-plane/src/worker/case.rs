@@ -4,7 +4,7 @@ use domain::ids::ApprovalId;
 use policy::Mode;
 use protocol::exec::ExecOrder;
 use protocol::grant::order_digest;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::judging::{self, Active, Question};
 use crate::store::{AuditEntry, Exec, RecordedDecision, Scene, Scope};
@@ -48,16 +48,8 @@ impl Case<'_> {
             "decision": recorded, "order_sha256": order_digest(self.order),
             "approval_id": approval_id.or(self.exec.approval_id),
         });
-        scope.append_audit(AuditEntry {
-            actor: recorded.decided_by.clone(),
-            token_id: None,
-            address: None,
-            action: "exec.authorize",
-            object: self.exec.id.to_string(),
-            session_id: Some(self.exec.session_id),
-            outcome,
-            detail,
-        });
+        let object = self.exec.id.to_string();
+        scope.append_audit(self.entry(recorded, "exec.authorize", object, outcome, detail));
     }
 
     /// Writes down that a new version of the policy, and nobody else, settled an approval.
@@ -73,15 +65,27 @@ impl Case<'_> {
             "rules": recorded.decision.rules, "reasons": recorded.decision.reasons,
             "decided_by": recorded.decided_by,
         });
-        scope.append_audit(AuditEntry {
+        let object = approval_id.to_string();
+        scope.append_audit(self.entry(recorded, "approval.reconsider", object, outcome, detail));
+    }
+
+    fn entry(
+        &self,
+        recorded: &RecordedDecision,
+        action: &'static str,
+        object: String,
+        outcome: &'static str,
+        detail: Value,
+    ) -> AuditEntry {
+        AuditEntry {
             actor: recorded.decided_by.clone(),
             token_id: None,
             address: None,
-            action: "approval.reconsider",
-            object: approval_id.to_string(),
+            action,
+            object,
             session_id: Some(self.exec.session_id),
             outcome,
             detail,
-        });
+        }
     }
 }

@@ -290,3 +290,39 @@ async fn a_rule_is_proposed_with_what_else_it_would_admit() {
     let answer = tenant.reviewer.post("/v1/policy/check", json!({ "command": "cargo test" })).await;
     assert_eq!(answer.expect(200)["decision"], "allow");
 }
+
+#[tokio::test]
+async fn a_hundred_thousand_commands_are_simulated_in_time() {
+    let stack = Stack::shared();
+    let tenant = TestTenant::create(stack, "policy-past").await;
+    let session = tenant.session().await;
+    let tenants = stack.platform().get("/v1/tenants").await.expect(200);
+    let named = |item: &&Value| item["name"].as_str().is_some_and(|n| n.starts_with("policy-past"));
+    let id = tenants["items"].as_array().unwrap().iter().find(named).expect("it")["tenant_id"].clone();
+    let id = id.as_str().expect("an id");
+    let sql = format!(
+        "BEGIN;
+         SELECT set_config('app.tenant_id', '{id}', true);
+         INSERT INTO execs (tenant_id, id, session_id, state, command, cwd, env, timeout_ms,
+                            decision, created_by, finished_at)
+         SELECT '{id}', 'exe_' || lpad(to_hex(n), 32, '0'), '{session}', 'exited',
+                (ARRAY['cat src/file', 'touch build/file', 'cargo test case'])[n % 3 + 1] || n % 333,
+                '/work', '{{}}', 1000,
+                jsonb_build_object('outcome', CASE n % 3 WHEN 0 THEN 'allow' ELSE 'ask' END,
+                    'rules', '[]'::jsonb, 'reasons', '[]'::jsonb, 'facts', '[]'::jsonb,
+                    'policy_version', 0, 'decided_by', 'policy'), 'tok_x', now()
+         FROM generate_series(1, 100000) AS n;
+         COMMIT",
+        session = session.id
+    );
+    stack.psql(&sql).expect("filled");
+    let began = std::time::Instant::now();
+    let body = json!({ "text": LOOSE, "since": "1h" });
+    let answer = tenant.reviewer.post("/v1/policy/simulate", body).await.expect(200);
+    println!("100 000 commands in {:?}", began.elapsed());
+    assert_eq!((&answer["commands"], &answer["complete"]), (&json!(100_000), &json!(true)));
+    let flips = answer["flips"].as_array().expect("a list");
+    assert_eq!(flips.len(), 1, "{answer}");
+    assert_eq!((&flips[0]["from"], &flips[0]["to"]), (&json!("ask"), &json!("allow")));
+    assert_eq!(flips[0]["count"], 33_334);
+}
