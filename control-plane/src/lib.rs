@@ -15,6 +15,7 @@ pub mod home;
 pub mod http;
 pub mod hub;
 pub mod ids;
+pub mod judging;
 pub mod keys;
 pub mod model;
 pub mod outcome;

@@ -13,6 +13,7 @@ use control_plane::checkpoints::Checkpointer;
 use control_plane::config::{DatabaseConfig, ServeConfig, WorkerConfig};
 use control_plane::dispatch::{self, Dispatcher};
 use control_plane::hub::Hub;
+use control_plane::judging::Engines;
 use control_plane::keys::Keys;
 use control_plane::model::ModelClient;
 use control_plane::store::{AuditEntry, NewToken, Store};
@@ -89,12 +90,19 @@ async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     refuse_strong_role(&store).await?;
     let tenant_keys = Arc::new(TenantKeys::new(store.clone(), keys.clone()));
     let gone_after_s = config.patience.executor_gone_after_s;
-    let authorizer =
-        Authorizer::new(store.clone(), keys.clone(), Arc::clone(&tenant_keys), gone_after_s);
+    let engines = Arc::new(Engines::default());
+    let authorizer = Authorizer::new(
+        store.clone(),
+        keys.clone(),
+        Arc::clone(&tenant_keys),
+        Arc::clone(&engines),
+        gone_after_s,
+    );
     let advertised = config.advertise_url.unwrap_or_else(|| format!("http://{}", config.listen));
     let app = App {
         dispatcher: Arc::new(Dispatcher::new(store.clone())),
         hub: Arc::new(Hub::default()),
+        engines,
         verifier: Arc::new(Verifier::new(&keys.token)),
         tenant_keys,
         authorizer: Arc::new(authorizer),

@@ -4,7 +4,9 @@
 mod caller;
 mod session;
 mod stack;
+mod tenant;
 
 pub use caller::{Answer, Caller};
 pub use session::TestSession;
 pub use stack::{Stack, bin_dir, temporal_program};
+pub use tenant::TestTenant;

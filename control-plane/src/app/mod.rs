@@ -4,6 +4,7 @@ mod approvals;
 mod audit;
 mod caller;
 mod calls;
+mod check_policy;
 pub mod checks;
 mod error;
 mod executors;
@@ -11,7 +12,10 @@ mod files;
 mod hand_over;
 mod idempotency;
 mod live;
+mod propose_rule;
+mod put_policy;
 mod sessions;
+mod simulate_policy;
 mod submit_exec;
 mod submit_turn;
 mod tenants;
@@ -20,10 +24,14 @@ mod tokens;
 pub use approvals::{DecideApproval, Verdict};
 pub use audit::{Batch, CreateReview, Export};
 pub use caller::Caller;
+pub use check_policy::{CheckCommand, Checked, Explained};
 pub use error::AppError;
 pub use executors::Reporter;
 pub use live::{InputTaken, SendInput};
+pub use propose_rule::Proposed;
+pub use put_policy::PutPolicy;
 pub use sessions::CreateSession;
+pub use simulate_policy::{Example, Flip, SimulatePolicy, Simulation};
 pub use submit_exec::{SubmitExec, SubmittedExec};
 pub use tokens::{CreateToken, CreatedToken};
 
@@ -33,6 +41,7 @@ use crate::calls::Switchboard;
 use crate::checkpoints::Checkpointer;
 use crate::dispatch::Dispatcher;
 use crate::hub::Hub;
+use crate::judging::Engines;
 use crate::keys::Keys;
 use crate::store::Store;
 use crate::tenant_keys::TenantKeys;
@@ -52,6 +61,8 @@ pub struct App {
     pub keys: Arc<Keys>,
     /// Tenants' payload keys.
     pub tenant_keys: Arc<TenantKeys>,
+    /// Policies ready to decide.
+    pub engines: Arc<Engines>,
     /// Decides about execs ahead of their workflow.
     pub authorizer: Arc<Authorizer>,
     /// The way to executors.

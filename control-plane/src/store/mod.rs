@@ -17,6 +17,8 @@ mod executors;
 pub mod idempotency;
 mod outbox;
 mod output;
+mod policies;
+mod recorded;
 mod rings;
 mod scope;
 mod sessions;
@@ -24,6 +26,7 @@ mod tenants;
 mod text;
 mod tokens;
 mod turns;
+mod votes;
 
 pub use approvals::{Approval, NewApproval};
 pub use audit_checkpoints::{ChainHead, StoredCheckpoint, StoredProof};
@@ -36,11 +39,14 @@ pub use execs::{Exec, ExecError, ExecFilter, NewExec, RecordedDecision, StoredSt
 pub use executors::Executor;
 pub use outbox::{Message, Outgoing};
 pub use output::OutputSlice;
+pub use policies::{NewPolicy, Policy, PolicyVersion, Scene};
+pub use recorded::RecordedCommand;
 pub use scope::{Scope, Who};
 pub use sessions::{NewSession, Session};
 pub use tenants::Tenant;
 pub use tokens::{NewToken, Token};
 pub use turns::{StoredStep, Turn};
+pub use votes::{NewVote, SessionApproval, Vote};
 
 use std::time::Duration;
 

@@ -39,6 +39,10 @@ pub enum Operation {
     ReadAudit,
     /// Say what one thinks of an audit event.
     ReviewAudit,
+    /// Read policies, ask what they say, and simulate others.
+    ReadPolicy,
+    /// Put a new version of the policy.
+    WritePolicy,
     /// Enrol as an executor and report from there.
     Execute,
 }
@@ -57,7 +61,12 @@ impl Role {
             Self::Agent => matches!(operation, O::Work | O::ReadWork | O::ReadApprovals),
             Self::Reviewer => matches!(
                 operation,
-                O::ReadWork | O::ReadApprovals | O::DecideApprovals | O::ReadAudit | O::ReviewAudit
+                O::ReadWork
+                    | O::ReadApprovals
+                    | O::DecideApprovals
+                    | O::ReadAudit
+                    | O::ReviewAudit
+                    | O::ReadPolicy
             ),
             Self::Viewer => matches!(operation, O::ReadWork | O::ReadApprovals),
             Self::Executor => matches!(operation, O::Execute),
@@ -91,7 +100,7 @@ impl Role {
 mod tests {
     use super::*;
 
-    const OPERATIONS: [Operation; 9] = [
+    const OPERATIONS: [Operation; 11] = [
         Operation::ManageTenants,
         Operation::ManageTokens,
         Operation::Work,
@@ -100,6 +109,8 @@ mod tests {
         Operation::DecideApprovals,
         Operation::ReadAudit,
         Operation::ReviewAudit,
+        Operation::ReadPolicy,
+        Operation::WritePolicy,
         Operation::Execute,
     ];
 
@@ -119,12 +130,12 @@ mod tests {
         assert_eq!(
             rows,
             [
-                "platform x........",
-                "owner    .xxxxxxx.",
-                "agent    ..xxx....",
-                "reviewer ...xxxxx.",
-                "viewer   ...xx....",
-                "executor ........x",
+                "platform x..........",
+                "owner    .xxxxxxxxx.",
+                "agent    ..xxx......",
+                "reviewer ...xxxxxx..",
+                "viewer   ...xx......",
+                "executor ..........x",
             ]
         );
     }

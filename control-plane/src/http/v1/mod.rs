@@ -8,6 +8,7 @@ mod execs;
 mod executors;
 mod files;
 mod live;
+mod policy;
 mod sessions;
 mod tenants;
 mod tokens;
@@ -46,6 +47,12 @@ pub fn router() -> Router<App> {
         .route("/approvals", get(approvals::list))
         .route("/approvals/{id}", get(approvals::show))
         .route("/approvals/{id}/decision", post(approvals::decide))
+        .route("/approvals/{id}/proposal", post(approvals::propose))
+        .route("/policy", get(policy::show).put(policy::put))
+        .route("/policy/versions", get(policy::versions))
+        .route("/policy/check", post(policy::check))
+        .route("/policy/explain", post(policy::explain))
+        .route("/policy/simulate", post(policy::simulate))
         .route("/audit/events", get(audit::list))
         .route("/audit/checkpoints", get(audit::list_checkpoints).post(audit::checkpoint))
         .route("/audit/export", get(audit::export))
