@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
-use control_plane::app::App;
+use control_plane::app::{App, MAX_AHEAD};
 use control_plane::calls::Switchboard;
 use control_plane::config::{DatabaseConfig, ServeConfig, WorkerConfig};
 use control_plane::dispatch::{self, Dispatcher};
@@ -20,6 +20,7 @@ use control_plane::worker::{self, Activities, Authorizer};
 use control_plane::{demo_model, http, reaper};
 use domain::access::Role;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
@@ -91,6 +92,7 @@ async fn serve(config: ServeConfig) -> anyhow::Result<()> {
         verifier: Arc::new(Verifier::new(&keys.token)),
         tenant_keys,
         authorizer: Arc::new(authorizer),
+        ahead: Arc::new(Semaphore::new(MAX_AHEAD)),
         keys,
         calls: Arc::new(Switchboard::new(store.clone(), advertised)),
         gone_after_s,

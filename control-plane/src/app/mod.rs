@@ -20,12 +20,15 @@ pub use approvals::{DecideApproval, Verdict};
 pub use caller::Caller;
 pub use error::AppError;
 pub use executors::Reporter;
+pub use hand_over::MAX_AHEAD;
 pub use live::{InputTaken, SendInput};
 pub use sessions::CreateSession;
 pub use submit_exec::{SubmitExec, SubmittedExec};
 pub use tokens::{CreateToken, CreatedToken};
 
 use std::sync::Arc;
+
+use tokio::sync::Semaphore;
 
 use crate::calls::Switchboard;
 use crate::dispatch::Dispatcher;
@@ -51,6 +54,8 @@ pub struct App {
     pub tenant_keys: Arc<TenantKeys>,
     /// Decides about execs ahead of their workflow.
     pub authorizer: Arc<Authorizer>,
+    /// One permit for each decision of that kind under way.
+    pub ahead: Arc<Semaphore>,
     /// The way to executors.
     pub calls: Arc<Switchboard>,
     /// Seconds without a word after which an executor is given up.
