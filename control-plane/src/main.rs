@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
-use control_plane::app::App;
+use control_plane::app::{App, MAX_AHEAD};
 use control_plane::audit_keys::AuditKeys;
 use control_plane::calls::Switchboard;
 use control_plane::checkpoints::Checkpointer;
@@ -23,6 +23,7 @@ use control_plane::worker::{self, Activities, Authorizer};
 use control_plane::{demo_model, http, reaper};
 use domain::access::Role;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
@@ -106,6 +107,7 @@ async fn serve(config: ServeConfig) -> anyhow::Result<()> {
         verifier: Arc::new(Verifier::new(&keys.token)),
         tenant_keys,
         authorizer: Arc::new(authorizer),
+        ahead: Arc::new(Semaphore::new(MAX_AHEAD)),
         keys,
         checkpointer: Arc::new(checkpointer),
         calls: Arc::new(Switchboard::new(store.clone(), advertised)),

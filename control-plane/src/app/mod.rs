@@ -27,6 +27,7 @@ pub use caller::Caller;
 pub use check_policy::{CheckCommand, Checked, Explained};
 pub use error::AppError;
 pub use executors::Reporter;
+pub use hand_over::MAX_AHEAD;
 pub use live::{InputTaken, SendInput};
 pub use propose_rule::Proposed;
 pub use put_policy::PutPolicy;
@@ -36,6 +37,8 @@ pub use submit_exec::{SubmitExec, SubmittedExec};
 pub use tokens::{CreateToken, CreatedToken};
 
 use std::sync::Arc;
+
+use tokio::sync::Semaphore;
 
 use crate::calls::Switchboard;
 use crate::checkpoints::Checkpointer;
@@ -65,6 +68,8 @@ pub struct App {
     pub engines: Arc<Engines>,
     /// Decides about execs ahead of their workflow.
     pub authorizer: Arc<Authorizer>,
+    /// One permit for each decision of that kind under way.
+    pub ahead: Arc<Semaphore>,
     /// The way to executors.
     pub calls: Arc<Switchboard>,
     /// Seconds without a word after which an executor is given up.
