@@ -215,7 +215,7 @@ mod tests {
             when { context.program == \"touch\" };";
         let mut replay = Replay::new(Active::new(Engine::load(draft).unwrap()), "acme".into());
         let page = |from| {
-            let touches = (0..3).map(move |n| recorded(from + n, "touch a", Outcome::Ask));
+            let touches = (0..3_u128).map(move |n| recorded(from + n, "touch a", Outcome::Ask));
             touches.chain([recorded(from + 3, "ls", Outcome::Allow)]).collect()
         };
         replay.add(page(0));
