@@ -219,6 +219,24 @@ async fn reviews_are_kept_and_on_record() {
 }
 
 #[tokio::test]
+async fn concurrent_writers_leave_a_gapless_chain() {
+    let stack = Stack::shared();
+    let reviewer = stack.reviewer("acme");
+    let review = |n: usize| {
+        let reviewer = reviewer.clone();
+        let body = json!({ "seq": 1, "verdict": "ok", "comment": format!("writer {n}") });
+        async move { reviewer.post("/v1/audit/reviews", body).await.status }
+    };
+    let statuses = futures::future::join_all((0..64).map(review)).await;
+    // A writer that waited too long for the head is told so, and leaves no number behind.
+    assert!(statuses.iter().all(|status| matches!(status, 201 | 503)), "{statuses:?}");
+    assert!(statuses.iter().filter(|status| **status == 201).count() >= 32, "{statuses:?}");
+    let folder = Folder::new("writers");
+    let (code, report) = verify(&export("acme", &folder, "audit.jsonl"), None);
+    assert_eq!(code, Some(0), "{report}");
+}
+
+#[tokio::test]
 async fn only_those_who_may_read_the_log_take_it_away() {
     let stack = Stack::shared();
     for caller in [stack.agent("acme"), stack.viewer("acme"), stack.platform()] {
