@@ -227,6 +227,39 @@ fn hostile_policies_are_refused_in_time() {
 }
 
 #[test]
+fn a_long_policy_is_evaluated_whatever_the_stack_of_the_caller() {
+    let lines = vec!["context.line == \"x\""; 490].join(" || ");
+    let policy = format!(
+        "@id(\"a\") forbid (principal, action == Action::\"Run\", resource) when {{ {lines} }};"
+    );
+    let small = std::thread::Builder::new().stack_size(512 * 1024);
+    let outcome = small.spawn(move || under(&policy, "x").outcome).unwrap().join().unwrap();
+    assert_eq!(outcome, Outcome::Deny);
+}
+
+#[test]
+fn many_exact_texts_fit_into_a_set() {
+    let texts: Vec<String> = (0..2000).map(|i| format!("\"./run-{i}.sh\"")).collect();
+    let policy = format!(
+        "@id(\"a\") @exact permit (principal, action == Action::\"AutoApprove\", resource) when {{ [{}].contains(context.line) }};",
+        texts.join(",")
+    );
+    assert_eq!(under(&policy, "./run-1999.sh").outcome, Outcome::Allow);
+    assert_eq!(under(&policy, "./run-2000.sh").outcome, Outcome::Ask);
+}
+
+#[test]
+fn what_cannot_be_evaluated_asks() {
+    let policy = r#"
+        @id("all") permit (principal, action, resource);
+        @id("broken") forbid (principal, action == Action::"Run", resource)
+        when { 9223372036854775807 + 1 == 0 };
+    "#;
+    let decision = under(policy, "ls");
+    assert_eq!((decision.outcome, decision.rules[0].as_str()), (Outcome::Ask, "evaluation-error"));
+}
+
+#[test]
 fn decisions_survive_their_journey_through_json() {
     let decision = shipped_decision("ls && rm x");
     let json = serde_json::to_string(&decision).unwrap();

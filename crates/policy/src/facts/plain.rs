@@ -44,7 +44,7 @@ pub(crate) struct Simple {
 
 /// Splits a script into its simple commands.
 pub(crate) fn split(text: &str) -> Clear<Vec<Simple>> {
-    let mut scan = Scan { text, at: 0 };
+    let mut scan = Scan { text, at: 0, revisions: false };
     let mut commands: Vec<Simple> = Vec::new();
     let mut current = Simple::after(Joiner::Sequence);
     loop {
@@ -62,7 +62,10 @@ pub(crate) fn split(text: &str) -> Clear<Vec<Simple>> {
             }
             _ => match scan.redirect()? {
                 Some(span) => current.redirects.push(span),
-                None if current.redirects.is_empty() => current.words.push(scan.word()?),
+                None if current.redirects.is_empty() => {
+                    scan.revisions = current.words.first().is_some_and(|name| name.text == "git");
+                    current.words.push(scan.word()?);
+                }
                 None => return refuse("an argument stands behind a redirection"),
             },
         }
@@ -106,6 +109,8 @@ impl Simple {
 struct Scan<'a> {
     text: &'a str,
     at: usize,
+    /// Whether the command is git's, whose revisions hold tildes.
+    revisions: bool,
 }
 
 impl Scan<'_> {
@@ -183,13 +188,7 @@ impl Scan<'_> {
                 b'\'' => self.single_quoted(&mut text)?,
                 b'"' => self.double_quoted(&mut text)?,
                 b'\\' => self.escaped(&mut text)?,
-                // `HEAD~1`: a tilde means a home only at the start of a word, or behind `=` or `:`.
-                b'~' if text.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '^')
-                    && self.text[..self.at]
-                        .ends_with(|c: char| c.is_ascii_alphanumeric() || c == '^') =>
-                {
-                    self.plain('~', &mut text);
-                }
+                b'~' if self.revisions && self.is_revision() => self.plain('~', &mut text),
                 // Alone, these are the words of `test ! -f a` and `[ -f a ]`, and no patterns.
                 b'!' | b']' if self.is_alone(start) && self.follows_a_word(start) => {
                     self.plain(char::from(byte), &mut text);
@@ -202,6 +201,13 @@ impl Scan<'_> {
             }
         }
         Ok(Word { span: start..self.at, text })
+    }
+
+    /// `HEAD~1`: a tilde means a home only at the start of a word, or behind `=` or `:`.
+    fn is_revision(&self) -> bool {
+        let before =
+            self.text[..self.at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '^');
+        before && self.text[self.at + 1..].starts_with(|c: char| c.is_ascii_digit())
     }
 
     /// Whether the byte that stands here is a word of its own.
