@@ -122,7 +122,7 @@ fn load_one(text: &str, piece: Piece<'_>) -> Result<(Policy, Notes), PolicyError
         .ok_or_else(|| fail("a policy needs an id: write @id(\"a-name\") above it".into()))?
         .to_owned();
     let fail = |message: String| PolicyError::at(text, piece.offset, message).of(&id);
-    if RESERVED_IDS.contains(&id.as_str()) {
+    if RESERVED_IDS.contains(&id.as_str()) || id.starts_with("mode-") {
         return Err(fail("this id is the engine's own".into()));
     }
     let notes = notes(&policy).map_err(&fail)?;
