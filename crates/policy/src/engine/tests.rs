@@ -102,6 +102,33 @@ fn an_exact_permit_approves_that_text_and_nothing_else() {
 }
 
 #[test]
+fn an_exact_permit_does_not_vouch_for_what_follows() {
+    let texts = r#"["cd /etc", "source ./env.sh", ". ./env.sh", "alias ls=id", "./build.sh"].contains(context.line)"#;
+    let exact = format!(
+        "@id(\"e\") @exact permit (principal, action == Action::\"AutoApprove\", resource) when {{ {texts} }};"
+    );
+    let policy = format!("{SHIPPED_POLICY}{exact}");
+    for command in [
+        "cd /etc && cat passwd",
+        "source ./env.sh && ls",
+        ". ./env.sh; ls",
+        "alias ls=id\nls",
+        "source ./env.sh; pwd | wc -l",
+    ] {
+        assert_eq!(under(&policy, command).outcome, Outcome::Ask, "{command}");
+    }
+    for command in [
+        "cd /etc",
+        "source ./env.sh",
+        "./build.sh && ls",
+        "ls && ./build.sh",
+        "source ./env.sh | wc -l; ls",
+    ] {
+        assert_eq!(under(&policy, command).outcome, Outcome::Allow, "{command}");
+    }
+}
+
+#[test]
 fn an_exact_permit_that_compares_anything_else_does_not_load() {
     for (scope, condition) in [
         ("action == Action::\"AutoApprove\"", "when { context.line like \"./d*\" }"),

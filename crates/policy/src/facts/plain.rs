@@ -44,7 +44,7 @@ pub(crate) struct Simple {
 
 /// Splits a script into its simple commands.
 pub(crate) fn split(text: &str) -> Clear<Vec<Simple>> {
-    let mut scan = Scan { text, at: 0, revisions: false };
+    let mut scan = Scan { text, at: 0, program: String::new() };
     let mut commands: Vec<Simple> = Vec::new();
     let mut current = Simple::after(Joiner::Sequence);
     loop {
@@ -63,7 +63,8 @@ pub(crate) fn split(text: &str) -> Clear<Vec<Simple>> {
             _ => match scan.redirect()? {
                 Some(span) => current.redirects.push(span),
                 None if current.redirects.is_empty() => {
-                    scan.revisions = current.words.first().is_some_and(|name| name.text == "git");
+                    scan.program =
+                        current.words.first().map_or_else(String::new, |w| w.text.clone());
                     current.words.push(scan.word()?);
                 }
                 None => return refuse("an argument stands behind a redirection"),
@@ -109,8 +110,8 @@ impl Simple {
 struct Scan<'a> {
     text: &'a str,
     at: usize,
-    /// Whether the command is git's, whose revisions hold tildes.
-    revisions: bool,
+    /// The program that the words belong to: some read as text what others need not.
+    program: String,
 }
 
 impl Scan<'_> {
@@ -188,12 +189,15 @@ impl Scan<'_> {
                 b'\'' => self.single_quoted(&mut text)?,
                 b'"' => self.double_quoted(&mut text)?,
                 b'\\' => self.escaped(&mut text)?,
-                b'~' if self.revisions && self.is_revision() => self.plain('~', &mut text),
+                b'~' if self.program == "git" && self.is_revision() => self.plain('~', &mut text),
                 // Alone, these are the words of `test ! -f a` and `[ -f a ]`, and no patterns.
-                b'!' | b']' if self.is_alone(start) && self.follows_a_word(start) => {
-                    self.plain(char::from(byte), &mut text);
+                b'!' if self.is_alone(start)
+                    && ["test", "[", "find"].contains(&self.program.as_str()) =>
+                {
+                    self.plain('!', &mut text);
                 }
-                b'[' if self.is_alone(start) && !self.follows_a_word(start) => {
+                b']' if self.is_alone(start) && self.program == "[" => self.plain(']', &mut text),
+                b'[' if self.is_alone(start) && self.program.is_empty() => {
                     self.plain('[', &mut text);
                 }
                 _ if is_plain(byte) => self.plain(char::from(byte), &mut text),
@@ -214,11 +218,6 @@ impl Scan<'_> {
     fn is_alone(&self, start: usize) -> bool {
         let next = self.text.as_bytes().get(self.at + 1);
         self.at == start && next.is_none_or(|byte| b" \n;|&".contains(byte))
-    }
-
-    fn follows_a_word(&self, start: usize) -> bool {
-        let before = self.text[..start].trim_end_matches(' ');
-        !before.is_empty() && !before.ends_with(['\n', ';', '|', '&'])
     }
 
     fn plain(&mut self, c: char, text: &mut String) {
