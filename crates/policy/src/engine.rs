@@ -33,7 +33,8 @@ impl Engine {
     /// # Errors
     /// Says what is wrong first, and where.
     pub fn load(text: &str) -> Result<Self, PolicyError> {
-        let engine = Self { version: 0, rules: Arc::new(Rules::load(text)?) };
+        let rules = on_a_deep_stack(|| Rules::load(text))?;
+        let engine = Self { version: 0, rules: Arc::new(rules) };
         engine.run_tests(text)?;
         Ok(engine)
     }
@@ -94,6 +95,10 @@ impl Engine {
     }
 
     fn judge(&self, facts: Vec<Fact>, exact_applies: bool, subject: &Subject<'_>) -> Decision {
+        on_a_deep_stack(|| self.judge_all(facts, exact_applies, subject))
+    }
+
+    fn judge_all(&self, facts: Vec<Fact>, exact_applies: bool, subject: &Subject<'_>) -> Decision {
         let judge = self.rules.judge(subject);
         let mut verdicts: Vec<Verdict> = Vec::with_capacity(facts.len());
         for fact in &facts {
@@ -105,6 +110,13 @@ impl Engine {
         }
         strictest(verdicts, facts)
     }
+}
+
+/// Cedar parses and evaluates by recursion, and gives up where the stack ends: a rule that forbids
+/// would then only ask. Only the pages that are touched are ever mapped.
+fn on_a_deep_stack<T>(work: impl FnOnce() -> T) -> T {
+    const STACK_BYTES: usize = 32 << 20;
+    stacker::maybe_grow(STACK_BYTES / 2, STACK_BYTES, work)
 }
 
 /// The strictest verdict, with the rules and reasons of all that say the same.

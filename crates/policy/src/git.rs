@@ -163,8 +163,8 @@ mod tests {
 
     #[test]
     fn submodules_are_refused() {
-        assert_eq!(check_index("100644 abc 0\ta\0100755 abc 0\tb\0"), Ok(()));
-        assert!(check_index("100644 abc 0\ta\0160000 abc 0\tsub\0").unwrap_err().contains("sub"));
+        assert_eq!(check_index("100644 abc 0\ta\x00100755 abc 0\tb\0"), Ok(()));
+        assert!(check_index("100644 abc 0\ta\x00160000 abc 0\tsub\0").unwrap_err().contains("sub"));
     }
 
     #[test]

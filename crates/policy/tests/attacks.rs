@@ -1,5 +1,6 @@
 //! Commands that a hostile agent would try. None of them is understood, so no rule can allow them.
 //! One line each: the file is the corpus, add to it.
+#![allow(clippy::unwrap_used, missing_docs)]
 
 use policy::{CommandRequest, Engine, Outcome};
 

@@ -1,5 +1,6 @@
 //! Real bash is the judge of what a script means: for generated commands that the engine understands,
 //! bash must start exactly the argument vectors that the engine saw. Programs are stubs that print theirs.
+#![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;

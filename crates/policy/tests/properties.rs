@@ -1,4 +1,5 @@
 //! Properties that hold for any text. Seeds are fixed: a failure is the same on every machine.
+#![allow(clippy::unwrap_used, missing_docs)]
 
 use policy::{CommandRequest, Engine, Fact, Outcome};
 use proptest::prelude::*;

@@ -1,5 +1,6 @@
 //! How long a decision takes. Prints the numbers; the bounds are those of the specification, which an
 //! unoptimised build is not held to.
+#![allow(clippy::unwrap_used, missing_docs)]
 
 use std::time::{Duration, Instant};
 

@@ -6,7 +6,7 @@ use cedar_policy::{Effect, Policy, PolicyId, PolicySet, ValidationMode, Validato
 use miette::Diagnostic;
 
 use super::position::PolicyError;
-use super::text::{Piece, policies};
+use super::text::{Piece, code, policies};
 use super::{exact, schema};
 
 /// Longest policy text, in bytes.
@@ -47,7 +47,7 @@ pub(super) fn load(text: &str) -> Result<Loaded, PolicyError> {
     if text.len() > MAX_BYTES {
         return Err(PolicyError::at(text, MAX_BYTES, "a policy has at most 256 KiB"));
     }
-    if let Some(offset) = too_deep(text) {
+    if let Some(offset) = too_deep(&code(text)) {
         return Err(PolicyError::at(text, offset, "it is nested deeper than 32 levels"));
     }
     let pieces = policies(text);
@@ -79,16 +79,34 @@ fn too_deep(text: &str) -> Option<usize> {
             ')' | ']' | '}' => depth = depth.saturating_sub(1),
             _ => {}
         }
-        unary = if matches!(c, '!' | '-') { unary + 1 } else { 0 };
-        if depth > MAX_DEPTH || unary > MAX_DEPTH && c == '!' {
+        unary = if c == '!' { unary + 1 } else { 0 };
+        if depth > MAX_DEPTH || unary > MAX_DEPTH {
             return Some(at);
         }
     }
     None
 }
 
+/// Most operators of one kind in one policy. Each is a step down for a recursive evaluator.
+const MAX_OPERATORS: usize = 500;
+/// Most `if`s in one policy: they take more of the stack.
+const MAX_IFS: usize = 64;
+
+/// Whether one policy has more operators than an evaluator should follow.
+fn too_long(policy: &str) -> bool {
+    let policy = code(policy);
+    let many = |operator: &str| policy.matches(operator).nth(MAX_OPERATORS).is_some();
+    ["||", "&&", ".", "+", "-", "*", "like", "has", " in"].iter().any(|operator| many(operator))
+        || policy.matches("if").nth(MAX_IFS).is_some()
+}
+
 fn load_one(text: &str, piece: Piece<'_>) -> Result<(Policy, Notes), PolicyError> {
     let fail = |message: String| PolicyError::at(text, piece.offset, message);
+    if too_long(piece.text) {
+        let message =
+            "it is too long: split it, or put its texts into a set, [\"a\", \"b\"].contains(…)";
+        return Err(fail(message.into()));
+    }
     let policy = Policy::parse(None, piece.text).map_err(|errors| {
         let first = errors.iter().next();
         let offset = first.and_then(|error| place(error)).unwrap_or(0);
@@ -104,7 +122,7 @@ fn load_one(text: &str, piece: Piece<'_>) -> Result<(Policy, Notes), PolicyError
         .ok_or_else(|| fail("a policy needs an id: write @id(\"a-name\") above it".into()))?
         .to_owned();
     let fail = |message: String| PolicyError::at(text, piece.offset, message).of(&id);
-    if RESERVED_IDS.contains(&id.as_str()) {
+    if RESERVED_IDS.contains(&id.as_str()) || id.starts_with("mode-") {
         return Err(fail("this id is the engine's own".into()));
     }
     let notes = notes(&policy).map_err(&fail)?;

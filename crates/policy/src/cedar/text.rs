@@ -60,6 +60,25 @@ fn skip_string(chars: &mut std::iter::Peekable<std::str::CharIndices<'_>>) {
     }
 }
 
+/// The text with strings and comments blanked out, byte for byte: what is left is code.
+pub(super) fn code(text: &str) -> String {
+    let mut code = String::with_capacity(text.len());
+    let mut chars = text.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => skip_string(&mut chars),
+            '/' if chars.peek().is_some_and(|(_, next)| *next == '/') => {
+                while chars.next_if(|(_, c)| *c != '\n').is_some() {}
+            }
+            c => code.push(c),
+        }
+        let end = chars.peek().map_or(text.len(), |(at, _)| *at);
+        let blanks = end - at - if code.len() > at { c.len_utf8() } else { 0 };
+        code.extend(std::iter::repeat_n(' ', blanks));
+    }
+    code
+}
+
 /// The tests: one comment line each.
 pub(super) fn tests(text: &str) -> Result<Vec<Test<'_>>, PolicyError> {
     let mut tests = Vec::new();
@@ -120,6 +139,15 @@ mod tests {
         let pieces: Vec<_> = policies(text).iter().map(|piece| piece.text).collect();
         assert_eq!(pieces, ["@id(\"a;\\\"b;\") permit (x);", "forbid (y) ;", "z"]);
         assert_eq!(policies(text)[1].offset, text.find("forbid").unwrap());
+    }
+
+    #[test]
+    fn code_keeps_its_places() {
+        let text = "a(\"b;(\\\"\") /* // ä(\n;é\"x";
+        let code = code(text);
+        assert_eq!(code.len(), text.len());
+        assert_eq!(code.replace(' ', ""), "a()/*\n;é");
+        assert_eq!(code.find(';'), text.rfind(';'));
     }
 
     #[test]

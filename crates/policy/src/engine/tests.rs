@@ -102,6 +102,33 @@ fn an_exact_permit_approves_that_text_and_nothing_else() {
 }
 
 #[test]
+fn an_exact_permit_does_not_vouch_for_what_follows() {
+    let texts = r#"["cd /etc", "source ./env.sh", ". ./env.sh", "alias ls=id", "./build.sh"].contains(context.line)"#;
+    let exact = format!(
+        "@id(\"e\") @exact permit (principal, action == Action::\"AutoApprove\", resource) when {{ {texts} }};"
+    );
+    let policy = format!("{SHIPPED_POLICY}{exact}");
+    for command in [
+        "cd /etc && cat passwd",
+        "source ./env.sh && ls",
+        ". ./env.sh; ls",
+        "alias ls=id\nls",
+        "source ./env.sh; pwd | wc -l",
+    ] {
+        assert_eq!(under(&policy, command).outcome, Outcome::Ask, "{command}");
+    }
+    for command in [
+        "cd /etc",
+        "source ./env.sh",
+        "./build.sh && ls",
+        "ls && ./build.sh",
+        "source ./env.sh | wc -l; ls",
+    ] {
+        assert_eq!(under(&policy, command).outcome, Outcome::Allow, "{command}");
+    }
+}
+
+#[test]
 fn an_exact_permit_that_compares_anything_else_does_not_load() {
     for (scope, condition) in [
         ("action == Action::\"AutoApprove\"", "when { context.line like \"./d*\" }"),
@@ -224,6 +251,39 @@ fn hostile_policies_are_refused_in_time() {
     ] {
         assert!(Engine::load(&policy).is_err());
     }
+}
+
+#[test]
+fn a_long_policy_is_evaluated_whatever_the_stack_of_the_caller() {
+    let lines = vec!["context.line == \"x\""; 490].join(" || ");
+    let policy = format!(
+        "@id(\"a\") forbid (principal, action == Action::\"Run\", resource) when {{ {lines} }};"
+    );
+    let small = std::thread::Builder::new().stack_size(512 * 1024);
+    let outcome = small.spawn(move || under(&policy, "x").outcome).unwrap().join().unwrap();
+    assert_eq!(outcome, Outcome::Deny);
+}
+
+#[test]
+fn many_exact_texts_fit_into_a_set() {
+    let texts: Vec<String> = (0..2000).map(|i| format!("\"./run-{i}.sh\"")).collect();
+    let policy = format!(
+        "@id(\"a\") @exact permit (principal, action == Action::\"AutoApprove\", resource) when {{ [{}].contains(context.line) }};",
+        texts.join(",")
+    );
+    assert_eq!(under(&policy, "./run-1999.sh").outcome, Outcome::Allow);
+    assert_eq!(under(&policy, "./run-2000.sh").outcome, Outcome::Ask);
+}
+
+#[test]
+fn what_cannot_be_evaluated_asks() {
+    let policy = r#"
+        @id("all") permit (principal, action, resource);
+        @id("broken") forbid (principal, action == Action::"Run", resource)
+        when { 9223372036854775807 + 1 == 0 };
+    "#;
+    let decision = under(policy, "ls");
+    assert_eq!((decision.outcome, decision.rules[0].as_str()), (Outcome::Ask, "evaluation-error"));
 }
 
 #[test]

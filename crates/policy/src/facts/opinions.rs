@@ -48,7 +48,9 @@ impl Seen {
             let spans = command.words.iter().map(|word| word.span.clone());
             match command.words.as_slice() {
                 // `[ … ]` is an expression to tree-sitter: only where it stands is compared.
-                [first, .., last] if first.text == "[" => vec![first.span.start..last.span.end],
+                [first, .., last] if first.text == "[" => {
+                    std::iter::once(first.span.start..last.span.end).collect()
+                }
                 _ => spans.collect(),
             }
         };

@@ -44,7 +44,7 @@ pub(crate) struct Simple {
 
 /// Splits a script into its simple commands.
 pub(crate) fn split(text: &str) -> Clear<Vec<Simple>> {
-    let mut scan = Scan { text, at: 0 };
+    let mut scan = Scan { text, at: 0, program: String::new() };
     let mut commands: Vec<Simple> = Vec::new();
     let mut current = Simple::after(Joiner::Sequence);
     loop {
@@ -62,7 +62,11 @@ pub(crate) fn split(text: &str) -> Clear<Vec<Simple>> {
             }
             _ => match scan.redirect()? {
                 Some(span) => current.redirects.push(span),
-                None if current.redirects.is_empty() => current.words.push(scan.word()?),
+                None if current.redirects.is_empty() => {
+                    scan.program =
+                        current.words.first().map_or_else(String::new, |w| w.text.clone());
+                    current.words.push(scan.word()?);
+                }
                 None => return refuse("an argument stands behind a redirection"),
             },
         }
@@ -106,6 +110,8 @@ impl Simple {
 struct Scan<'a> {
     text: &'a str,
     at: usize,
+    /// The program that the words belong to: some read as text what others need not.
+    program: String,
 }
 
 impl Scan<'_> {
@@ -183,18 +189,15 @@ impl Scan<'_> {
                 b'\'' => self.single_quoted(&mut text)?,
                 b'"' => self.double_quoted(&mut text)?,
                 b'\\' => self.escaped(&mut text)?,
-                // `HEAD~1`: a tilde means a home only at the start of a word, or behind `=` or `:`.
-                b'~' if text.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '^')
-                    && self.text[..self.at]
-                        .ends_with(|c: char| c.is_ascii_alphanumeric() || c == '^') =>
-                {
-                    self.plain('~', &mut text);
-                }
+                b'~' if self.program == "git" && self.is_revision() => self.plain('~', &mut text),
                 // Alone, these are the words of `test ! -f a` and `[ -f a ]`, and no patterns.
-                b'!' | b']' if self.is_alone(start) && self.follows_a_word(start) => {
-                    self.plain(char::from(byte), &mut text);
+                b'!' if self.is_alone(start)
+                    && ["test", "[", "find"].contains(&self.program.as_str()) =>
+                {
+                    self.plain('!', &mut text);
                 }
-                b'[' if self.is_alone(start) && !self.follows_a_word(start) => {
+                b']' if self.is_alone(start) && self.program == "[" => self.plain(']', &mut text),
+                b'[' if self.is_alone(start) && self.program.is_empty() => {
                     self.plain('[', &mut text);
                 }
                 _ if is_plain(byte) => self.plain(char::from(byte), &mut text),
@@ -204,15 +207,17 @@ impl Scan<'_> {
         Ok(Word { span: start..self.at, text })
     }
 
+    /// `HEAD~1`: a tilde means a home only at the start of a word, or behind `=` or `:`.
+    fn is_revision(&self) -> bool {
+        let before =
+            self.text[..self.at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '^');
+        before && self.text[self.at + 1..].starts_with(|c: char| c.is_ascii_digit())
+    }
+
     /// Whether the byte that stands here is a word of its own.
     fn is_alone(&self, start: usize) -> bool {
         let next = self.text.as_bytes().get(self.at + 1);
         self.at == start && next.is_none_or(|byte| b" \n;|&".contains(byte))
-    }
-
-    fn follows_a_word(&self, start: usize) -> bool {
-        let before = self.text[..start].trim_end_matches(' ');
-        !before.is_empty() && !before.ends_with(['\n', ';', '|', '&'])
     }
 
     fn plain(&mut self, c: char, text: &mut String) {

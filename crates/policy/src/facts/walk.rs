@@ -1,7 +1,7 @@
 //! Reads the commands of a plain script by the catalogue, follows `cd`, and sees through wrappers.
 
 use super::plain::{Joiner, Simple};
-use super::{Fact, all_effects, canonical_line};
+use super::{Fact, all_effects, canonical_line, is_plain_cwd};
 use crate::catalogue::{Catalogue, Reading};
 use crate::request::CommandRequest;
 use crate::unclear::Unclear;
@@ -15,38 +15,48 @@ const CHANGE_THE_SHELL: &[&str] = &["cd", "set", "exit"];
 /// Every command that the script runs, wrappers followed by what they run.
 pub(super) fn facts(commands: &[Simple], request: &CommandRequest<'_>) -> Vec<Fact> {
     let mut facts = Vec::new();
-    let mut place = Place { cwd: request.cwd.to_owned(), moved: false };
+    let mut place = Place { cwd: request.cwd.to_owned(), moved: false, same_shell: true };
     for (index, command) in commands.iter().enumerate() {
         let argv: Vec<&str> = command.words.iter().map(|word| word.text.as_str()).collect();
         let first = facts.len();
         unwrap(&argv, &place.cwd, request.git_hardened, &mut facts);
-        if place.is_doubtful(command.joiner) {
-            const WHY: &str = "where it runs depends on whether a `cd` before it succeeded";
-            facts[first..].iter_mut().for_each(|fact| fact.doubt(WHY));
+        if let Some(why) = place.doubt(command.joiner) {
+            facts[first..].iter_mut().for_each(|fact| fact.doubt(why));
         }
         let piped = command.joiner == Joiner::Pipe
             || commands.get(index + 1).is_some_and(|next| next.joiner == Joiner::Pipe);
-        // In a pipeline it runs in a shell of its own and moves nobody.
-        if !piped && argv.first() == Some(&"cd") {
-            place.follow(&facts[first]);
+        // In a pipeline it runs in a shell of its own and changes nothing for the next one.
+        if !piped {
+            place.follow(&facts[first..]);
         }
     }
     facts
 }
 
-/// Where the next command runs.
+/// Where the next command runs, and in what kind of shell.
 struct Place {
     cwd: String,
     moved: bool,
+    same_shell: bool,
 }
 
 impl Place {
-    /// Behind a `cd`, only what runs after its success runs in a known folder.
-    fn is_doubtful(&self, joiner: Joiner) -> bool {
-        self.moved && !matches!(joiner, Joiner::And | Joiner::Pipe)
+    /// Why the next command may be another one than it seems.
+    fn doubt(&self, joiner: Joiner) -> Option<&'static str> {
+        if !self.same_shell {
+            return Some("a command before it may have changed the shell");
+        }
+        if self.moved && !matches!(joiner, Joiner::And | Joiner::Pipe) {
+            return Some("where it runs depends on whether a `cd` before it succeeded");
+        }
+        (!is_plain_cwd(&self.cwd)).then_some("it runs in a folder outside of the workspace")
     }
 
-    fn follow(&mut self, cd: &Fact) {
+    /// `source` and its like are allowed by `@exact` at most, and what follows them is then another
+    /// matter. A program that is run by its path is no builtin: it cannot change the shell.
+    fn follow(&mut self, ran: &[Fact]) {
+        self.same_shell &= ran.iter().all(|fact| fact.understood || fact.program.contains('/'));
+        let Some(cd) = ran.first().filter(|fact| fact.program == "cd") else { return };
         self.moved = true;
         match cd.operands.first() {
             Some(target) if target.starts_with('/') => self.cwd.clone_from(target),
