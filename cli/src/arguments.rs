@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{approvals, audit, exec, execs, files, run, sessions, tenants, tokens};
+use crate::commands::{
+    approvals, audit, exec, execs, files, policy, run, sessions, tenants, tokens,
+};
 use crate::connection::Connection;
 use crate::dev;
 
@@ -47,6 +49,8 @@ pub enum Command {
     Sessions(Remote<sessions::Arguments>),
     /// List, show and decide approvals.
     Approvals(Remote<approvals::Arguments>),
+    /// Read, change, test and explain the tenant's policy.
+    Policy(Remote<policy::Arguments>),
     /// Read the audit log.
     Audit(Remote<audit::Arguments>),
     /// Create, list and revoke a tenant's tokens.

@@ -83,6 +83,10 @@ pub struct ServeConfig {
     /// When an executor counts as gone
     #[command(flatten)]
     pub patience: PatienceConfig,
+    /// File outside the database to which audit checkpoints are appended; checkpoints.jsonl beside
+    /// the key folder if left out
+    #[arg(long, env = "BULKHEAD_CHECKPOINT_FILE")]
+    pub checkpoint_file: Option<PathBuf>,
     /// How much one caller may ask for
     #[command(flatten)]
     pub callers: CallerConfig,
@@ -90,6 +94,14 @@ pub struct ServeConfig {
     #[arg(long, env = "BULKHEAD_WEBHOOKS_ALLOW_PRIVATE", value_parser = clap::value_parser!(bool))]
     #[arg(default_value_t = false, action = clap::ArgAction::Set)]
     pub webhooks_allow_private: bool,
+}
+
+impl ServeConfig {
+    /// Where audit checkpoints are appended.
+    pub fn checkpoint_file(&self) -> PathBuf {
+        let beside = || self.database.keys.key_dir.with_file_name("checkpoints.jsonl");
+        self.checkpoint_file.clone().unwrap_or_else(beside)
+    }
 }
 
 /// What `worker` needs on top.

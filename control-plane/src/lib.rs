@@ -4,7 +4,9 @@
 //! Docker: commands run where executors are.
 
 pub mod app;
+pub mod audit_keys;
 pub mod calls;
+pub mod checkpoints;
 pub mod config;
 pub mod demo_model;
 pub mod dispatch;
@@ -13,6 +15,7 @@ pub mod home;
 pub mod http;
 pub mod hub;
 pub mod ids;
+pub mod judging;
 pub mod keys;
 pub mod metrics;
 pub mod model;

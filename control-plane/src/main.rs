@@ -5,6 +5,7 @@ mod command;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use control_plane::audit_keys::AuditKeys;
 use control_plane::config::{DatabaseConfig, KeyConfig, ServeConfig, WorkerConfig};
 use control_plane::settings;
 use tracing_subscriber::EnvFilter;
@@ -28,6 +29,8 @@ enum Command {
     Doctor(ServeConfig),
     /// Make a platform token and print it, once
     PlatformToken(DatabaseConfig),
+    /// Make a new key for audit checkpoints; the old one signs beside it until its file is removed
+    RotateAuditKey(KeyConfig),
     /// Change the key that signs tokens, step by step
     TokenKey {
         /// Which step
@@ -66,6 +69,7 @@ fn run() -> anyhow::Result<()> {
         Command::Migrate(config) => runtime.block_on(command::migrate(config)),
         Command::Doctor(config) => runtime.block_on(command::doctor(config)),
         Command::PlatformToken(config) => runtime.block_on(command::platform_token(config)),
+        Command::RotateAuditKey(keys) => Ok(AuditKeys::rotate(&keys.key_dir)?),
         Command::TokenKey { step, keys } => command::change_token_key(&keys, step),
     }
 }

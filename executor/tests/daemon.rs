@@ -184,7 +184,8 @@ fn without_live_restore_a_command_is_lost_and_the_next_one_goes_on_with_its_file
     let mut daemon = Daemon::start(false);
     let (site, session) = (daemon.site(), session());
     let life = site.start();
-    let order = site.order(session, TICKS);
+    let order =
+        ExecOrder { timeout_ms: 300_000, ..site.order(session, "echo started >> runs; sleep 290") };
     let (task, _cancel) = life.begin(site.grant(&order));
     site.wait_started(order.exec_id);
     daemon.crash();

@@ -5,8 +5,10 @@ mod caller;
 mod replica;
 mod session;
 mod stack;
+mod tenant;
 
 pub use caller::{Answer, Caller};
 pub use replica::Replica;
 pub use session::TestSession;
 pub use stack::{Stack, bin_dir, temporal_program};
+pub use tenant::TestTenant;

@@ -47,7 +47,7 @@ async fn survives(victim: &str) {
     let _turn = TURN.lock().await;
     let session = stack().session().await;
     let exec = start(&session).await;
-    let waiting = session.submit(json!({ "command": "sleep 0" })).await;
+    let waiting = session.submit(json!({ "command": "touch asked" })).await;
     let approval_id = session.approval_of(&waiting).await;
     stack().kill(victim);
     assert_one_true_result(&session, &exec).await;

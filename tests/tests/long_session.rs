@@ -28,7 +28,7 @@ fn start() -> Stack {
 async fn a_long_session_goes_on_in_new_runs_with_its_question_open() {
     let stack = tokio::task::spawn_blocking(start).await.expect("the stack starts");
     let session = stack.session().await;
-    let open = session.submit(json!({ "command": "sleep 0; echo answered" })).await;
+    let open = session.submit(json!({ "command": "touch asked; echo answered" })).await;
     let approval_id = session.approval_of(&open).await;
     for n in 0..40 {
         assert_eq!(session.run(&format!("echo {n}")).await["stdout"]["head"], format!("{n}\n"));

@@ -29,6 +29,12 @@ pub struct NewSession {
     /// Model slug for its turns.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// How it treats what policy says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval_mode: Option<String>,
+    /// What it is for; policies may ask.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
     /// Other limits of its sandbox than the default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<SandboxLimits>,

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use super::listing;
+use super::{approval_text, listing};
 use crate::client::{Approval, Client};
 use crate::connection::{Caller, Connection};
 use crate::console;
@@ -31,6 +31,11 @@ enum Action {
     },
     /// Let the command run.
     Approve(Answer),
+    /// Propose a rule that would have allowed the command, and show what else it would admit.
+    Propose {
+        /// The approval's id.
+        id: String,
+    },
     /// Refuse the command.
     Deny(Answer),
 }
@@ -45,6 +50,9 @@ struct Answer {
     /// Whether the answer also holds for the same command later in the session.
     #[arg(long, value_enum, default_value_t = Scope::Once)]
     scope: Scope,
+    /// The same as `--scope session`.
+    #[arg(long, conflicts_with = "scope")]
+    session: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -59,28 +67,38 @@ enum Scope {
 /// When the control plane refuses or cannot be reached.
 pub async fn run(connection: Connection, arguments: Arguments) -> Result<u8> {
     let client = connection.client(Caller::Reviewer)?;
-    let document: Value = match arguments.action {
+    let json = connection.json;
+    match arguments.action {
         Action::List { state } => {
             let path = format!("/v1/approvals?state={state}");
             let items = listing::fetch(&client, &path).await?;
             let columns = ["approval_id", "session_id", "state", "created_at", "command"];
-            listing::print(&items, connection.json, &columns)?;
-            return Ok(0);
+            listing::print(&items, json, &columns)?;
         }
-        Action::Show { id } => client.get(&format!("/v1/approvals/{id}")).await?,
-        Action::Approve(answer) => {
-            return decide(&client, "approve", answer, connection.json).await;
+        Action::Show { id } => {
+            let approval: Value = client.get(&format!("/v1/approvals/{id}")).await?;
+            match json {
+                true => console::print_json(&approval)?,
+                false => {
+                    approval_text::lines(&approval).into_iter().try_for_each(console::print)?
+                }
+            }
         }
-        Action::Deny(answer) => return decide(&client, "deny", answer, connection.json).await,
-    };
-    listing::print_one(&document, connection.json)?;
+        Action::Propose { id } => {
+            let path = format!("/v1/approvals/{id}/proposal");
+            let proposal: Value = client.post(&path, &json!({})).await?;
+            print_proposal(&proposal, json)?;
+        }
+        Action::Approve(answer) => decide(&client, "approve", answer, json).await?,
+        Action::Deny(answer) => decide(&client, "deny", answer, json).await?,
+    }
     Ok(0)
 }
 
-async fn decide(client: &Client, decision: &str, answer: Answer, json: bool) -> Result<u8> {
+async fn decide(client: &Client, decision: &str, answer: Answer, json: bool) -> Result<()> {
     let scope = match answer.scope {
-        Scope::Once => "once",
-        Scope::Session => "session",
+        Scope::Once if !answer.session => "once",
+        Scope::Once | Scope::Session => "session",
     };
     let mut body = json!({"decision": decision, "scope": scope});
     if let Some(reason) = answer.reason {
@@ -94,5 +112,22 @@ async fn decide(client: &Client, decision: &str, answer: Answer, json: bool) -> 
         let command = console::printable(&approval.command);
         console::print(format_args!("{} {}: {command}", approval.state, approval.approval_id))?;
     }
-    Ok(0)
+    Ok(())
+}
+
+fn print_proposal(proposal: &Value, json: bool) -> Result<()> {
+    if json {
+        return Ok(console::print_json(proposal)?);
+    }
+    console::print(proposal["text"].as_str().unwrap_or_default().trim_end())?;
+    let admitted = proposal["would_admit"].as_array().map(Vec::as_slice).unwrap_or_default();
+    console::narrate("It would also have admitted, of the commands on record:");
+    if admitted.is_empty() {
+        console::narrate("  nothing");
+    }
+    for example in admitted {
+        let command = example["command"].as_str().unwrap_or_default();
+        console::narrate(format_args!("  {}", console::printable(command)));
+    }
+    Ok(())
 }

@@ -1,11 +1,13 @@
 //! One file per command: its arguments, its requests, what it prints.
 
+mod approval_text;
 pub mod approvals;
 pub mod audit;
 pub mod exec;
 pub mod execs;
 pub mod files;
 mod listing;
+pub mod policy;
 pub mod run;
 pub mod sessions;
 pub mod tenants;
@@ -30,6 +32,7 @@ pub async fn run(command: Command) -> Result<u8> {
         Command::Run(it) => run::run(it.connection, it.arguments).await,
         Command::Sessions(it) => sessions::run(it.connection, it.arguments).await,
         Command::Approvals(it) => approvals::run(it.connection, it.arguments).await,
+        Command::Policy(it) => policy::run(it.connection, it.arguments).await,
         Command::Audit(it) => audit::run(it.connection, it.arguments).await,
         Command::Tokens(it) => tokens::run(it.connection, it.arguments).await,
         Command::Tenants(it) => tenants::run(it.connection, it.arguments).await,

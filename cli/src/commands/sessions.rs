@@ -32,6 +32,12 @@ enum Action {
         /// Model slug for its turns.
         #[arg(long)]
         model: Option<String>,
+        /// How it treats what policy says: policy, ask-all, deny-asks or read-only.
+        #[arg(long, value_name = "MODE")]
+        approval_mode: Option<String>,
+        /// What it is for, such as production; policies may ask.
+        #[arg(long, value_name = "NAME")]
+        environment: Option<String>,
     },
     /// Close a session; its sandbox goes away.
     Close {
@@ -59,8 +65,9 @@ pub async fn run(connection: Connection, arguments: Arguments) -> Result<u8> {
             let session: Value = client.get(&format!("/v1/sessions/{id}")).await?;
             listing::print_one(&session, connection.json)?;
         }
-        Action::Create { name, model } => {
-            let new = NewSession { name, model, ..NewSession::default() };
+        Action::Create { name, model, approval_mode, environment } => {
+            let new =
+                NewSession { name, model, approval_mode, environment, ..NewSession::default() };
             let session = client.create_session(&new).await?;
             if connection.json {
                 crate::console::print_json(&session)?;

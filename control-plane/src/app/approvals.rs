@@ -1,14 +1,15 @@
-//! Deciding an approval: once, by somebody other than who asked.
+//! Deciding an approval: once, by somebody other than who asked, and by as many as the rule asks for.
 
 use domain::access::Operation;
-use domain::approval::ApprovalState;
+use domain::approval::{ApprovalScope, ApprovalState};
 use domain::ids::ApprovalId;
 use domain::limits::MAX_REASON_BYTES;
 use serde_json::json;
 use time::OffsetDateTime;
 
 use super::{App, AppError, Caller};
-use crate::store::{Approval, Message};
+use crate::judging::is_enough;
+use crate::store::{Approval, Message, NewVote, Scope, StoreError};
 
 /// Yes or no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct DecideApproval {
     pub verdict: Verdict,
     /// Why, for the model and the audit log.
     pub reason: Option<String>,
+    /// How far a yes reaches.
+    pub scope: ApprovalScope,
 }
 
 impl App {
@@ -54,30 +57,39 @@ impl App {
                 "whoever asked cannot approve, nor a token that it made".into(),
             ));
         }
-        let wanted = match decision.verdict {
-            Verdict::Approve => ApprovalState::Approved,
-            Verdict::Deny => ApprovalState::Denied,
-        };
-        let expired = approval.expires_at <= OffsetDateTime::now_utc();
-        let settled = approval.state.settle(wanted).ok().filter(|_| !expired).ok_or_else(|| {
-            let state = if expired { "expired" } else { approval.state.as_str() };
-            AppError::Conflict {
-                code: "approval_settled",
-                message: format!("this approval is {state} already; nothing was changed"),
+        check_open(&approval)?;
+        let outcome = match decision.verdict {
+            Verdict::Approve => vote(&mut scope, caller, &approval, decision).await?,
+            Verdict::Deny => {
+                let denied = approval.state.settle(ApprovalState::Denied);
+                let denied = denied.map_err(AppError::internal)?;
+                scope.settle_approval(id, denied, Some(caller.actor()), reason).await?;
+                denied.as_str()
             }
-        })?;
-        scope.settle_approval(id, settled, Some(caller.actor()), reason).await?;
+        };
         let detail = json!({
             "exec_id": approval.exec_id, "order_sha256": approval.order_sha256,
-            "command": approval.command, "cwd": approval.cwd, "reason": reason,
+            "command": approval.command, "cwd": approval.cwd, "scope": decision.scope,
         });
-        let mut entry =
-            caller.session_entry("approval.decide", id.to_string(), approval.session_id, detail);
-        entry.outcome = settled.as_str();
+        let action = if outcome == VOTED { "approval.vote" } else { "approval.decide" };
+        let mut entry = caller.session_entry(action, id.to_string(), approval.session_id, detail);
+        entry.outcome = outcome;
+        entry.exec_id = Some(approval.exec_id);
+        entry.evidence.decision = Some(audit::Decision {
+            outcome: if decision.verdict == Verdict::Approve { "allow" } else { "deny" }.into(),
+            rules: Vec::new(),
+            policy_version: None,
+            approver: Some(caller.token_id.to_string()),
+        });
+        entry.evidence.reasons = reason.map(ToOwned::to_owned).into_iter().collect();
         scope.append_audit(entry);
+        let decided = scope.get_approval(id).await?;
+        if outcome == VOTED {
+            scope.commit().await?;
+            return Ok(decided);
+        }
         scope.queue_webhooks("approval.decided", &id.to_string()).await?;
         let outgoing = scope.promise(approval.session_id, Message::Approval(id)).await?;
-        let decided = scope.get_approval(id).await?;
         scope.commit().await?;
         // Decided for good: if Temporal is away, the outbox keeps the hint.
         if let Err(error) = self.dispatcher.send(&outgoing).await {
@@ -85,4 +97,57 @@ impl App {
         }
         Ok(decided)
     }
+}
+
+/// Outcome of a yes that needs others beside it.
+const VOTED: &str = "voted";
+
+fn check_open(approval: &Approval) -> Result<(), AppError> {
+    let expired = approval.expires_at <= OffsetDateTime::now_utc();
+    if approval.state == ApprovalState::Pending && !expired {
+        return Ok(());
+    }
+    let state = if expired { "expired" } else { approval.state.as_str() };
+    Err(AppError::Conflict {
+        code: "approval_settled",
+        message: format!("this approval is {state} already; nothing was changed"),
+    })
+}
+
+/// Adds the caller's yes, and settles the approval if that is enough.
+async fn vote(
+    scope: &mut Scope,
+    caller: &Caller,
+    approval: &Approval,
+    decision: &DecideApproval,
+) -> Result<&'static str, AppError> {
+    if decision.scope == ApprovalScope::Session && !approval.may_hold_for_session {
+        return Err(AppError::invalid(
+            "scope_not_possible",
+            "a command with variables, input or a terminal is approved once at a time: the same \
+             text can do something else the next time. Use the scope once",
+        ));
+    }
+    let vote = NewVote {
+        approval_id: approval.id,
+        token_id: caller.token_id,
+        actor: caller.actor(),
+        role: caller.role.as_str(),
+        scope: decision.scope,
+    };
+    scope.insert_vote(&vote).await.map_err(|error| match error {
+        StoreError::Conflict(_) => AppError::Conflict {
+            code: "already_voted",
+            message: "this token has approved it already; the rule asks for somebody else".into(),
+        },
+        error => error.into(),
+    })?;
+    let votes = scope.get_approval(approval.id).await?.votes;
+    let needed = approval.decision.as_ref().map(|recorded| recorded.decision.approvers.clone());
+    if !is_enough(&votes, &needed.unwrap_or_default()) {
+        return Ok(VOTED);
+    }
+    let settled = approval.state.settle(ApprovalState::Approved).map_err(AppError::internal)?;
+    scope.approve_by_votes(approval.id, &votes, decision.reason.as_deref()).await?;
+    Ok(settled.as_str())
 }

@@ -5,7 +5,7 @@ use domain::ids::{SessionId, TenantId, TokenId};
 use serde_json::Value;
 
 use super::{App, AppError};
-use crate::store::{AuditEntry, Scope};
+use crate::store::{AuditEntry, Evidence, Scope};
 use crate::tokens::{Claims, Pass};
 
 /// An authenticated caller.
@@ -75,12 +75,15 @@ impl Caller {
     pub fn entry(&self, action: &'static str, object: String, detail: Value) -> AuditEntry {
         AuditEntry {
             actor: self.actor.clone(),
+            role: self.role.as_str(),
             token_id: Some(self.token_id),
             address: self.address.clone(),
             action,
             object,
             session_id: None,
+            exec_id: None,
             outcome: "ok",
+            evidence: Evidence::default(),
             detail,
         }
     }

@@ -49,6 +49,9 @@ pub enum AppError {
         /// Sentence for people.
         message: String,
     },
+    /// A policy that does not load; says where it is wrong.
+    #[error("{0}")]
+    InvalidPolicy(policy::PolicyError),
     /// A path that is none in the workspace.
     #[error("{message}")]
     BadPath {

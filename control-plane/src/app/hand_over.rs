@@ -3,14 +3,21 @@
 //! workflow decides and asks by itself all the same, and finds it running or done. What fails here
 //! is left to it.
 
+use std::time::Duration;
+
 use protocol::calls::{Call, CallKind};
 use protocol::exec::Intent;
 use protocol::session::{Authorized, ExecRef};
+use tokio::time::timeout;
 
 use super::{App, Caller};
 use crate::store::Exec;
 use crate::worker::Place;
 
+/// Decisions that one replica makes ahead of workflows at once, and how long others wait for their
+/// turn. Each takes a connection to the database.
+pub const MAX_AHEAD: usize = 6;
+const PATIENCE: Duration = Duration::from_millis(50);
 /// How long an executor may take to say that it took the command, in milliseconds.
 const TAKE_MS: u64 = 10_000;
 
@@ -18,6 +25,8 @@ impl App {
     /// Decides about an exec and brings it to its executor if it may run.
     pub(super) async fn hand_over(&self, exec: ExecRef) {
         let ExecRef { tenant_id, session_id, exec_id } = exec;
+        // Many at once are no faster this way; their workflows have been told.
+        let Ok(Ok(_place)) = timeout(PATIENCE, self.ahead.acquire()).await else { return };
         let (request, place) = match self.authorizer.authorize_at(exec).await {
             Ok((Authorized::Run { request, .. }, Some(place))) => (request, place),
             Ok(_) => return,

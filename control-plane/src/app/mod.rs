@@ -1,8 +1,10 @@
 //! Use cases: authorise, change, tell the workflow. No HTTP types, no SQL.
 
 mod approvals;
+mod audit;
 mod caller;
 mod calls;
+mod check_policy;
 pub mod checks;
 mod error;
 mod executors;
@@ -10,7 +12,10 @@ mod files;
 mod hand_over;
 mod idempotency;
 mod live;
+mod propose_rule;
+mod put_policy;
 mod sessions;
+mod simulate_policy;
 mod submit_exec;
 mod submit_turn;
 mod tenants;
@@ -19,20 +24,30 @@ mod usage;
 mod webhooks;
 
 pub use approvals::{DecideApproval, Verdict};
+pub use audit::{Batch, CreateReview, Export};
 pub use caller::Caller;
+pub use check_policy::{CheckCommand, Checked, Explained};
 pub use error::AppError;
 pub use executors::Reporter;
+pub use hand_over::MAX_AHEAD;
 pub use live::{InputTaken, SendInput};
+pub use propose_rule::Proposed;
+pub use put_policy::PutPolicy;
 pub use sessions::CreateSession;
+pub use simulate_policy::{Example, Flip, SimulatePolicy, Simulation};
 pub use submit_exec::{SubmitExec, SubmittedExec};
 pub use tokens::{CreateToken, CreatedToken};
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use crate::calls::Switchboard;
+use crate::checkpoints::Checkpointer;
 use crate::dispatch::Dispatcher;
 use crate::hub::Hub;
+use crate::judging::Engines;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::rates::Rates;
@@ -56,12 +71,18 @@ pub struct App {
     pub keys: Arc<Keys>,
     /// Tenants' payload keys.
     pub tenant_keys: Arc<TenantKeys>,
+    /// Policies ready to decide.
+    pub engines: Arc<Engines>,
     /// Decides about execs ahead of their workflow.
     pub authorizer: Arc<Authorizer>,
+    /// One permit for each decision of that kind under way.
+    pub ahead: Arc<Semaphore>,
     /// The way to executors.
     pub calls: Arc<Switchboard>,
     /// Seconds without a word after which an executor is given up.
     pub gone_after_s: f64,
+    /// Signs the audit log.
+    pub checkpointer: Arc<Checkpointer>,
     /// Checks tokens.
     pub verifier: Arc<Verifier>,
     /// Calls tenants' servers.

@@ -4,6 +4,7 @@ use domain::access::Operation;
 use domain::ids::SessionId;
 use domain::limits::SandboxLimits;
 use domain::session::{SessionEvent, SessionState};
+use policy::Mode;
 use serde_json::json;
 
 use super::idempotency::claim_key;
@@ -25,8 +26,10 @@ pub struct CreateSession {
     pub limits: SandboxLimits,
     /// The model that its turns use.
     pub model: Option<String>,
-    /// How approvals are handled.
+    /// How it treats what policy says.
     pub approval_mode: Option<String>,
+    /// What it is for; policies may ask.
+    pub environment: Option<String>,
 }
 
 impl App {
@@ -52,9 +55,10 @@ impl App {
                 format!("image must be {DEFAULT_IMAGE} or left out"),
             ));
         }
-        let mode = request.approval_mode.as_deref().unwrap_or("policy");
-        if mode != "policy" {
-            return Err(AppError::invalid("invalid_approval_mode", "approval_mode must be policy"));
+        let mode = checked_mode(request.approval_mode.as_deref())?;
+        let environment = request.environment.as_deref().unwrap_or_default();
+        if !environment.is_empty() {
+            check_name(environment)?;
         }
         request
             .limits
@@ -65,6 +69,7 @@ impl App {
             name,
             model: request.model.as_deref(),
             approval_mode: mode,
+            environment,
             limits: request.limits,
             created_by: caller.token_id,
         };
@@ -78,7 +83,10 @@ impl App {
         let memory_bytes = i64::try_from(request.limits.memory_bytes).unwrap_or(i64::MAX);
         quota.check_session(&usage, memory_bytes, request.limits.cpu_millis.into())?;
         scope.insert_session(&session).await?;
-        let detail = json!({ "name": name, "limits": request.limits });
+        let detail = json!({
+            "name": name, "limits": request.limits, "approval_mode": mode,
+            "environment": environment,
+        });
         let entry =
             caller.session_entry("session.create", session.id.to_string(), session.id, detail);
         scope.append_audit(entry);
@@ -137,4 +145,14 @@ impl App {
         }
         Ok(())
     }
+}
+
+fn checked_mode(name: Option<&str>) -> Result<Mode, AppError> {
+    let Some(name) = name else { return Ok(Mode::default()) };
+    Mode::from_name(name).ok_or_else(|| {
+        AppError::invalid(
+            "invalid_approval_mode",
+            "approval_mode must be policy, ask-all, deny-asks or read-only",
+        )
+    })
 }

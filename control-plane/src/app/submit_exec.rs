@@ -24,7 +24,7 @@ use crate::store::{EventKind, Exec, ExecError, Message, NewExec, Outgoing};
 
 /// With more unfinished work than this, a session's commands wait for their workflow, which carries
 /// out so many at once.
-const MAX_AHEAD: i64 = domain::agenda::MAX_PARALLEL as i64;
+const MAX_WORK_AHEAD: i64 = domain::agenda::MAX_PARALLEL as i64;
 
 /// A command to be run.
 pub struct SubmitExec {
@@ -136,7 +136,7 @@ impl App {
         scope.commit().await?;
 
         let exec = ExecRef { tenant_id, session_id, exec_id };
-        let sent = self.send_exec(exec, &outgoing, open_work < MAX_AHEAD).await;
+        let sent = self.send_exec(exec, &outgoing, open_work < MAX_WORK_AHEAD).await;
         if let Err(error) = sent
             && self.take_back(caller, exec_id).await?
         {

@@ -60,14 +60,8 @@ pub(crate) async fn platform_token(config: DatabaseConfig) -> anyhow::Result<()>
     };
     scope.insert_token(&stored).await?;
     let entry = AuditEntry {
-        actor: "operator".into(),
-        token_id: None,
-        address: None,
-        action: "token.create",
-        object: issued.id.to_string(),
-        session_id: None,
-        outcome: "ok",
         detail: serde_json::json!({ "name": "platform", "role": "platform" }),
+        ..AuditEntry::by_part("operator", "token.create", issued.id)
     };
     scope.append_audit(entry);
     scope.commit().await?;

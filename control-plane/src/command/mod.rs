@@ -13,6 +13,7 @@ pub(crate) use work::work;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use control_plane::audit_keys::AuditKeys;
 use control_plane::config::DatabaseConfig;
 use control_plane::keys::Keys;
 use control_plane::store::Store;
@@ -24,6 +25,7 @@ use tokio::signal::unix::{SignalKind, signal};
 /// When the folder of the keys or the database cannot be used.
 pub(crate) async fn migrate(config: DatabaseConfig) -> anyhow::Result<()> {
     Keys::create_missing(&config.keys.key_dir)?;
+    AuditKeys::create_missing(&config.keys.key_dir)?;
     Store::migrate(&config.database_url).await.context("cannot bring the database up to date")
 }
 

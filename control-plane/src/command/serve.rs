@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use control_plane::app::App;
+use control_plane::app::{App, MAX_AHEAD};
+use control_plane::audit_keys::AuditKeys;
 use control_plane::calls::Switchboard;
+use control_plane::checkpoints::Checkpointer;
 use control_plane::config::ServeConfig;
 use control_plane::dispatch::Dispatcher;
 use control_plane::hub::Hub;
+use control_plane::judging::Engines;
 use control_plane::keys::Keys;
 use control_plane::rates::{RateLimits, Rates};
 use control_plane::store::Store;
@@ -18,6 +21,7 @@ use control_plane::tokens::Verifier;
 use control_plane::webhooks::Webhooks;
 use control_plane::worker::Authorizer;
 use control_plane::{http, reaper};
+use tokio::sync::Semaphore;
 
 use super::{refuse_strong_role, strong_role, terminated};
 
@@ -30,20 +34,31 @@ pub(crate) async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     let store = Store::connect_lazily(&config.database.database_url, 24)
         .context("DATABASE_URL is not a Postgres address")?;
     let keys = Arc::new(Keys::load(&config.database.keys.key_dir)?);
+    let AuditKeys { signers, known } = AuditKeys::load(&config.database.keys.key_dir)?;
+    let checkpointer = Checkpointer::new(store.clone(), signers, known, config.checkpoint_file());
     refuse_strong_role(&store).await?;
     let advertised = config.advertise_url.unwrap_or_else(|| format!("http://{}", config.listen));
     let stall = Duration::from_secs(config.callers.stream_stall_s);
     let webhooks = Webhooks::new(store.clone(), keys.clone(), config.webhooks_allow_private);
     let tenant_keys = Arc::new(TenantKeys::new(store.clone(), keys.clone()));
     let gone_after_s = config.patience.executor_gone_after_s;
-    let authorizer =
-        Authorizer::new(store.clone(), keys.clone(), Arc::clone(&tenant_keys), gone_after_s);
+    let engines = Arc::new(Engines::default());
+    let authorizer = Authorizer::new(
+        store.clone(),
+        keys.clone(),
+        Arc::clone(&tenant_keys),
+        Arc::clone(&engines),
+        gone_after_s,
+    );
     let app = App {
         dispatcher: Arc::new(Dispatcher::new(store.clone())),
         hub: Arc::new(Hub::default()),
         verifier: Arc::new(Verifier::new(keys.clone())),
         tenant_keys,
+        engines,
         authorizer: Arc::new(authorizer),
+        ahead: Arc::new(Semaphore::new(MAX_AHEAD)),
+        checkpointer: Arc::new(checkpointer),
         keys,
         calls: Arc::new(Switchboard::new(store.clone(), advertised)),
         webhooks: Arc::new(webhooks),
@@ -66,6 +81,7 @@ pub(crate) async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     tokio::spawn(app.webhooks.clone().run());
     tokio::spawn(app.rates.clone().keep_shared(store.clone()));
     tokio::spawn(app.calls.clone().listen());
+    tokio::spawn(app.checkpointer.clone().run());
     tokio::spawn(reaper::run(store.clone(), app.dispatcher.clone(), app.gone_after_s));
     tokio::spawn(app.hub.clone().listen(store.clone()));
     tokio::spawn(app.dispatcher.clone().run(config.temporal));

@@ -3,7 +3,7 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use protocol::files::FileErrorCode;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::app::AppError;
 
@@ -13,12 +13,14 @@ pub struct ApiError {
     status: StatusCode,
     code: &'static str,
     detail: String,
+    /// Places in the request that are wrong, where they are known.
+    errors: Option<Value>,
 }
 
 impl ApiError {
     /// An error with a status, a stable code and a sentence for people.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into() }
+        Self { status, code, detail: detail.into(), errors: None }
     }
 
     /// There is no such thing, as far as this caller can know.
@@ -49,6 +51,7 @@ impl From<AppError> for ApiError {
             AppError::Invalid { code, .. } => (StatusCode::UNPROCESSABLE_ENTITY, *code),
             AppError::TooMany { code, .. } => (StatusCode::TOO_MANY_REQUESTS, *code),
             AppError::TooLarge { code, .. } => (StatusCode::PAYLOAD_TOO_LARGE, *code),
+            AppError::InvalidPolicy(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_policy"),
             AppError::BadPath { code, .. } => (StatusCode::BAD_REQUEST, *code),
             AppError::Files(error) => file_error(error.code),
             AppError::Fenced => (StatusCode::CONFLICT, "fenced"),
@@ -70,7 +73,11 @@ impl From<AppError> for ApiError {
             let source = source.map(ToString::to_string).unwrap_or_default();
             tracing::error!(%error, source, "request failed");
         }
-        Self::new(status, code, error.to_string())
+        let errors = match &error {
+            AppError::InvalidPolicy(error) => Some(json!([error])),
+            _ => None,
+        };
+        Self { errors, ..Self::new(status, code, error.to_string()) }
     }
 }
 
@@ -97,13 +104,16 @@ fn file_error(code: FileErrorCode) -> (StatusCode, &'static str) {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = json!({
+        let mut body = json!({
             "type": format!("urn:bulkhead:problem:{}", self.code),
             "title": self.status.canonical_reason().unwrap_or("Error"),
             "status": self.status.as_u16(),
             "code": self.code,
             "detail": self.detail,
         });
+        if let Some(errors) = self.errors {
+            body["errors"] = errors;
+        }
         let mut response = (self.status, body.to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

@@ -9,7 +9,7 @@ use protocol::exec::{ExecResult, StreamSummary};
 use serde_json::{Value, json};
 
 use super::OutcomeError;
-use crate::store::{AuditEntry, EventKind, Exec, ExecError, Scope};
+use crate::store::{AuditEntry, EventKind, Evidence, Exec, ExecError, Scope};
 
 /// Says why an exec has not started yet, once for each reason.
 pub(crate) async fn keep_waiting(
@@ -60,7 +60,7 @@ pub(crate) async fn settle_with(
     }
     let reason = error.map(|error| error.message.as_str());
     let detail = json!({ "reason": reason });
-    announce(scope, exec, outcome, None, detail).await?;
+    announce(scope, exec, outcome, None, Evidence::default(), detail).await?;
     let reason = reason.unwrap_or("no reason was given");
     let text = match outcome {
         ExecOutcome::Lost => format!("Lost: the command may have run in part. {reason}"),
@@ -90,11 +90,16 @@ pub(crate) async fn finish(
     let replaced = notice_generation(scope, exec, sandbox).await?;
     let detail = json!({
         "exit_code": result.exit_code, "signal": result.signal, "oom_killed": result.oom_killed,
-        "duration_ms": result.duration_ms, "sandbox": sandbox, "survivors": result.survivors,
-        "stdout": { "bytes": result.stdout.bytes_total, "sha256": result.stdout.sha256 },
-        "stderr": { "bytes": result.stderr.bytes_total, "sha256": result.stderr.sha256 },
+        "duration_ms": result.duration_ms, "survivors": result.survivors,
+        "stdout_bytes": result.stdout.bytes_total, "stderr_bytes": result.stderr.bytes_total,
     });
-    announce(scope, exec, result.outcome, result.exit_code, detail).await?;
+    let evidence = Evidence {
+        sandbox,
+        stdout_sha256: Some(result.stdout.sha256.clone()),
+        stderr_sha256: Some(result.stderr.sha256.clone()),
+        ..Evidence::default()
+    };
+    announce(scope, exec, result.outcome, result.exit_code, evidence, detail).await?;
     let text = match replaced {
         Some(generation) => format!("{}{}", lost_workspace(generation), describe(result)),
         None => describe(result),
@@ -117,14 +122,10 @@ async fn notice_generation(
     };
     let detail = json!({ "sandbox": sandbox, "before": before });
     scope.append_audit(AuditEntry {
-        actor: "worker".into(),
-        token_id: None,
-        address: None,
-        action: "sandbox.replaced",
-        object: sandbox.id.to_string(),
         session_id: Some(exec.session_id),
-        outcome: "ok",
+        evidence: Evidence { sandbox: Some(sandbox), ..Evidence::default() },
         detail: detail.clone(),
+        ..AuditEntry::by_part("worker", "sandbox.replaced", sandbox.id)
     });
     scope.append_event(exec.session_id, EventKind::SandboxReplaced, detail).await?;
     Ok(Some(sandbox.generation))
@@ -142,17 +143,15 @@ async fn announce(
     exec: &Exec,
     outcome: ExecOutcome,
     exit_code: Option<i32>,
+    evidence: Evidence,
     detail: Value,
 ) -> Result<(), OutcomeError> {
     let entry = AuditEntry {
-        actor: "worker".into(),
-        token_id: None,
-        address: None,
-        action: "exec.finish",
-        object: exec.id.to_string(),
         session_id: Some(exec.session_id),
         outcome: outcome.as_str(),
+        evidence,
         detail,
+        ..AuditEntry::by_part("worker", "exec.finish", exec.id)
     };
     scope.append_audit(entry);
     let data = json!({

@@ -1,13 +1,30 @@
-//! Approvals: open questions to humans.
+//! Approvals: open questions to humans. Votes on them are in `votes`.
 
-use domain::approval::ApprovalState;
+use domain::approval::{ApprovalScope, ApprovalState};
 use domain::ids::{ApprovalId, ExecId, SessionId, TokenId};
 use sqlx::types::Json;
 use sqlx::{FromRow, QueryBuilder};
 use time::OffsetDateTime;
 
 use super::error::parsed;
-use super::{Scope, StoreError};
+use super::{RecordedDecision, Scope, StoreError, Vote};
+
+/// What every query of approvals begins with.
+const SELECT: &str = "
+    SELECT a.id, a.exec_id, a.session_id, a.state, a.order_sha256, a.reasons, a.requested_by,
+           a.scope, a.session_key IS NOT NULL AS may_hold_for_session,
+           e.kind = 'shell' AS is_shell, e.command, e.cwd,
+           ARRAY(SELECT jsonb_object_keys(e.env)) AS env_names, e.stdin, e.stdin_open,
+           e.terminal IS NOT NULL AS has_terminal, e.timeout_ms, e.decision, s.image_digest,
+           a.created_at, a.expires_at, a.decided_by, a.reason,
+           (SELECT coalesce(jsonb_agg(jsonb_build_object(
+                       'actor', v.actor, 'role', v.role, 'scope', v.scope,
+                       'created_at', v.created_at) ORDER BY v.created_at, v.token_id), '[]')
+            FROM approval_votes v
+            WHERE v.tenant_id = a.tenant_id AND v.approval_id = a.id) AS votes
+    FROM approvals a
+    JOIN execs e ON e.tenant_id = a.tenant_id AND e.id = a.exec_id
+    JOIN sessions s ON s.tenant_id = a.tenant_id AND s.id = a.session_id";
 
 /// An approval, with what would run.
 #[derive(Debug, Clone)]
@@ -26,6 +43,8 @@ pub struct Approval {
     pub reasons: Vec<String>,
     /// The token on whose behalf the exec would run.
     pub requested_by: TokenId,
+    /// Whether it is a script; a tool's call otherwise.
+    pub is_shell: bool,
     /// The command, byte for byte.
     pub command: String,
     /// Where it would run.
@@ -34,8 +53,22 @@ pub struct Approval {
     pub env_names: Vec<String>,
     /// What it would read.
     pub stdin: Option<Vec<u8>>,
+    /// Whether it would take input while it runs.
+    pub stdin_open: bool,
+    /// Whether it would get a terminal.
+    pub has_terminal: bool,
     /// Milliseconds it might run.
     pub timeout_ms: i64,
+    /// The image that its sandbox is made of.
+    pub image_digest: Option<String>,
+    /// What was decided about the exec: rules, facts, who has to approve.
+    pub decision: Option<RecordedDecision>,
+    /// Who said yes so far.
+    pub votes: Vec<Vote>,
+    /// Whether an answer may hold for the rest of the session.
+    pub may_hold_for_session: bool,
+    /// How far the answer reaches.
+    pub scope: ApprovalScope,
     /// When it was asked.
     pub created_at: OffsetDateTime,
     /// When nobody may answer any more.
@@ -62,6 +95,8 @@ pub struct NewApproval<'a> {
     pub requested_by: &'a str,
     /// Seconds until nobody may answer any more.
     pub ttl_s: f64,
+    /// What an answer for the rest of the session is found by, if there may be one.
+    pub session_key: Option<&'a [u8]>,
 }
 
 #[derive(FromRow)]
@@ -73,11 +108,19 @@ struct Row {
     order_sha256: String,
     reasons: Json<Vec<String>>,
     requested_by: String,
+    scope: String,
+    may_hold_for_session: bool,
+    is_shell: bool,
     command: String,
     cwd: String,
     env_names: Vec<String>,
     stdin: Option<Vec<u8>>,
+    stdin_open: bool,
+    has_terminal: bool,
     timeout_ms: i64,
+    decision: Option<Json<RecordedDecision>>,
+    image_digest: Option<String>,
+    votes: Json<Vec<Vote>>,
     created_at: OffsetDateTime,
     expires_at: OffsetDateTime,
     decided_by: Option<String>,
@@ -96,11 +139,19 @@ impl TryFrom<Row> for Approval {
             order_sha256: row.order_sha256,
             reasons: row.reasons.0,
             requested_by: parsed(row.requested_by.parse().ok(), "approval requester")?,
+            scope: parsed(ApprovalScope::from_name(&row.scope), "approval scope")?,
+            may_hold_for_session: row.may_hold_for_session,
+            is_shell: row.is_shell,
             command: row.command,
             cwd: row.cwd,
             env_names: row.env_names,
             stdin: row.stdin,
+            stdin_open: row.stdin_open,
+            has_terminal: row.has_terminal,
             timeout_ms: row.timeout_ms,
+            decision: row.decision.map(|json| json.0),
+            image_digest: row.image_digest,
+            votes: row.votes.0,
             created_at: row.created_at,
             expires_at: row.expires_at,
             decided_by: row.decided_by,
@@ -118,8 +169,9 @@ impl Scope {
         let owner = self.owner.clone();
         sqlx::query(
             "INSERT INTO approvals (tenant_id, id, exec_id, session_id, state, order_sha256,
-                                    reasons, requested_by, expires_at)
-             VALUES ($1, $2, $3, $4, 'pending', $5, $6, $7, now() + make_interval(secs => $8))",
+                                    reasons, requested_by, expires_at, session_key)
+             VALUES ($1, $2, $3, $4, 'pending', $5, $6, $7, now() + make_interval(secs => $8),
+                     $9)",
         )
         .bind(owner)
         .bind(approval.id.to_string())
@@ -129,6 +181,7 @@ impl Scope {
         .bind(Json(approval.reasons))
         .bind(approval.requested_by)
         .bind(approval.ttl_s)
+        .bind(approval.session_key)
         .execute(self.connection())
         .await?;
         Ok(())
@@ -140,14 +193,9 @@ impl Scope {
     /// [`StoreError::NotFound`] when this scope has no such approval.
     pub async fn get_approval(&mut self, id: ApprovalId) -> Result<Approval, StoreError> {
         let owner = self.owner.clone();
-        let row: Row = sqlx::query_as(
-            "SELECT a.id, a.exec_id, a.session_id, a.state, a.order_sha256, a.reasons,
-                    a.requested_by, e.command, e.cwd,
-                    ARRAY(SELECT jsonb_object_keys(e.env)) AS env_names, e.stdin, e.timeout_ms,
-                    a.created_at, a.expires_at, a.decided_by, a.reason
-             FROM approvals a JOIN execs e ON e.tenant_id = a.tenant_id AND e.id = a.exec_id
-             WHERE a.tenant_id = $1 AND a.id = $2",
-        )
+        let row: Row = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+            "{SELECT} WHERE a.tenant_id = $1 AND a.id = $2"
+        )))
         .bind(owner)
         .bind(id.to_string())
         .fetch_one(self.connection())
@@ -169,30 +217,27 @@ impl Scope {
         self.get_approval(id).await
     }
 
-    /// Approvals, newest first, older than `before` if given.
+    /// Approvals that fit, newest first, older than `before` if given.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn list_approvals(
         &mut self,
         state: Option<ApprovalState>,
+        session_id: Option<SessionId>,
         before: Option<ApprovalId>,
         limit: i64,
     ) -> Result<Vec<Approval>, StoreError> {
-        let mut query = QueryBuilder::new(
-            "SELECT a.id, a.exec_id, a.session_id, a.state, a.order_sha256, a.reasons,
-                    a.requested_by, e.command, e.cwd,
-                    ARRAY(SELECT jsonb_object_keys(e.env)) AS env_names, e.stdin, e.timeout_ms,
-                    a.created_at, a.expires_at, a.decided_by, a.reason
-             FROM approvals a JOIN execs e ON e.tenant_id = a.tenant_id AND e.id = a.exec_id
-             WHERE a.tenant_id = ",
-        );
-        query.push_bind(self.owner.clone());
+        let mut query = QueryBuilder::new(SELECT);
+        query.push(" WHERE a.tenant_id = ").push_bind(self.owner.clone());
         // Ids sort by the time of their making; all of them are below the default.
         let before = before.map_or_else(|| "aps".to_owned(), |id| id.to_string());
         query.push(" AND a.id < ").push_bind(before);
         if let Some(state) = state {
             query.push(" AND a.state = ").push_bind(state.as_str());
+        }
+        if let Some(session_id) = session_id {
+            query.push(" AND a.session_id = ").push_bind(session_id.to_string());
         }
         query.push(" ORDER BY a.id DESC LIMIT ").push_bind(limit);
         let rows: Vec<Row> = query.build_query_as().fetch_all(self.connection()).await?;
@@ -222,6 +267,25 @@ impl Scope {
         .bind(reason)
         .execute(self.connection())
         .await?;
+        Ok(())
+    }
+
+    /// Writes down why a human is still asked, after another version of the policy said so.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn set_approval_reasons(
+        &mut self,
+        id: ApprovalId,
+        reasons: &[String],
+    ) -> Result<(), StoreError> {
+        let owner = self.owner.clone();
+        sqlx::query("UPDATE approvals SET reasons = $3 WHERE tenant_id = $1 AND id = $2")
+            .bind(owner)
+            .bind(id.to_string())
+            .bind(Json(reasons))
+            .execute(self.connection())
+            .await?;
         Ok(())
     }
 }

@@ -1,72 +1,12 @@
-//! Appends to a chain of the audit log, and reads it.
+//! Appends to a chain of the audit log.
 //!
 //! Writing holds the chain's head until the transaction ends: numbers have no gaps, because a
 //! transaction that fails gives its number back.
 
-use audit::{Event, GENESIS, Hash};
-use domain::ids::{SessionId, TokenId};
-use serde_json::Value;
-use sqlx::FromRow;
+use audit::{Detail, Event, GENESIS, Hash, Salt, Sandbox};
+use domain::ids::ExecId;
 
-use super::{Scope, StoreError};
-
-/// What to write down.
-#[derive(Debug, Clone)]
-pub struct AuditEntry {
-    /// Who did it.
-    pub actor: String,
-    /// The token used, if one was.
-    pub token_id: Option<TokenId>,
-    /// Network address of the caller, if there was one.
-    pub address: Option<String>,
-    /// What was done.
-    pub action: &'static str,
-    /// What it was done to.
-    pub object: String,
-    /// The session that it belongs to, if any.
-    pub session_id: Option<SessionId>,
-    /// How it went.
-    pub outcome: &'static str,
-    /// Everything else.
-    pub detail: Value,
-}
-
-/// What was written down.
-#[derive(Debug, Clone, FromRow)]
-#[allow(missing_docs)] // the columns of `audit_events`; see crates/audit
-pub struct AuditRecord {
-    pub chain: String,
-    pub seq: i64,
-    pub time_us: i64,
-    pub actor: String,
-    pub token_id: Option<String>,
-    pub address: Option<String>,
-    pub action: String,
-    pub object: String,
-    pub session_id: Option<String>,
-    pub outcome: String,
-    pub detail: String,
-    pub hash: Vec<u8>,
-}
-
-impl AuditRecord {
-    /// The event that the hash is over.
-    pub fn event(&self) -> Event {
-        Event {
-            chain: self.chain.clone(),
-            seq: self.seq,
-            time_us: self.time_us,
-            actor: self.actor.clone(),
-            token_id: self.token_id.clone(),
-            address: self.address.clone(),
-            action: self.action.clone(),
-            object: self.object.clone(),
-            session_id: self.session_id.clone(),
-            outcome: self.outcome.clone(),
-            detail: self.detail.clone(),
-        }
-    }
-}
+use super::{AuditEntry, Scope, StoreError, audit_terms};
 
 impl Scope {
     /// Appends to this scope's chain, when the transaction commits. Without its audit event, the
@@ -85,40 +25,50 @@ impl Scope {
     async fn write_audit(&mut self, entry: AuditEntry) -> Result<(), StoreError> {
         let chain = self.owner.clone();
         let (seq, previous, time_us) = self.lock_head(&chain).await?;
-        let event = Event {
-            chain,
-            seq: seq + 1,
-            time_us,
-            actor: entry.actor,
-            token_id: entry.token_id.map(|id| id.to_string()),
-            address: entry.address,
-            action: entry.action.into(),
-            object: entry.object,
-            session_id: entry.session_id.map(|id| id.to_string()),
-            outcome: entry.outcome.into(),
-            detail: entry.detail.to_string(),
-        };
-        let hash = audit::hash(&previous, &event);
+        let programs = entry.evidence.programs.clone();
+        let event = event(entry, chain, seq + 1, time_us)?;
+        let hash = event.hash(&previous);
+        let detail = event.detail.as_ref();
         sqlx::query(
             "WITH advanced AS (
-                 UPDATE audit_heads SET seq = $2, hash = $12 WHERE chain = $1
+                 UPDATE audit_heads SET seq = $2, hash = $26 WHERE chain = $1
+             ), found_by AS (
+                 INSERT INTO audit_terms (chain, term, seq) SELECT $1, unnest($27::text[]), $2
              )
-             INSERT INTO audit_events (chain, seq, time_us, actor, token_id, address, action,
-                                       object, session_id, outcome, detail, hash)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+             INSERT INTO audit_events (chain, seq, time_us, role, token_id, action, object,
+                 session_id, exec_id, outcome, decision, rules, policy_version, approver,
+                 sandbox_id, sandbox_generation, image_digest, detail_sha256, salt, actor, address,
+                 reasons, stdout_sha256, stderr_sha256, data, hash)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
+                     $18, $19, $20, $21, $22, $23, $24, $25, $26)",
         )
         .bind(&event.chain)
         .bind(event.seq)
         .bind(event.time_us)
-        .bind(&event.actor)
+        .bind(&event.role)
         .bind(&event.token_id)
-        .bind(&event.address)
         .bind(&event.action)
         .bind(&event.object)
         .bind(&event.session_id)
+        .bind(&event.exec_id)
         .bind(&event.outcome)
-        .bind(&event.detail)
+        .bind(event.decision.as_ref().map(|it| &it.outcome))
+        .bind(event.decision.as_ref().map(|it| &it.rules))
+        .bind(event.decision.as_ref().and_then(|it| it.policy_version))
+        .bind(event.decision.as_ref().and_then(|it| it.approver.as_ref()))
+        .bind(event.sandbox.as_ref().map(|it| &it.id))
+        .bind(event.sandbox.as_ref().map(|it| it.generation))
+        .bind(event.sandbox.as_ref().and_then(|it| it.image_digest.as_ref()))
+        .bind(event.detail_sha256.as_slice())
+        .bind(detail.map(|it| it.salt.to_vec()))
+        .bind(detail.map(|it| &it.actor))
+        .bind(detail.and_then(|it| it.address.as_ref()))
+        .bind(detail.map(|it| &it.reasons))
+        .bind(detail.and_then(|it| it.stdout_sha256.map(Vec::from)))
+        .bind(detail.and_then(|it| it.stderr_sha256.map(Vec::from)))
+        .bind(detail.map(|it| &it.data))
         .bind(hash.as_slice())
+        .bind(audit_terms::of_event(&event, &programs))
         .execute(self.connection())
         .await?;
         Ok(())
@@ -148,29 +98,72 @@ impl Scope {
         Ok((seq, hash, time_us))
     }
 
-    /// Events of this scope's chain after `after`, in order.
+    /// The token of the human who decided an approval, as the audit log knows it.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn list_audit(
-        &mut self,
-        after: i64,
-        session_id: Option<SessionId>,
-        limit: i64,
-    ) -> Result<Vec<AuditRecord>, StoreError> {
+    pub async fn find_approver(&mut self, approval_id: &str) -> Result<Option<String>, StoreError> {
         let chain = self.owner.clone();
-        Ok(sqlx::query_as(
-            "SELECT chain, seq, time_us, actor, token_id, address, action, object, session_id,
-                    outcome, detail, hash
-             FROM audit_events
-             WHERE chain = $1 AND seq > $2 AND ($3::text IS NULL OR session_id = $3)
-             ORDER BY seq LIMIT $4",
+        let found: Option<(Option<String>,)> = sqlx::query_as(
+            "SELECT token_id FROM audit_events
+             WHERE chain = $1 AND object = $2 AND action = 'approval.decide'
+             ORDER BY seq DESC LIMIT 1",
         )
         .bind(chain)
-        .bind(after)
-        .bind(session_id.map(|id| id.to_string()))
-        .bind(limit)
-        .fetch_all(self.connection())
-        .await?)
+        .bind(approval_id)
+        .fetch_optional(self.connection())
+        .await?;
+        Ok(found.and_then(|(token_id,)| token_id))
     }
+
+    /// Erases the details of this scope's events from `first` to `last`; gives how many there
+    /// were. What is hashed stays, so the chain still verifies.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn erase_audit(&mut self, first: i64, last: i64) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar("SELECT erase_audit_details($1, $2)")
+            .bind(first)
+            .bind(last)
+            .fetch_one(self.connection())
+            .await?)
+    }
+}
+
+fn event(entry: AuditEntry, chain: String, seq: i64, time_us: i64) -> Result<Event, StoreError> {
+    let evidence = entry.evidence;
+    let mut salt = Salt::default();
+    getrandom::fill(&mut salt).map_err(|_| StoreError::Random)?;
+    let digest = |text: Option<String>| text.and_then(|text| audit::hex::decode(&text));
+    let detail = Detail {
+        salt,
+        actor: entry.actor,
+        address: entry.address,
+        reasons: evidence.reasons,
+        stdout_sha256: digest(evidence.stdout_sha256),
+        stderr_sha256: digest(evidence.stderr_sha256),
+        data: entry.detail.to_string(),
+    };
+    let of_object = || entry.object.parse::<ExecId>().ok();
+    let sandbox = evidence.sandbox.map(|sandbox| Sandbox {
+        id: sandbox.id.to_string(),
+        generation: sandbox.generation.into(),
+        image_digest: evidence.image_digest,
+    });
+    Ok(Event {
+        chain,
+        seq,
+        time_us,
+        role: entry.role.into(),
+        token_id: entry.token_id.map(|id| id.to_string()),
+        action: entry.action.into(),
+        session_id: entry.session_id.map(|id| id.to_string()),
+        exec_id: entry.exec_id.or_else(of_object).map(|id| id.to_string()),
+        object: entry.object,
+        outcome: entry.outcome.into(),
+        decision: evidence.decision,
+        sandbox,
+        detail_sha256: detail.digest(),
+        detail: Some(detail),
+    })
 }

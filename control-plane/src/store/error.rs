@@ -15,6 +15,9 @@ pub enum StoreError {
     /// A row does not make sense.
     #[error("stored {0} is not readable")]
     Inconsistent(&'static str),
+    /// The operating system gave no random bytes.
+    #[error("no random bytes from the operating system")]
+    Random,
     /// A migration failed.
     #[error("migration failed")]
     Migrate(#[source] sqlx::migrate::MigrateError),

@@ -8,6 +8,7 @@ use protocol::exec::ExecResult;
 use sqlx::types::Json;
 use time::OffsetDateTime;
 
+use super::text::clean;
 use super::{ExecError, RecordedDecision, Scope, StoreError};
 
 impl Scope {
@@ -31,7 +32,7 @@ impl Scope {
         .bind(owner)
         .bind(id.to_string())
         .bind(state.as_str())
-        .bind(Json(decision))
+        .bind(clean(serde_json::to_value(decision).unwrap_or_default()))
         .bind(approval_id.map(|id| id.to_string()))
         .execute(self.connection())
         .await?;

@@ -2,7 +2,12 @@
 //! platform's. Each file owns one family of tables and adds its calls to [`Scope`].
 
 mod approvals;
+mod audit_checkpoints;
+mod audit_entry;
 mod audit_log;
+mod audit_reviews;
+mod audit_rows;
+mod audit_terms;
 mod conversation;
 mod error;
 mod events;
@@ -12,8 +17,10 @@ mod executors;
 pub mod idempotency;
 mod outbox;
 mod output;
+mod policies;
 mod quotas;
 mod rates;
+mod recorded;
 mod rings;
 mod scope;
 mod sessions;
@@ -21,22 +28,29 @@ mod tenants;
 mod text;
 mod tokens;
 mod turns;
+mod votes;
 mod webhooks;
 
 pub use approvals::{Approval, NewApproval};
-pub use audit_log::{AuditEntry, AuditRecord};
+pub use audit_checkpoints::{ChainHead, StoredCheckpoint, StoredProof};
+pub use audit_entry::{AuditEntry, Evidence};
+pub use audit_reviews::{NewReview, Review};
+pub use audit_rows::{AuditFilter, AuditRecord};
 pub use error::StoreError;
 pub use events::{EventKind, SessionEvent};
 pub use execs::{Exec, ExecError, ExecFilter, NewExec, RecordedDecision, StoredStream};
 pub use executors::Executor;
 pub use outbox::{Message, Outgoing};
 pub use output::OutputSlice;
+pub use policies::{NewPolicy, Policy, PolicyVersion, Scene};
 pub use rates::RateCount;
+pub use recorded::RecordedCommand;
 pub use scope::{Scope, Who};
 pub use sessions::{NewSession, Session};
 pub use tenants::Tenant;
 pub use tokens::{NewToken, Token};
 pub use turns::{StoredStep, Turn};
+pub use votes::{NewVote, SessionApproval, Vote};
 pub use webhooks::{DueCall, Webhook};
 
 use std::time::Duration;

@@ -65,6 +65,34 @@ impl Scope {
     }
 }
 
+impl Scope {
+    /// Promises each session with a pending approval that it is looked at again.
+    ///
+    /// # Errors
+    /// When the database fails, or this is the platform's scope.
+    pub async fn promise_reconsideration(&mut self) -> Result<Vec<Outgoing>, StoreError> {
+        let Who::Tenant(tenant_id) = self.who() else {
+            return Err(StoreError::Inconsistent("outbox scope"));
+        };
+        let rows: Vec<(i64, String, Json<Message>)> = sqlx::query_as(
+            "INSERT INTO outbox (tenant_id, session_id, message)
+             SELECT DISTINCT ON (session_id) tenant_id, session_id,
+                    jsonb_build_object('approval', id)
+             FROM approvals WHERE tenant_id = $1 AND state = 'pending' ORDER BY session_id, id
+             RETURNING id, session_id, message",
+        )
+        .bind(tenant_id.to_string())
+        .fetch_all(self.connection())
+        .await?;
+        rows.into_iter()
+            .map(|(id, session_id, message)| {
+                let session_id = parsed(session_id.parse().ok(), "outbox session")?;
+                Ok(Outgoing { id, tenant_id, session_id, message: message.0 })
+            })
+            .collect()
+    }
+}
+
 impl Store {
     /// How many messages wait.
     ///

@@ -4,6 +4,7 @@ use domain::ids::{ExecutorId, SandboxId, SessionId, TokenId};
 use domain::limits::SandboxLimits;
 use domain::sandbox::SandboxRef;
 use domain::session::SessionState;
+use policy::Mode;
 use sqlx::FromRow;
 use sqlx::types::Json;
 use time::OffsetDateTime;
@@ -22,8 +23,10 @@ pub struct Session {
     pub state: SessionState,
     /// The model that its turns use, unless the worker's default.
     pub model: Option<String>,
-    /// How approvals are handled.
-    pub approval_mode: String,
+    /// How it treats what policy says.
+    pub approval_mode: Mode,
+    /// What it is for; policies may ask.
+    pub environment: String,
     /// What its sandbox may use.
     pub limits: SandboxLimits,
     /// The image that its sandbox is made of, once one was chosen.
@@ -48,8 +51,10 @@ pub struct NewSession<'a> {
     pub name: &'a str,
     /// The model that its turns use.
     pub model: Option<&'a str>,
-    /// How approvals are handled.
-    pub approval_mode: &'a str,
+    /// How it treats what policy says.
+    pub approval_mode: Mode,
+    /// What it is for; policies may ask.
+    pub environment: &'a str,
     /// What its sandbox may use.
     pub limits: SandboxLimits,
     /// The token that asked for it.
@@ -63,6 +68,7 @@ struct Row {
     state: String,
     model: Option<String>,
     approval_mode: String,
+    environment: String,
     limits: Json<SandboxLimits>,
     image_digest: Option<String>,
     executor_id: Option<String>,
@@ -85,7 +91,8 @@ impl TryFrom<Row> for Session {
             name: row.name,
             state: parsed(SessionState::from_name(&row.state), "session state")?,
             model: row.model,
-            approval_mode: row.approval_mode,
+            approval_mode: parsed(Mode::from_name(&row.approval_mode), "session approval mode")?,
+            environment: row.environment,
             limits: row.limits.0,
             image_digest: row.image_digest,
             min_generation: row.min_generation.try_into().unwrap_or(1),
@@ -117,16 +124,17 @@ impl Scope {
         let owner = self.owner.clone();
         sqlx::query(
             "INSERT INTO sessions
-                 (tenant_id, id, name, state, model, approval_mode, limits, created_by)
-             VALUES ($1, $2, $3, 'open', $4, $5, $6, $7)",
+                 (tenant_id, id, name, state, model, approval_mode, limits, created_by, environment)
+             VALUES ($1, $2, $3, 'open', $4, $5, $6, $7, $8)",
         )
         .bind(owner)
         .bind(session.id.to_string())
         .bind(session.name)
         .bind(session.model)
-        .bind(session.approval_mode)
+        .bind(session.approval_mode.as_str())
         .bind(Json(session.limits))
         .bind(session.created_by.to_string())
+        .bind(session.environment)
         .execute(self.connection())
         .await?;
         Ok(())
@@ -139,8 +147,8 @@ impl Scope {
     pub async fn get_session(&mut self, id: SessionId) -> Result<Session, StoreError> {
         let owner = self.owner.clone();
         let row: Row = sqlx::query_as(
-            "SELECT id, name, state, model, approval_mode, limits, image_digest, executor_id,
-                    sandbox_id, sandbox_generation, min_generation, created_at, closed_at
+            "SELECT id, name, state, model, approval_mode, environment, limits, image_digest,
+                    executor_id, sandbox_id, sandbox_generation, min_generation, created_at, closed_at
              FROM sessions WHERE tenant_id = $1 AND id = $2",
         )
         .bind(owner)
@@ -162,8 +170,8 @@ impl Scope {
         let owner = self.owner.clone();
         // Ids are UUIDv7: their order is the order of creation.
         let rows: Vec<Row> = sqlx::query_as(
-            "SELECT id, name, state, model, approval_mode, limits, image_digest, executor_id,
-                    sandbox_id, sandbox_generation, min_generation, created_at, closed_at
+            "SELECT id, name, state, model, approval_mode, environment, limits, image_digest,
+                    executor_id, sandbox_id, sandbox_generation, min_generation, created_at, closed_at
              FROM sessions WHERE tenant_id = $1 AND id < coalesce($2, 'set')
              ORDER BY id DESC LIMIT $3",
         )

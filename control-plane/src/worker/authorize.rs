@@ -5,35 +5,30 @@
 
 use std::sync::Arc;
 
-use domain::approval::ApprovalState;
-use domain::exec::{ExecEvent, ExecOutcome, ExecState};
+use domain::exec::{ExecOutcome, ExecState};
 use domain::ids::{ApprovalId, ExecutorId};
-use domain::limits::{APPROVAL_TTL_MS, SandboxLimits};
+use domain::limits::SandboxLimits;
 use domain::session::SessionState;
-use policy::{CommandRequest, Decision, Engine, Outcome};
 use protocol::enrolment::executor_queue;
-use protocol::exec::{ExecKind, ExecOrder, Intent, ToolRequest, order_context};
-use protocol::grant::order_digest;
+use protocol::exec::{ExecOrder, Intent, ToolRequest, order_context};
 use protocol::session::{Authorized, ExecRef};
-use protocol::tools::ToolCall;
-use serde_json::json;
 use time::OffsetDateTime;
 
-use super::{ActivityFailure, order};
+use super::case::Case;
+use super::{ActivityFailure, answering, deciding, order};
+use crate::judging::Engines;
 use crate::keys::Keys;
 use crate::outcome::closing;
-use crate::store::{
-    Approval, AuditEntry, EventKind, Exec, ExecError, NewApproval, RecordedDecision, Scope, Store,
-    StoreError,
-};
+use crate::store::{Exec, Scope, Store, StoreError};
 use crate::tenant_keys::TenantKeys;
-use crate::{grants, home, ids};
+use crate::{grants, home};
 
 /// Decides about execs and signs their grants, for the workflow and for whoever is ahead of it.
 pub struct Authorizer {
     store: Store,
     keys: Arc<Keys>,
     tenant_keys: Arc<TenantKeys>,
+    engines: Arc<Engines>,
     /// Seconds without a word after which an executor is given up.
     gone_after_s: f64,
 }
@@ -54,9 +49,10 @@ impl Authorizer {
         store: Store,
         keys: Arc<Keys>,
         tenant_keys: Arc<TenantKeys>,
+        engines: Arc<Engines>,
         gone_after_s: f64,
     ) -> Self {
-        Self { store, keys, tenant_keys, gone_after_s }
+        Self { store, keys, tenant_keys, engines, gone_after_s }
     }
 
     /// What to do about an exec, and where it runs if it may.
@@ -84,10 +80,14 @@ impl Authorizer {
             return Ok((wait_for_executor(scope, &stored).await?, None));
         };
         let order = order::build(exec.tenant_id, &session, &stored, &home);
+        let scene = scope.get_scene(&stored.created_by, session.id).await?;
+        let policy = self.engines.get(&mut scope, scene.policy_version).await?;
+        let mode = session.approval_mode;
+        let case = Case { exec: &stored, order: &order, scene, policy, mode };
         let next = match (stored.state, &stored.decision) {
-            (ExecState::PendingApproval, _) => answer(&mut scope, &stored, &order).await?,
-            (_, Some(recorded)) => again(&mut scope, &stored, recorded, &order).await?,
-            (_, None) => decide(&mut scope, &stored, &order).await?,
+            (ExecState::PendingApproval, _) => answering::answer(&mut scope, &case).await?,
+            (_, Some(recorded)) => answering::again(&mut scope, &case, recorded).await?,
+            (_, None) => deciding::decide(&mut scope, &case).await?,
         };
         scope.commit().await?;
         match next {
@@ -131,7 +131,8 @@ impl Authorizer {
     }
 }
 
-enum Next {
+/// What comes of an exec for now.
+pub(super) enum Next {
     Settled,
     Wait { approval_id: ApprovalId, look_again_in_ms: u64 },
     Run { policy_version: i64 },
@@ -143,186 +144,4 @@ async fn wait_for_executor(mut scope: Scope, exec: &Exec) -> Result<Authorized, 
     scope.commit().await?;
     let look_again_in_ms = closing::patience_ms(exec);
     Ok(Authorized::Wait { approval_id: None, look_again_in_ms })
-}
-
-/// Decided before: the grant expired, or the answer got lost. What was approved is compared with
-/// what would run, whatever happened to the rows in between.
-async fn again(
-    scope: &mut Scope,
-    exec: &Exec,
-    recorded: &RecordedDecision,
-    order: &ExecOrder,
-) -> Result<Next, ActivityFailure> {
-    if let Some(approval_id) = exec.approval_id {
-        let approval = scope.get_approval(approval_id).await?;
-        if approval.order_sha256 != order_digest(order) {
-            return refuse_changed(scope, exec).await;
-        }
-    }
-    Ok(Next::Run { policy_version: recorded.policy_version })
-}
-
-async fn refuse_changed(scope: &mut Scope, exec: &Exec) -> Result<Next, ActivityFailure> {
-    let error = ExecError {
-        code: "order_changed".into(),
-        message: "what would run is not what was approved".into(),
-    };
-    closing::settle_with(scope, exec, ExecOutcome::Cancelled, Some(&error)).await?;
-    Ok(Next::Settled)
-}
-
-/// Asks the policy, for the first and only time.
-async fn decide(
-    scope: &mut Scope,
-    exec: &Exec,
-    order: &ExecOrder,
-) -> Result<Next, ActivityFailure> {
-    let engine = Engine::shipped();
-    let recorded = RecordedDecision {
-        decision: judge(&engine, order),
-        policy_version: engine.version(),
-        decided_by: "policy".into(),
-    };
-    let digest = order_digest(order);
-    audit(scope, exec, &recorded, "policy", recorded.decision.outcome.as_str(), &digest);
-    match recorded.decision.outcome {
-        Outcome::Allow => {
-            let state = exec.state.apply(ExecEvent::Allow)?;
-            scope.set_exec_decision(exec.id, state, &recorded, None).await?;
-            Ok(Next::Run { policy_version: recorded.policy_version })
-        }
-        Outcome::Deny => {
-            scope.set_exec_decision(exec.id, exec.state, &recorded, None).await?;
-            let reason = recorded.decision.reasons.join("; ");
-            closing::settle(scope, exec, ExecOutcome::Denied, Some(&reason)).await?;
-            Ok(Next::Settled)
-        }
-        Outcome::Ask => {
-            let approval_id: ApprovalId = ids::new();
-            let state = exec.state.apply(ExecEvent::Ask)?;
-            scope.set_exec_decision(exec.id, state, &recorded, Some(approval_id)).await?;
-            let approval = NewApproval {
-                id: approval_id,
-                exec_id: exec.id,
-                session_id: exec.session_id,
-                order_sha256: &digest,
-                reasons: &recorded.decision.reasons,
-                requested_by: &exec.created_by,
-                ttl_s: APPROVAL_TTL_MS as f64 / 1000.0,
-            };
-            scope.insert_approval(&approval).await?;
-            scope.queue_webhooks("approval.pending", &approval_id.to_string()).await?;
-            let data = json!({ "exec_id": exec.id, "approval_id": approval_id });
-            scope.append_event(exec.session_id, EventKind::ExecPendingApproval, data).await?;
-            Ok(Next::Wait { approval_id, look_again_in_ms: APPROVAL_TTL_MS })
-        }
-    }
-}
-
-fn judge(engine: &Engine, order: &ExecOrder) -> Decision {
-    let shell =
-        CommandRequest { command: &order.command, cwd: &order.cwd, has_env: !order.env.is_empty() };
-    match order.kind {
-        ExecKind::Shell => engine.decide(&shell),
-        ExecKind::Tool => match ToolCall::from_text(&order.command) {
-            Ok(call) => engine.decide_tool(&policy::ToolRequest {
-                name: call.name(),
-                text: &order.command,
-                writes: call.writes(),
-            }),
-            // Not a call that we made: a script, as far as policy is concerned.
-            Err(_) => engine.decide(&shell),
-        },
-    }
-}
-
-/// Reads what a human answered, if one did.
-async fn answer(
-    scope: &mut Scope,
-    exec: &Exec,
-    order: &ExecOrder,
-) -> Result<Next, ActivityFailure> {
-    let approval_id = exec.approval_id.ok_or(StoreError::Inconsistent("exec approval"))?;
-    let approval = scope.get_approval(approval_id).await?;
-    match approval.state {
-        ApprovalState::Pending => {
-            let left = approval.expires_at - OffsetDateTime::now_utc();
-            if left.is_positive() {
-                let look_again_in_ms = u64::try_from(left.whole_milliseconds()).unwrap_or(0) + 1;
-                return Ok(Next::Wait { approval_id, look_again_in_ms });
-            }
-            let expired = approval.state.settle(ApprovalState::Expired)?;
-            scope.settle_approval(approval_id, expired, None, None).await?;
-            let reason = "nobody answered the approval in time";
-            closing::settle(scope, exec, ExecOutcome::Denied, Some(reason)).await?;
-            Ok(Next::Settled)
-        }
-        ApprovalState::Approved if approval.order_sha256 != order_digest(order) => {
-            refuse_changed(scope, exec).await
-        }
-        ApprovalState::Approved => approve(scope, exec, &approval).await,
-        ApprovalState::Denied | ApprovalState::Expired | ApprovalState::Cancelled => {
-            let reason = approval.reason.as_deref().unwrap_or("no reason was given");
-            let who = approval.decided_by.as_deref().unwrap_or("nobody");
-            let reason = format!("{who} denied it: {reason}");
-            record_human(scope, exec, &approval).await?;
-            closing::settle(scope, exec, ExecOutcome::Denied, Some(&reason)).await?;
-            Ok(Next::Settled)
-        }
-    }
-}
-
-async fn approve(
-    scope: &mut Scope,
-    exec: &Exec,
-    approval: &Approval,
-) -> Result<Next, ActivityFailure> {
-    let recorded = record_human(scope, exec, approval).await?;
-    let who = &recorded.decided_by;
-    audit(scope, exec, &recorded, who, "allow", &approval.order_sha256);
-    let data = json!({ "exec_id": exec.id });
-    scope.append_event(exec.session_id, EventKind::ExecQueued, data).await?;
-    Ok(Next::Run { policy_version: recorded.policy_version })
-}
-
-/// Keeps who decided beside what policy had said.
-async fn record_human(
-    scope: &mut Scope,
-    exec: &Exec,
-    approval: &Approval,
-) -> Result<RecordedDecision, ActivityFailure> {
-    let mut recorded = exec.decision.clone().ok_or(StoreError::Inconsistent("exec decision"))?;
-    recorded.decided_by = approval.decided_by.clone().unwrap_or_else(|| "nobody".into());
-    let approved = approval.state == ApprovalState::Approved;
-    recorded.decision.outcome = if approved { Outcome::Allow } else { Outcome::Deny };
-    if let Some(reason) = &approval.reason {
-        recorded.decision.reasons.push(reason.clone());
-    }
-    let state = exec.state.apply(ExecEvent::Allow)?;
-    // A denied exec keeps its state until it is settled, in the same transaction.
-    let state = if approved { state } else { exec.state };
-    scope.set_exec_decision(exec.id, state, &recorded, None).await?;
-    Ok(recorded)
-}
-
-fn audit(
-    scope: &mut Scope,
-    exec: &Exec,
-    recorded: &RecordedDecision,
-    actor: &str,
-    outcome: &'static str,
-    order_sha256: &str,
-) {
-    scope.append_audit(AuditEntry {
-        actor: actor.into(),
-        token_id: None,
-        address: None,
-        action: "exec.authorize",
-        object: exec.id.to_string(),
-        session_id: Some(exec.session_id),
-        outcome,
-        detail: json!({
-            "decision": recorded, "order_sha256": order_sha256, "approval_id": exec.approval_id,
-        }),
-    });
 }

@@ -2,7 +2,10 @@
 
 mod activities;
 mod ahead;
+mod answering;
 mod authorize;
+mod case;
+mod deciding;
 mod model_call;
 mod order;
 mod record;
@@ -20,6 +23,7 @@ pub use authorize::Authorizer;
 pub(crate) use authorize::Place;
 
 use crate::hub::Hub;
+use crate::judging::Engines;
 use crate::keys::Keys;
 use crate::model::ModelClient;
 use crate::outcome::OutcomeError;
@@ -39,8 +43,9 @@ impl Activities {
     /// Activities over this store, which they listen to from now on.
     pub fn new(store: Store, keys: Arc<Keys>, model: ModelClient, gone_after_s: f64) -> Self {
         let tenant_keys = Arc::new(TenantKeys::new(store.clone(), keys.clone()));
+        let engines = Arc::new(Engines::default());
         let authorizer =
-            Authorizer::new(store.clone(), keys, Arc::clone(&tenant_keys), gone_after_s);
+            Authorizer::new(store.clone(), keys, Arc::clone(&tenant_keys), engines, gone_after_s);
         let hub = Arc::new(Hub::default());
         tokio::spawn(Arc::clone(&hub).listen(store.clone()));
         Self { store, tenant_keys, authorizer, hub, model }

@@ -164,14 +164,10 @@ async fn store_call(
     };
     scope.insert_exec(&exec).await?;
     let entry = AuditEntry {
-        actor: "model".into(),
         token_id: Some(turn.created_by),
-        address: None,
-        action: "exec.create",
-        object: exec_id.to_string(),
         session_id: Some(turn.session_id),
-        outcome: "ok",
         detail: json!({ "command": exec.command, "cwd": exec.cwd, "turn_id": turn.id }),
+        ..AuditEntry::by_part("model", "exec.create", exec_id)
     };
     scope.append_audit(entry);
     let data = json!({ "exec_id": exec_id, "state": "queued", "turn_id": turn.id });

@@ -134,14 +134,8 @@ async fn session_closed(
     let state = session.state.apply(SessionEvent::Close)?;
     scope.set_session_state(session_id, state).await?;
     let entry = AuditEntry {
-        actor: "worker".into(),
-        token_id: None,
-        address: None,
-        action: "session.closed",
-        object: session_id.to_string(),
         session_id: Some(session_id),
-        outcome: "ok",
-        detail: json!({}),
+        ..AuditEntry::by_part("worker", "session.closed", session_id)
     };
     scope.append_audit(entry);
     scope.queue_webhooks("session.closed", &session_id.to_string()).await?;

@@ -1,16 +1,19 @@
-//! One audit event and its canonical encoding, version 1.
+//! One audit event and its hash, version 2.
 //!
-//! The encoding is the domain tag `bulkhead-audit-v1`, then every field in the order of [`Event`],
-//! each as its length (u64, little endian) and its bytes; numbers are 8 bytes, little endian; an
-//! absent text has the length `u64::MAX` and no bytes. It is injective: no two events share bytes.
+//! What stands here directly stays for ever: ids, names from Bulkhead's own vocabulary, numbers.
+//! What may have to be erased stands in [`Detail`].
 
-use sha2::{Digest, Sha256};
+use serde::{Deserialize, Serialize};
 
-/// SHA-256 of an event and of all events before it.
-pub type Hash = [u8; 32];
+use crate::encoding::{Encoder, sha256};
+use crate::{Detail, Hash, hex};
+
+/// The version of the encoding and of exports.
+pub const VERSION: u32 = 2;
 
 /// One thing that happened, as reviewers will read it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Event {
     /// The chain: a tenant's id, or `system`.
     pub chain: String,
@@ -18,55 +21,97 @@ pub struct Event {
     pub seq: i64,
     /// Microseconds since the epoch, by the database's clock. Order comes from `seq` alone.
     pub time_us: i64,
-    /// Who did it: a token's name and role, or a part of Bulkhead.
-    pub actor: String,
+    /// In which role it was done: that of a token, or a part of Bulkhead such as `worker`.
+    pub role: String,
     /// The token used, if one was.
     pub token_id: Option<String>,
-    /// Network address of the caller, if there was one.
-    pub address: Option<String>,
     /// What was done, such as `exec.authorize`.
     pub action: String,
     /// What it was done to, such as an exec's id.
     pub object: String,
     /// The session that it belongs to, if any.
     pub session_id: Option<String>,
-    /// How it went, such as `allow`, `denied`, `exited`.
+    /// The exec that it belongs to, if any.
+    pub exec_id: Option<String>,
+    /// How it went, such as `ok`, `denied`, `exited`.
     pub outcome: String,
-    /// Everything else, as JSON text. Hashed as it stands, never parsed and written again.
-    pub detail: String,
+    /// What was decided, where something was.
+    pub decision: Option<Decision>,
+    /// Where it ran, where something did.
+    pub sandbox: Option<Sandbox>,
+    /// [`Detail::digest`]; stays when the detail is erased.
+    #[serde(with = "hex::one")]
+    pub detail_sha256: Hash,
+    /// The rest; `None` once it was erased.
+    pub detail: Option<Detail>,
 }
 
-/// The hash of `event` on top of the hash `previous` of the event before it.
-pub fn hash(previous: &Hash, event: &Event) -> Hash {
-    let mut encoder = Encoder(Sha256::new());
-    encoder.field(b"bulkhead-audit-v1");
-    encoder.field(previous);
-    encoder.field(event.chain.as_bytes());
-    encoder.field(&event.seq.to_le_bytes());
-    encoder.field(&event.time_us.to_le_bytes());
-    encoder.field(event.actor.as_bytes());
-    encoder.optional(event.token_id.as_deref());
-    encoder.optional(event.address.as_deref());
-    encoder.field(event.action.as_bytes());
-    encoder.field(event.object.as_bytes());
-    encoder.optional(event.session_id.as_deref());
-    encoder.field(event.outcome.as_bytes());
-    encoder.field(event.detail.as_bytes());
-    encoder.0.finalize().into()
+/// What policy or a human decided. The reasons are in [`Detail`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decision {
+    /// `allow`, `ask` or `deny`.
+    pub outcome: String,
+    /// Ids of the rules that led to it.
+    pub rules: Vec<String>,
+    /// The version of the policy that was asked.
+    pub policy_version: Option<i64>,
+    /// The token of the human who decided, if one did.
+    pub approver: Option<String>,
 }
 
-struct Encoder(Sha256);
+/// The sandbox of an exec.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sandbox {
+    /// Its id.
+    pub id: String,
+    /// Changes when its files were lost.
+    pub generation: i64,
+    /// Digest of the image that it was made from, if known.
+    pub image_digest: Option<String>,
+}
 
-impl Encoder {
-    fn field(&mut self, bytes: &[u8]) {
-        self.0.update((bytes.len() as u64).to_le_bytes());
-        self.0.update(bytes);
+impl Event {
+    /// The canonical bytes on top of the hash `previous` of the event before it.
+    pub fn encode(&self, previous: &Hash) -> Vec<u8> {
+        let mut encoder = Encoder::tagged("bulkhead-audit-v2");
+        encoder.bytes(previous);
+        encoder.text(&self.chain);
+        encoder.number(self.seq);
+        encoder.number(self.time_us);
+        encoder.text(&self.role);
+        encoder.optional_text(self.token_id.as_ref());
+        encoder.text(&self.action);
+        encoder.text(&self.object);
+        encoder.optional_text(self.session_id.as_ref());
+        encoder.optional_text(self.exec_id.as_ref());
+        encoder.text(&self.outcome);
+        encoder.optional(self.decision.as_ref(), |encoder, it| encoder.record(|to| it.encode(to)));
+        encoder.optional(self.sandbox.as_ref(), |encoder, it| encoder.record(|to| it.encode(to)));
+        encoder.bytes(&self.detail_sha256);
+        encoder.into_bytes()
     }
 
-    fn optional(&mut self, text: Option<&str>) {
-        match text {
-            Some(text) => self.field(text.as_bytes()),
-            None => self.0.update(u64::MAX.to_le_bytes()),
-        }
+    /// The hash on top of the hash `previous` of the event before it.
+    pub fn hash(&self, previous: &Hash) -> Hash {
+        sha256(&self.encode(previous))
+    }
+}
+
+impl Decision {
+    fn encode(&self, encoder: &mut Encoder) {
+        encoder.text(&self.outcome);
+        encoder.texts(&self.rules);
+        encoder.optional(self.policy_version, Encoder::number);
+        encoder.optional_text(self.approver.as_ref());
+    }
+}
+
+impl Sandbox {
+    fn encode(&self, encoder: &mut Encoder) {
+        encoder.text(&self.id);
+        encoder.number(self.generation);
+        encoder.optional_text(self.image_digest.as_ref());
     }
 }

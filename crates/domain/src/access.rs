@@ -36,8 +36,14 @@ pub enum Operation {
     ReadApprovals,
     /// Approve or deny.
     DecideApprovals,
-    /// Read the audit log.
+    /// Read the audit log, export it, and have it sealed by a checkpoint.
     ReadAudit,
+    /// Say what one thinks of an audit event.
+    ReviewAudit,
+    /// Read policies, ask what they say, and simulate others.
+    ReadPolicy,
+    /// Put a new version of the policy.
+    WritePolicy,
     /// Create, list and delete a tenant's webhooks.
     ManageWebhooks,
     /// Enrol as an executor and report from there.
@@ -46,7 +52,7 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::ManageTenants,
         Self::ManageTokens,
         Self::Work,
@@ -54,6 +60,9 @@ impl Operation {
         Self::ReadApprovals,
         Self::DecideApprovals,
         Self::ReadAudit,
+        Self::ReviewAudit,
+        Self::ReadPolicy,
+        Self::WritePolicy,
         Self::ManageWebhooks,
         Self::Execute,
     ];
@@ -68,6 +77,9 @@ impl Operation {
             Self::ReadApprovals => "read_approvals",
             Self::DecideApprovals => "decide_approvals",
             Self::ReadAudit => "read_audit",
+            Self::ReviewAudit => "review_audit",
+            Self::ReadPolicy => "read_policy",
+            Self::WritePolicy => "write_policy",
             Self::ManageWebhooks => "manage_webhooks",
             Self::Execute => "execute",
         }
@@ -93,7 +105,12 @@ impl Role {
             Self::Agent => matches!(operation, O::Work | O::ReadWork | O::ReadApprovals),
             Self::Reviewer => matches!(
                 operation,
-                O::ReadWork | O::ReadApprovals | O::DecideApprovals | O::ReadAudit
+                O::ReadWork
+                    | O::ReadApprovals
+                    | O::DecideApprovals
+                    | O::ReadAudit
+                    | O::ReviewAudit
+                    | O::ReadPolicy
             ),
             Self::Viewer => matches!(operation, O::ReadWork | O::ReadApprovals),
             Self::Executor => matches!(operation, O::Execute),
@@ -143,12 +160,12 @@ mod tests {
         assert_eq!(
             rows,
             [
-                "platform x........",
-                "owner    .xxxxxxx.",
-                "agent    ..xxx....",
-                "reviewer ...xxxx..",
-                "viewer   ...xx....",
-                "executor ........x",
+                "platform x...........",
+                "owner    .xxxxxxxxxx.",
+                "agent    ..xxx.......",
+                "reviewer ...xxxxxx...",
+                "viewer   ...xx.......",
+                "executor ...........x",
             ]
         );
     }

@@ -58,6 +58,33 @@ impl ApprovalState {
     }
 }
 
+/// How far an answer reaches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum ApprovalScope {
+    /// This exec and no other.
+    #[default]
+    Once,
+    /// Also the same command later in the session.
+    Session,
+}
+
+impl ApprovalScope {
+    /// The name used in tables and URLs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Once => "once",
+            Self::Session => "session",
+        }
+    }
+
+    /// The scope with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Once, Self::Session].into_iter().find(|scope| scope.as_str() == name)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -42,6 +42,8 @@ pub const GRANT_TTL_S: i64 = 300;
 pub const MAX_TURN_STEPS: u32 = 50;
 /// Longest tool output that the model is shown, in bytes.
 pub const MAX_MODEL_OUTPUT_BYTES: usize = 32 * 1024;
+/// Longest policy text, in bytes.
+pub const MAX_POLICY_BYTES: usize = 256 * 1024;
 /// Turns and execs of one session that may be unfinished at once.
 pub const MAX_OPEN_WORK: i64 = 256;
 /// Commands that a model may ask for in one answer.

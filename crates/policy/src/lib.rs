@@ -1,10 +1,30 @@
-//! Decides about a command: allow, ask or deny, with the rules and reasons.
+//! Shell text in, facts and a decision out. Pure: knows neither SQL nor HTTP nor Temporal.
 //!
-//! Pure: command text in, decision out. What it cannot understand completely is *ask*, never
-//! *allow*. Knows no tenant's secrets, no SQL, no HTTP.
+//! Invariant: what is auto-approved is understood completely; everything else asks a human.
 
+mod catalogue;
+mod cedar;
+mod cedar_text;
+mod check;
+mod codex_rules;
+mod decision;
 mod engine;
-mod gate;
-mod harmless;
+mod explain;
+mod facts;
+pub mod git;
+mod kinds;
+mod mode;
+mod propose;
+mod request;
+mod unclear;
 
-pub use engine::{CommandRequest, Decision, Engine, Fact, Outcome, ToolRequest};
+pub use cedar::{PolicyError, SCHEMA};
+pub use check::check_line;
+pub use codex_rules::{Import, ImportError, Remark, import_codex_rules};
+pub use decision::{Approvers, Decision, Outcome};
+pub use engine::{Engine, SHIPPED_POLICY};
+pub use explain::Explanation;
+pub use facts::{Effect, Fact};
+pub use mode::Mode;
+pub use propose::{Proposal, propose_rule};
+pub use request::{CommandRequest, Subject, ToolRequest};

@@ -6,7 +6,7 @@ use tests::Stack;
 #[tokio::test]
 async fn the_first_decision_stands() {
     let session = Stack::shared().session().await;
-    let exec = session.submit(json!({ "command": "sleep 0" })).await;
+    let exec = session.submit(json!({ "command": "touch asked" })).await;
     let approval_id = session.approval_of(&exec).await;
     session.decide(&approval_id, "deny", None).await;
     let path = format!("/v1/approvals/{approval_id}/decision");
@@ -18,7 +18,7 @@ async fn the_first_decision_stands() {
 #[tokio::test]
 async fn two_reviewers_at_once_make_one_decision() {
     let session = Stack::shared().session().await;
-    let exec = session.submit(json!({ "command": "sleep 0" })).await;
+    let exec = session.submit(json!({ "command": "touch asked" })).await;
     let path = format!("/v1/approvals/{}/decision", session.approval_of(&exec).await);
     let decide =
         |decision: &'static str| session.reviewer.post(&path, json!({ "decision": decision }));
@@ -36,7 +36,8 @@ async fn whoever_asked_cannot_approve() {
     let owner = stack.owner("acme");
     let session = owner.post("/v1/sessions", json!({})).await.expect(201);
     let path = format!("/v1/sessions/{}/execs", session["session_id"].as_str().unwrap());
-    let exec = owner.post(&path, json!({ "command": "sleep 0", "wait_ms": 0 })).await.expect(201);
+    let exec =
+        owner.post(&path, json!({ "command": "touch asked", "wait_ms": 0 })).await.expect(201);
     let helper = stack.session().await;
     let helper =
         tests::TestSession { id: session["session_id"].as_str().unwrap().into(), ..helper };
@@ -53,7 +54,7 @@ async fn whoever_asked_cannot_approve() {
 #[tokio::test]
 async fn a_pending_exec_can_be_cancelled() {
     let session = Stack::shared().session().await;
-    let exec = session.submit(json!({ "command": "sleep 0" })).await;
+    let exec = session.submit(json!({ "command": "touch asked" })).await;
     let approval_id = session.approval_of(&exec).await;
     let id = exec["exec_id"].as_str().unwrap();
     session.agent.post(&format!("/v1/execs/{id}/cancel"), json!({})).await.expect(200);
@@ -66,7 +67,7 @@ async fn a_pending_exec_can_be_cancelled() {
 async fn a_forged_signal_approves_nothing() {
     let stack = Stack::shared();
     let session = stack.session().await;
-    let exec = session.submit(json!({ "command": "sleep 0" })).await;
+    let exec = session.submit(json!({ "command": "touch asked" })).await;
     let approval_id = session.approval_of(&exec).await;
     let address = stack.dev().temporal_address.replace("http://", "");
     let temporal = tests::temporal_program();
@@ -88,7 +89,7 @@ async fn a_forged_signal_approves_nothing() {
 #[tokio::test]
 async fn pending_approvals_are_listed_and_leave_the_list() {
     let session = Stack::shared().session().await;
-    let exec = session.submit(json!({ "command": "sleep 0" })).await;
+    let exec = session.submit(json!({ "command": "touch asked" })).await;
     let approval_id = session.approval_of(&exec).await;
     let listed = async || {
         let page = session.reviewer.get("/v1/approvals?state=pending&limit=200").await.expect(200);
@@ -108,7 +109,7 @@ async fn a_token_made_by_whoever_asked_cannot_approve() {
     let puppet = stack.caller(made.expect(201)["token"].as_str());
     let id = owner.post("/v1/sessions", json!({})).await.expect(201)["session_id"].clone();
     let id = id.as_str().expect("an id").to_owned();
-    let body = json!({ "command": "sleep 0" });
+    let body = json!({ "command": "touch asked" });
     let exec = owner.post(&format!("/v1/sessions/{id}/execs"), body).await.expect(201);
     let session = tests::TestSession { id, agent: owner.clone(), reviewer: stack.reviewer("acme") };
     let path = format!("/v1/approvals/{}/decision", session.approval_of(&exec).await);

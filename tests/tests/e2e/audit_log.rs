@@ -7,8 +7,8 @@ use tests::Stack;
 async fn every_exec_has_its_authorization_before_its_one_end() {
     let session = Stack::shared().session().await;
     session.run("true").await;
-    session.run_approved(json!({ "command": "sleep 0" })).await;
-    let denied = session.submit(json!({ "command": "sleep 0" })).await;
+    session.run_approved(json!({ "command": "touch asked" })).await;
+    let denied = session.submit(json!({ "command": "touch asked" })).await;
     let approval_id = session.approval_of(&denied).await;
     session.decide(&approval_id, "deny", None).await;
     session.wait(&denied).await;

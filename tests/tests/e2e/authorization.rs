@@ -72,6 +72,16 @@ impl Objects {
             "create_tenant" => plain(Some(json!({ "name": "acme" }))),
             "create_token" => plain(Some(json!({ "name": "", "role": "viewer" }))),
             "create_session" => plain(Some(json!({ "name": "" }))),
+            "get_policy"
+            | "list_policy_versions"
+            | "list_audit_checkpoints"
+            | "list_audit_reviews"
+            | "export_audit"
+            | "create_audit_checkpoint" => plain(None),
+            "put_policy" | "simulate_policy" => plain(Some(json!({ "text": "no policy" }))),
+            "check_policy" | "explain_policy" => plain(Some(json!({ "command": "ls" }))),
+            "create_audit_review" => plain(Some(json!({ "verdict": "none" }))),
+            "propose_rule" => of(&self.approval, None),
             "create_webhook" => plain(Some(json!({ "url": "x", "events": [] }))),
             "list_webhooks" => plain(None),
             "delete_webhook" => of(&format!("whk_{RANDOM}"), None),

@@ -10,7 +10,7 @@ use tests::Stack;
 async fn a_foreign_object_answers_like_one_that_does_not_exist() {
     let stack = Stack::shared();
     let session = stack.session().await;
-    let exec = session.submit(json!({ "command": "sleep 0" })).await;
+    let exec = session.submit(json!({ "command": "touch asked" })).await;
     let approval = session.approval_of(&exec).await;
     let path = format!("/v1/sessions/{}/turns", session.id);
     let turn = session.agent.post(&path, json!({ "input": "hello" })).await.expect(201);
@@ -41,6 +41,7 @@ async fn a_foreign_object_answers_like_one_that_does_not_exist() {
             &approval,
             Some(json!({ "decision": "approve" })),
         ),
+        (Method::POST, "/v1/approvals/{}/proposal", &approval, Some(json!({}))),
         (Method::DELETE, "/v1/tokens/{}", token, None),
     ];
     let stranger = stack.owner("globex");

@@ -2,6 +2,7 @@
 
 mod approvals;
 mod audit_log;
+mod audit_proof;
 mod authorization;
 mod bad_input;
 mod cli;
@@ -14,6 +15,9 @@ mod limits;
 mod main_job;
 mod operations;
 mod outages;
+mod policy;
+mod policy_approvals;
+mod policy_cli;
 mod replicas;
 mod sandbox;
 mod secrecy;

@@ -94,7 +94,7 @@ async fn without_postgres_everything_is_refused_and_says_so() {
 async fn a_decision_made_while_temporal_is_away_arrives_later() {
     let stack = Stack::shared();
     let session = stack.session().await;
-    let exec = session.submit(json!({ "command": "sleep 0" })).await;
+    let exec = session.submit(json!({ "command": "touch asked" })).await;
     let approval_id = session.approval_of(&exec).await;
     let dev = stack.dev();
     let server = Server::start(&dev.database_url, "http://127.0.0.1:9").await;

@@ -1,4 +1,4 @@
-//! What comes from Debian: Docker Engine, the PostgreSQL server, mmdebstrap, pip.
+//! What comes from Debian: Docker Engine, the PostgreSQL server, mmdebstrap, Python with pip.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -41,6 +41,12 @@ const PREREQUISITES: &[Prerequisite] = &[
         name: "setpriv",
         package: "util-linux",
         find: || workspace::find_program("setpriv"),
+    },
+    // The second verifier of audit exports is written in it.
+    Prerequisite {
+        name: "Python",
+        package: "python3",
+        find: || workspace::find_program("python3"),
     },
 ];
 

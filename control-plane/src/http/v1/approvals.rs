@@ -2,21 +2,21 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use domain::access::Operation;
-use domain::approval::ApprovalState;
+use domain::approval::{ApprovalScope, ApprovalState};
 use domain::ids::{ApprovalId, ExecId, SessionId};
+use policy::{Approvers, Fact};
 use protocol::grant::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::app::{App, AppError, Caller, DecideApproval, Verdict};
+use crate::app::{App, AppError, Caller, DecideApproval, Proposed, Verdict};
 use crate::http::ApiError;
 use crate::http::json::{Body, Id, Params};
 use crate::http::page::{Page, checked_cursor, checked_limit};
-use crate::store::Approval;
+use crate::store::{Approval, Vote};
 
 /// Query string of `GET /v1/approvals`.
 #[derive(Deserialize, IntoParams)]
@@ -24,6 +24,7 @@ use crate::store::Approval;
 #[into_params(parameter_in = Query)]
 pub struct ListParams {
     state: Option<ApprovalState>,
+    session_id: Option<SessionId>,
     cursor: Option<String>,
     limit: Option<i64>,
 }
@@ -36,7 +37,7 @@ pub struct Decide {
     decision: Decision,
     reason: Option<String>,
     #[serde(default)]
-    scope: Scope,
+    scope: ApprovalScope,
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -47,16 +48,6 @@ enum Decision {
     Deny,
 }
 
-/// How far a decision reaches.
-#[derive(Deserialize, Default, PartialEq, ToSchema)]
-#[serde(rename_all = "snake_case")]
-#[schema(as = DecisionScope)]
-enum Scope {
-    #[default]
-    Once,
-    Session,
-}
-
 /// An approval as callers see it.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Approval)]
@@ -65,12 +56,31 @@ pub struct View {
     exec_id: ExecId,
     session_id: SessionId,
     state: ApprovalState,
+    kind: &'static str,
     command: String,
     cwd: String,
     env_names: Vec<String>,
     stdin: Option<StdinView>,
+    stdin_open: bool,
+    tty: bool,
     timeout_ms: i64,
+    image_digest: Option<String>,
     reasons: Vec<String>,
+    /// The rules that asked.
+    rules: Vec<String>,
+    /// What was understood of the command.
+    #[schema(value_type = Vec<Object>)]
+    facts: Vec<Fact>,
+    policy_version: Option<i64>,
+    /// Who has to approve.
+    #[schema(value_type = Object)]
+    approvers: Approvers,
+    /// Who did so far.
+    #[schema(value_type = Vec<Object>)]
+    votes: Vec<Vote>,
+    scope: ApprovalScope,
+    /// Whether an answer may hold for the rest of the session.
+    may_hold_for_session: bool,
     order_sha256: String,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
@@ -82,7 +92,23 @@ pub struct View {
 
 impl From<Approval> for View {
     fn from(approval: Approval) -> Self {
+        let policy_version = approval.decision.as_ref().map(|recorded| recorded.policy_version);
+        let decision = approval.decision.map(|recorded| recorded.decision);
+        let (rules, facts, approvers) = decision
+            .map(|decision| (decision.rules, decision.facts, decision.approvers))
+            .unwrap_or_default();
         Self {
+            kind: if approval.is_shell { "shell" } else { "tool" },
+            stdin_open: approval.stdin_open,
+            tty: approval.has_terminal,
+            image_digest: approval.image_digest,
+            rules,
+            facts,
+            policy_version,
+            approvers,
+            votes: approval.votes,
+            scope: approval.scope,
+            may_hold_for_session: approval.may_hold_for_session,
             approval_id: approval.id,
             exec_id: approval.exec_id,
             session_id: approval.session_id,
@@ -136,8 +162,10 @@ pub async fn list(
     let limit = checked_limit(params.limit)?;
     let before = checked_cursor(params.cursor.as_ref())?;
     let mut scope = caller.open(&app, Operation::ReadApprovals).await?;
-    let approvals =
-        scope.list_approvals(params.state, before, limit).await.map_err(AppError::from)?;
+    let approvals = scope
+        .list_approvals(params.state, params.session_id, before, limit)
+        .await
+        .map_err(AppError::from)?;
     let views = approvals.into_iter().map(View::from).collect();
     Ok(Json(Page::new(views, limit, |view| view.approval_id.to_string())))
 }
@@ -172,14 +200,25 @@ pub async fn decide(
     Id(id): Id<ApprovalId>,
     Body(body): Body<Decide>,
 ) -> Result<Json<View>, ApiError> {
-    if body.scope == Scope::Session {
-        let detail = "scope must be once; approving for a whole session is not supported yet";
-        return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "unsupported_scope", detail));
-    }
     let verdict = match body.decision {
         Decision::Approve => Verdict::Approve,
         Decision::Deny => Verdict::Deny,
     };
-    let decision = DecideApproval { verdict, reason: body.reason };
+    let decision = DecideApproval { verdict, reason: body.reason, scope: body.scope };
     Ok(Json(app.decide_approval(&caller, id, &decision).await?.into()))
+}
+
+/// Proposes a rule that would have allowed the command.
+#[utoipa::path(
+    post, path = "/approvals/{id}/proposal", operation_id = "propose_rule", tag = "approvals",
+    security(("token" = ["read_policy"])),
+    params(("id" = ApprovalId, Path)),
+    responses((status = 200, body = serde_json::Value)),
+)]
+pub async fn propose(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<ApprovalId>,
+) -> Result<Json<Proposed>, ApiError> {
+    Ok(Json(app.propose_rule(&caller, id).await?))
 }

@@ -8,6 +8,7 @@ mod execs;
 mod executors;
 mod files;
 mod live;
+mod policy;
 mod sessions;
 mod tenants;
 mod tokens;
@@ -47,7 +48,16 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(approvals::list))
         .routes(routes!(approvals::show))
         .routes(routes!(approvals::decide))
+        .routes(routes!(approvals::propose))
+        .routes(routes!(policy::show, policy::put))
+        .routes(routes!(policy::versions))
+        .routes(routes!(policy::check))
+        .routes(routes!(policy::explain))
+        .routes(routes!(policy::simulate))
         .routes(routes!(audit::list))
+        .routes(routes!(audit::checkpoints::list, audit::checkpoints::create))
+        .routes(routes!(audit::export::export))
+        .routes(routes!(audit::reviews::list, audit::reviews::create))
         .routes(routes!(executors::list, executors::enrol))
         .routes(routes!(executors::started))
         .routes(routes!(executors::output))

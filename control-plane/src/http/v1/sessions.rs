@@ -8,6 +8,7 @@ use domain::ids::SessionId;
 use domain::limits::SandboxLimits;
 use domain::sandbox::SandboxRef;
 use domain::session::SessionState;
+use policy::Mode;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -30,6 +31,7 @@ pub struct Create {
     limits: SandboxLimits,
     model: Option<String>,
     approval_mode: Option<String>,
+    environment: Option<String>,
 }
 
 /// A session as callers see it.
@@ -40,7 +42,9 @@ pub struct View {
     name: String,
     state: SessionState,
     model: Option<String>,
-    approval_mode: String,
+    #[schema(value_type = String)]
+    approval_mode: Mode,
+    environment: String,
     limits: SandboxLimits,
     sandbox: Option<SandboxRef>,
     #[serde(with = "time::serde::rfc3339")]
@@ -57,6 +61,7 @@ impl From<Session> for View {
             state: session.state,
             model: session.model,
             approval_mode: session.approval_mode,
+            environment: session.environment,
             limits: session.limits,
             sandbox: session.sandbox,
             created_at: session.created_at,
@@ -85,6 +90,7 @@ pub async fn create(
         limits: body.limits,
         model: body.model,
         approval_mode: body.approval_mode,
+        environment: body.environment,
     };
     let key = idempotency_key(&headers)?;
     let session = app.create_session(&caller, &request, key.as_deref()).await?;

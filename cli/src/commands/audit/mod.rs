@@ -1,0 +1,72 @@
+//! `bulkhead audit`: what was decided and done, by whom; and the proof of it.
+
+mod export;
+mod look_up;
+mod review;
+mod verify;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use super::listing;
+use crate::connection::{Caller, Connection};
+
+/// Arguments of `bulkhead audit`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Audit events, oldest first.
+    List(look_up::Arguments),
+    /// Write the log to a file; as JSONL with everything that `verify` needs.
+    Export(export::Arguments),
+    /// Check an exported log, offline: exit 0 only if all of it holds.
+    Verify(verify::Arguments),
+    /// Signed checkpoints, newest first.
+    Checkpoints,
+    /// Have a checkpoint made now and print it, to be kept where nobody can change it.
+    Checkpoint(export::CheckpointArguments),
+    /// What reviewers said, newest first.
+    Reviews {
+        /// Only of this event.
+        #[arg(long, value_name = "NUMBER")]
+        seq: Option<u64>,
+    },
+    /// Say what you think of an audit event.
+    Review(review::Arguments),
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the control plane refuses or cannot be reached, or a file cannot be used.
+pub async fn run(connection: Connection, arguments: Arguments) -> Result<u8> {
+    let json = connection.json;
+    if let Action::Verify(arguments) = arguments.action {
+        return verify::run(&arguments, json);
+    }
+    let client = connection.client(Caller::Reviewer)?;
+    match arguments.action {
+        Action::List(arguments) => look_up::run(&client, &arguments, json).await?,
+        Action::Export(arguments) => export::run(&client, &arguments).await?,
+        Action::Checkpoint(arguments) => export::checkpoint(&client, &arguments).await?,
+        Action::Checkpoints => {
+            let items = listing::fetch(&client, "/v1/audit/checkpoints?limit=200").await?;
+            listing::print(&items, json, &["number", "time", "size"])?;
+        }
+        Action::Reviews { seq } => {
+            let filter = seq.map(|seq| format!("&seq={seq}")).unwrap_or_default();
+            let path = format!("/v1/audit/reviews?limit=200{filter}");
+            let items = listing::fetch(&client, &path).await?;
+            let columns = ["review_id", "seq", "verdict", "comment", "reviewed_by", "created_at"];
+            listing::print(&items, json, &columns)?;
+        }
+        Action::Review(arguments) => review::run(&client, &arguments, json).await?,
+        Action::Verify(_) => {}
+    }
+    Ok(0)
+}

@@ -1,0 +1,174 @@
+//! Reading the audit log out: exports, proofs, reviews. An export is on record before its first
+//! byte leaves.
+
+use domain::access::Operation;
+use domain::ids::TenantId;
+use serde_json::{Value, json};
+
+use super::{App, AppError, Caller};
+use crate::checkpoints::CheckpointError;
+use crate::ids;
+use crate::store::{AuditFilter, AuditRecord, NewReview, Review, StoredProof};
+
+/// Longest comment of a review, in bytes.
+const MAX_COMMENT_BYTES: usize = 4000;
+/// Events read at a time; each time in a transaction of its own, so that a slow reader holds none.
+const BATCH: i64 = 1000;
+
+/// An export that is on record and may begin.
+pub struct Export {
+    app: App,
+    tenant_id: TenantId,
+    filter: AuditFilter,
+    /// The first event.
+    pub from: i64,
+    /// The proof that covers the last event; it is one of this very moment.
+    pub last: StoredProof,
+    next: i64,
+}
+
+/// Some events of an export in order, and the proof that belongs directly after them.
+pub struct Batch {
+    /// The events.
+    pub records: Vec<AuditRecord>,
+    /// The proof.
+    pub proof: Option<StoredProof>,
+}
+
+/// What a reviewer says.
+pub struct CreateReview {
+    /// The audit event.
+    pub seq: i64,
+    /// `ok`, `violation` or `needs_rule`.
+    pub verdict: &'static str,
+    /// Why.
+    pub comment: String,
+}
+
+impl App {
+    /// Has the caller's chain covered by a checkpoint of this moment.
+    ///
+    /// # Errors
+    /// When the caller may not, or nothing can be signed.
+    pub async fn checkpoint_audit(&self, caller: &Caller) -> Result<StoredProof, AppError> {
+        let tenant_id = caller.authorize(Operation::ReadAudit)?;
+        Ok(self.checkpointer.prove(&tenant_id.to_string()).await?)
+    }
+
+    /// Puts an export on record and prepares it.
+    ///
+    /// # Errors
+    /// When the caller may not, there is nothing from `from` on, or nothing can be signed.
+    pub async fn export_audit(
+        &self,
+        caller: &Caller,
+        from: i64,
+        filter: AuditFilter,
+        detail: Value,
+    ) -> Result<Export, AppError> {
+        let tenant_id = caller.authorize(Operation::ReadAudit)?;
+        if from < 1 {
+            return Err(AppError::invalid("invalid_from", "from must be at least 1"));
+        }
+        let mut scope = caller.open(self, Operation::ReadAudit).await?;
+        scope.append_audit(caller.entry("audit.export", tenant_id.to_string(), detail));
+        scope.commit().await?;
+        let last = self.checkpointer.prove(&tenant_id.to_string()).await?;
+        if from > last.proof.size {
+            let message = format!("from is beyond the last event, {}", last.proof.size);
+            return Err(AppError::invalid("invalid_from", message));
+        }
+        Ok(Export { app: self.clone(), tenant_id, filter, from, last, next: from })
+    }
+
+    /// Keeps a review, on record.
+    ///
+    /// # Errors
+    /// When the caller may not, or there is no such event.
+    pub async fn create_review(
+        &self,
+        caller: &Caller,
+        request: &CreateReview,
+    ) -> Result<Review, AppError> {
+        let comment = request.comment.as_str();
+        if comment.len() > MAX_COMMENT_BYTES || comment.contains('\0') {
+            return Err(AppError::invalid(
+                "invalid_comment",
+                format!("comment must be at most {MAX_COMMENT_BYTES} bytes without NUL characters"),
+            ));
+        }
+        let mut scope = caller.open(self, Operation::ReviewAudit).await?;
+        let reviewed = scope.get_audit(request.seq).await.map_err(AppError::of("audit event"))?;
+        let review = NewReview {
+            id: ids::new(),
+            seq: request.seq,
+            verdict: request.verdict,
+            comment,
+            reviewed_by: caller.actor(),
+            token_id: caller.token_id,
+        };
+        let stored = scope.insert_review(&review).await?;
+        let detail = json!({
+            "seq": request.seq, "object": reviewed.event.object, "comment": comment,
+        });
+        let mut entry = caller.entry("audit.review", stored.id.to_string(), detail);
+        entry.outcome = request.verdict;
+        scope.append_audit(entry);
+        scope.commit().await?;
+        Ok(stored)
+    }
+}
+
+impl Export {
+    /// The hash of the event before the first one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn previous(&self) -> Result<audit::Hash, AppError> {
+        if self.from == 1 {
+            return Ok(audit::GENESIS);
+        }
+        let mut scope = self.app.store.tenant(self.tenant_id).await?;
+        Ok(scope.get_audit(self.from - 1).await?.hash)
+    }
+
+    /// The public keys for the manifest.
+    pub fn public_keys(&self) -> Vec<String> {
+        self.app.checkpointer.public_keys()
+    }
+
+    /// The next events; `None` after the last one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn next(&mut self) -> Result<Option<Batch>, AppError> {
+        let last = self.last.proof.size;
+        if self.next > last {
+            return Ok(None);
+        }
+        let mut scope = self.app.store.tenant(self.tenant_id).await?;
+        let mut records = scope.list_audit(&self.filter, self.next - 1, BATCH).await?;
+        records.retain(|record| record.event.seq <= last);
+        let is_full = i64::try_from(records.len()).is_ok_and(|length| length == BATCH);
+        let end = records.last().filter(|_| is_full).map_or(last, |record| record.event.seq);
+        let proof = match end == last {
+            true => Some(self.last.clone()),
+            // One of many suffices: it tells in which batch something was rewritten.
+            false => scope.find_proof(self.next, end).await?,
+        };
+        self.next = end + 1;
+        Ok(Some(Batch { records, proof }))
+    }
+}
+
+impl From<CheckpointError> for AppError {
+    fn from(error: CheckpointError) -> Self {
+        match error {
+            CheckpointError::Store(error) => error.into(),
+            CheckpointError::RolledBack { .. } | CheckpointError::Contradiction { .. } => {
+                Self::Conflict { code: "audit_contradiction", message: error.to_string() }
+            }
+            error => Self::internal(error),
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! `GET /v1/audit/export`: the log as a file, streamed. As JSONL it is whole and proves itself; as
+//! CSV or OCSF it may be a part, and proves nothing.
+
+use std::io;
+
+use audit::VERSION;
+use audit::export::{ExportWriter, FORMAT, Manifest};
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures::stream;
+
+use super::filter::{Format, LookUp, refused};
+use super::view::View;
+use super::{csv, ocsf};
+use crate::app::{App, AppError, Batch, Caller, Export};
+use crate::http::ApiError;
+use crate::http::json::Params;
+
+/// Streams an export.
+#[utoipa::path(
+    get, path = "/audit/export", operation_id = "export_audit", tag = "audit",
+    security(("token" = ["read_audit"])),
+    params(LookUp),
+    responses((status = 200, body = String, content_type = "application/jsonl")),
+)]
+pub async fn export(
+    State(app): State<App>,
+    caller: Caller,
+    Params(params): Params<LookUp>,
+) -> Result<Response, ApiError> {
+    let (format, from) = params.export()?;
+    if format == Format::Jsonl && params.is_filtered() {
+        return Err(refused(
+            "a JSONL export is whole, or it would prove nothing; filter CSV or OCSF",
+        ));
+    }
+    let detail = serde_json::to_value(&params).map_err(AppError::internal)?;
+    let export = app.export_audit(&caller, from, params.filter()?, detail).await?;
+    let (kind, name) = match format {
+        Format::Jsonl => ("application/jsonl", "audit.jsonl"),
+        Format::Csv => ("text/csv; charset=utf-8", "audit.csv"),
+        Format::Ocsf => ("application/jsonl", "audit.ocsf.jsonl"),
+    };
+    let state = Writing::begin(format, export).await?;
+    let pieces = stream::try_unfold(Some(state), |state| async move {
+        let Some(state) = state else { return Ok::<_, AppError>(None) };
+        state.advance().await.map(Some)
+    });
+    let disposition = format!("attachment; filename=\"{name}\"");
+    let headers =
+        [(header::CONTENT_TYPE, kind), (header::CONTENT_DISPOSITION, disposition.as_str())];
+    Ok((headers, Body::from_stream(pieces)).into_response())
+}
+
+/// An export under way, with what is written of it and not yet sent.
+struct Writing {
+    export: Export,
+    form: Form,
+}
+
+enum Form {
+    Jsonl(ExportWriter<Vec<u8>>),
+    Lines { begun: Vec<u8>, line: fn(&View) -> String },
+}
+
+impl Writing {
+    async fn begin(format: Format, export: Export) -> Result<Self, AppError> {
+        let form = match format {
+            Format::Jsonl => {
+                let manifest = manifest(&export).await?;
+                Form::Jsonl(ExportWriter::new(Vec::new(), manifest).map_err(AppError::internal)?)
+            }
+            Format::Csv => Form::Lines { begun: csv::HEADER.into(), line: csv::line },
+            Format::Ocsf => Form::Lines { begun: Vec::new(), line: ocsf::line },
+        };
+        Ok(Self { export, form })
+    }
+
+    /// The next piece, and how to go on; an error breaks the download off, visibly.
+    async fn advance(mut self) -> Result<(Bytes, Option<Self>), AppError> {
+        let Some(batch) = self.export.next().await? else {
+            let rest = match self.form {
+                Form::Jsonl(writer) => writer.finish().map_err(AppError::internal)?,
+                Form::Lines { begun, .. } => begun,
+            };
+            return Ok((rest.into(), None));
+        };
+        let piece = match &mut self.form {
+            Form::Jsonl(writer) => {
+                write(writer, batch).map_err(AppError::internal)?;
+                std::mem::take(writer.sink_mut())
+            }
+            Form::Lines { begun, line } => {
+                let views = batch.records.into_iter().map(View::from);
+                views.for_each(|view| begun.extend(line(&view).bytes()));
+                std::mem::take(begun)
+            }
+        };
+        Ok((piece.into(), Some(self)))
+    }
+}
+
+/// Events with the proof directly after the one that it covers.
+fn write(writer: &mut ExportWriter<Vec<u8>>, batch: Batch) -> io::Result<()> {
+    let proof = batch.proof.map(|stored| stored.proof);
+    for record in batch.records {
+        writer.event(&record.event, &record.hash)?;
+        if let Some(proof) = proof.as_ref().filter(|proof| proof.size == record.event.seq) {
+            writer.checkpoint(proof)?;
+        }
+    }
+    Ok(())
+}
+
+async fn manifest(export: &Export) -> Result<Manifest, AppError> {
+    let (from, to) = (export.from, export.last.proof.size);
+    Ok(Manifest {
+        format: FORMAT.into(),
+        version: VERSION,
+        chain: export.last.proof.chain.clone(),
+        from,
+        to,
+        count: to + 1 - from,
+        previous: export.previous().await?,
+        created_us: export.last.time_us,
+        keys: export.public_keys(),
+    })
+}

@@ -1,0 +1,40 @@
+//! `/v1/audit`: the tenant's audit log; to look things up, to export it with its proof, to review.
+
+pub mod checkpoints;
+mod csv;
+pub mod export;
+mod filter;
+mod ocsf;
+pub mod reviews;
+mod view;
+
+use axum::Json;
+use axum::extract::State;
+use domain::access::Operation;
+
+use crate::app::{App, AppError, Caller};
+use crate::http::ApiError;
+use crate::http::json::Params;
+use crate::http::page::Page;
+use filter::LookUp;
+use view::View;
+
+/// Lists audit events, oldest first.
+#[utoipa::path(
+    get, path = "/audit/events", operation_id = "list_audit_events", tag = "audit",
+    security(("token" = ["read_audit"])),
+    params(LookUp),
+    responses((status = 200, body = serde_json::Value)),
+)]
+pub async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Params(params): Params<LookUp>,
+) -> Result<Json<Page<View>>, ApiError> {
+    let (after, limit) = params.page()?;
+    let filter = params.filter()?;
+    let mut scope = caller.open(&app, Operation::ReadAudit).await?;
+    let records = scope.list_audit(&filter, after, limit).await.map_err(AppError::from)?;
+    let views = records.into_iter().map(View::from).collect();
+    Ok(Json(Page::new(views, limit, |view: &View| view.seq.to_string())))
+}

@@ -1,0 +1,92 @@
+//! The words under which an audit event is found. They are content, and erased with it.
+
+use std::collections::BTreeSet;
+
+use audit::{Detail, Event};
+use serde_json::Value;
+
+/// Longest word that is found.
+const MAX_WORD_CHARS: usize = 64;
+/// Most words that one event is found under: a long script is found by its beginning.
+const MAX_WORDS: usize = 100;
+
+/// Everything that finds `event`.
+pub(super) fn of_event(event: &Event, programs: &[String]) -> Vec<String> {
+    let mut terms = BTreeSet::new();
+    for rule in event.decision.iter().flat_map(|decision| &decision.rules) {
+        terms.insert(of_rule(rule));
+    }
+    terms.extend(programs.iter().filter(|name| !name.is_empty()).map(|name| of_program(name)));
+    let mut words = BTreeSet::new();
+    if let Some(Detail { actor, reasons, data, .. }) = &event.detail {
+        collect_words(actor, &mut words);
+        reasons.iter().for_each(|reason| collect_words(reason, &mut words));
+        if let Ok(data) = serde_json::from_str(data) {
+            collect_from_json(&data, &mut words);
+        }
+    }
+    terms.extend(words);
+    terms.into_iter().collect()
+}
+
+/// The term of a rule's id.
+pub(super) fn of_rule(rule: &str) -> String {
+    format!("rule:{}", shortened(rule))
+}
+
+/// The term of a program's name.
+pub(super) fn of_program(program: &str) -> String {
+    format!("program:{}", shortened(program))
+}
+
+/// The words of a text that somebody looks for; an event must have all of them.
+pub(super) fn of_query(text: &str) -> Vec<String> {
+    let mut words = BTreeSet::new();
+    collect_words(text, &mut words);
+    words.into_iter().collect()
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(MAX_WORD_CHARS).collect()
+}
+
+fn collect_words(text: &str, words: &mut BTreeSet<String>) {
+    for word in text.split(|c: char| !c.is_alphanumeric() && c != '_') {
+        if words.len() >= MAX_WORDS {
+            return;
+        }
+        if !word.is_empty() {
+            words.insert(shortened(&word.to_lowercase()));
+        }
+    }
+}
+
+/// Texts only: keys are ours, and numbers are filtered by other means.
+fn collect_from_json(value: &Value, words: &mut BTreeSet<String>) {
+    match value {
+        Value::String(text) => collect_words(text, words),
+        Value::Array(items) => items.iter().for_each(|item| collect_from_json(item, words)),
+        Value::Object(fields) => {
+            fields.values().for_each(|value| collect_from_json(value, words));
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_found_whatever_stands_around_them() {
+        assert_eq!(
+            of_query("cat /etc/PASSWD|grep -v 'root:'"),
+            ["cat", "etc", "grep", "passwd", "root", "v"]
+        );
+        assert_eq!(of_query(" ... "), [""; 0]);
+        let long = "x".repeat(100);
+        assert_eq!(of_query(&long), [long[..MAX_WORD_CHARS].to_owned()]);
+        let many: String = (0..500).map(|n| format!("w{n} ")).collect();
+        assert_eq!(of_query(&many).len(), MAX_WORDS);
+    }
+}

@@ -1,0 +1,17 @@
+//! The export of a chain: a file that proves itself to whoever has the public key.
+//!
+//! One JSON object a line: a manifest, events in order with checkpoints among them, and an end line
+//! that shows that the file is complete.
+
+mod error;
+mod kept;
+mod line;
+mod reader;
+mod verifier;
+mod writer;
+
+pub use error::{Problem, VerifyError};
+pub use kept::{KeptError, read_checkpoints};
+pub use line::{FORMAT, Manifest};
+pub use verifier::{Report, verify};
+pub use writer::{ExportWriter, checkpoint_line};

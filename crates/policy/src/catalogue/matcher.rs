@@ -1,0 +1,248 @@
+//! Reads an argument vector by one form of the catalogue: a positive list, argument by argument.
+
+use super::form::{Flag, Flags, Form, Operands, Takes};
+use super::spec::Style;
+use crate::kinds::{Kind, Note};
+use crate::unclear::{Clear, refuse};
+
+/// An argument vector as its program's grammar reads it.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) form: &'static Form,
+    /// Every name of every flag that is given.
+    pub(crate) flags: Vec<String>,
+    pub(crate) operands: Vec<String>,
+    /// Other machines that are named.
+    pub(crate) hosts: Vec<String>,
+    /// The command that it runs, if it is a wrapper.
+    pub(crate) inner: Option<Vec<String>>,
+}
+
+/// Takes the flags that stand before a subcommand.
+pub(super) fn leading_flags<'a, 'b>(
+    globals: &Flags,
+    mut rest: &'b [&'a str],
+) -> (Vec<String>, &'b [&'a str]) {
+    let mut seen = Vec::new();
+    while let Some((first, tail)) = rest.split_first() {
+        match globals.find(first) {
+            Some(Flag { names, takes: Takes::Nothing }) => seen.extend(names.iter().cloned()),
+            _ => break,
+        }
+        rest = tail;
+    }
+    (seen, rest)
+}
+
+/// Reads the arguments behind the program and its subcommands.
+pub(super) fn read(form: &'static Form, globals: Vec<String>, args: &[&str]) -> Clear<Reading> {
+    let mut reader = Reader {
+        form,
+        flags: globals,
+        operands: Vec::new(),
+        hosts: Vec::new(),
+        ended: form.style == Style::Raw,
+        expression: false,
+    };
+    let mut rest = args;
+    while let Some((arg, tail)) = rest.split_first() {
+        rest = reader.argument(arg, tail)?;
+    }
+    reader.finish()
+}
+
+struct Reader<'a> {
+    form: &'static Form,
+    flags: Vec<String>,
+    operands: Vec<&'a str>,
+    hosts: Vec<String>,
+    /// Whether `--` or the style has ended the options.
+    ended: bool,
+    /// Whether find's expression has begun.
+    expression: bool,
+}
+
+impl<'a> Reader<'a> {
+    /// Reads one argument, and the values behind it; gives back what is left.
+    fn argument<'b>(&mut self, arg: &'a str, tail: &'b [&'a str]) -> Clear<&'b [&'a str]> {
+        if self.ended || arg == "-" || !arg.starts_with('-') {
+            return self.operand(arg).map(|()| tail);
+        }
+        if arg == "--" && self.form.style != Style::Expression {
+            self.ended = true;
+            return Ok(tail);
+        }
+        if self.form.dash_number && arg[1..].bytes().all(|byte| byte.is_ascii_digit()) {
+            self.flags.push("-NUMBER".into());
+            return Ok(tail);
+        }
+        match self.form.style {
+            Style::SingleDash => self.long(&format!("-{}", arg.trim_start_matches('-')), tail),
+            Style::Expression => {
+                self.expression = true;
+                self.long(arg, tail)
+            }
+            _ if arg.starts_with("--") => self.long(arg, tail),
+            _ => self.cluster(arg, tail),
+        }
+    }
+
+    fn operand(&mut self, arg: &'a str) -> Clear<()> {
+        let operator = matches!(arg, "(" | ")" | "!" | ",");
+        if self.form.style == Style::Expression && (operator || self.expression) {
+            self.expression = true;
+            return match operator {
+                true => Ok(()),
+                false => self.refuse_operand(arg),
+            };
+        }
+        if matches!(self.form.style, Style::Posix | Style::SingleDash) {
+            self.ended = true;
+        }
+        self.operands.push(arg);
+        Ok(())
+    }
+
+    fn long<'b>(&mut self, arg: &str, tail: &'b [&'a str]) -> Clear<&'b [&'a str]> {
+        let (name, attached) = match arg.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (arg, None),
+        };
+        let Some(flag) = self.form.flags.find(name) else {
+            return self.refuse_flag(name);
+        };
+        self.flags.extend(flag.names.iter().cloned());
+        match (&flag.takes, attached) {
+            (Takes::Nothing, None) | (Takes::Optional(_), None) => Ok(tail),
+            (Takes::Nothing, Some(_)) => self.refuse_flag(arg),
+            (Takes::Optional(kind), Some(value)) => self.value(name, kind, value).map(|()| tail),
+            (Takes::Values(kinds), Some(value)) if self.form.style != Style::Expression => {
+                match kinds.as_slice() {
+                    [kind] => self.value(name, kind, value).map(|()| tail),
+                    _ => self.refuse_flag(arg),
+                }
+            }
+            (Takes::Values(kinds), None) => self.values(name, kinds, tail),
+            (Takes::Values(_), Some(_)) => self.refuse_flag(arg),
+        }
+    }
+
+    /// `-la`, `-n5`, `-n 5`.
+    fn cluster<'b>(&mut self, arg: &str, tail: &'b [&'a str]) -> Clear<&'b [&'a str]> {
+        // A whole word may be a flag of its own, as in `tar -tf` or `java -version`.
+        for (at, letter) in arg.char_indices().skip(1) {
+            let name = format!("-{letter}");
+            let Some(flag) = self.form.flags.find(&name) else {
+                return self.refuse_flag(&name);
+            };
+            self.flags.extend(flag.names.iter().cloned());
+            let attached = &arg[at + letter.len_utf8()..];
+            match &flag.takes {
+                Takes::Nothing => {}
+                Takes::Optional(_) if attached.is_empty() => {}
+                Takes::Optional(kind) => return self.value(&name, kind, attached).map(|()| tail),
+                Takes::Values(kinds) if attached.is_empty() => {
+                    return self.values(&name, kinds, tail);
+                }
+                Takes::Values(kinds) => {
+                    let ambiguous = self.form.style == Style::Strict && attached.starts_with('=');
+                    return match kinds.as_slice() {
+                        [kind] if !ambiguous => self.value(&name, kind, attached).map(|()| tail),
+                        _ => self.refuse_flag(arg),
+                    };
+                }
+            }
+        }
+        Ok(tail)
+    }
+
+    fn values<'b>(
+        &mut self,
+        name: &str,
+        kinds: &[Kind],
+        tail: &'b [&'a str],
+    ) -> Clear<&'b [&'a str]> {
+        if tail.len() < kinds.len() {
+            return refuse(format!("`{} {name}` lacks a value", self.name()));
+        }
+        let (values, rest) = tail.split_at(kinds.len());
+        for (kind, value) in kinds.iter().zip(values) {
+            self.value(name, kind, value)?;
+        }
+        Ok(rest)
+    }
+
+    fn value(&mut self, flag: &str, kind: &Kind, value: &str) -> Clear<()> {
+        match kind.check(value) {
+            Ok(note) => {
+                self.take_note(note);
+                Ok(())
+            }
+            Err(why) => refuse(format!("`{} {flag}` is given `{value}`: {why}", self.name())),
+        }
+    }
+
+    fn take_note(&mut self, note: Note) {
+        if let Note::Host(host) = note {
+            self.hosts.push(host);
+        }
+    }
+
+    fn finish(mut self) -> Clear<Reading> {
+        let given = |name: &String| self.flags.contains(name);
+        if !self.form.requires.iter().all(|any| any.iter().any(given)) {
+            return refuse(format!("`{}` is not known without its flags", self.name()));
+        }
+        let operands = self
+            .form
+            .operands_with
+            .iter()
+            .find(|(flag, _)| given(flag))
+            .map_or(&self.form.operands, |(_, operands)| operands);
+        let inner = self.check_operands(operands)?;
+        self.flags.sort();
+        self.flags.dedup();
+        Ok(Reading {
+            form: self.form,
+            flags: self.flags,
+            operands: self.operands.iter().map(|word| (*word).to_owned()).collect(),
+            hosts: self.hosts,
+            inner,
+        })
+    }
+
+    /// Checks each operand by its kind; gives back the command that they are, if they are one.
+    fn check_operands(&mut self, operands: &Operands) -> Clear<Option<Vec<String>>> {
+        let given = std::mem::take(&mut self.operands);
+        let Some(kinds) = operands.kinds(given.len()) else {
+            return refuse(format!("`{}` is not known with {} operands", self.name(), given.len()));
+        };
+        let mut inner = Vec::new();
+        for (kind, operand) in kinds.iter().zip(&given) {
+            if **kind == Kind::Command {
+                inner.push((*operand).to_owned());
+                continue;
+            }
+            match kind.check(operand) {
+                Ok(note) => self.take_note(note),
+                Err(why) => {
+                    return refuse(format!("`{}` is given `{operand}`: {why}", self.name()));
+                }
+            }
+        }
+        self.operands = given;
+        Ok(operands.wraps_a_command().then_some(inner))
+    }
+
+    fn name(&self) -> String {
+        self.form.run.join(" ")
+    }
+
+    fn refuse_flag<T>(&self, flag: &str) -> Clear<T> {
+        refuse(format!("`{}` is given `{flag}`, which its grammar does not know", self.name()))
+    }
+
+    fn refuse_operand<T>(&self, operand: &str) -> Clear<T> {
+        refuse(format!("`{}` is given `{operand}` where no operand belongs", self.name()))
+    }
+}

@@ -1,0 +1,83 @@
+//! The catalogue tests itself: every file parses, every example does what it says.
+
+use std::collections::BTreeSet;
+
+use super::spec::File;
+use super::{Catalogue, FILES};
+use crate::facts::{self, Fact};
+use crate::request::CommandRequest;
+
+fn entries() -> Vec<(&'static str, super::spec::Entry)> {
+    let parse = |(name, text): &(&'static str, &str)| {
+        let file: File = toml::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        file.form.into_iter().map(|entry| (*name, entry)).collect::<Vec<_>>()
+    };
+    FILES.iter().flat_map(parse).collect()
+}
+
+fn facts(command: &str) -> Vec<Fact> {
+    facts::of(&CommandRequest {
+        command,
+        cwd: "/work",
+        git_hardened: true,
+        ..CommandRequest::default()
+    })
+}
+
+#[test]
+fn every_file_parses() {
+    for (name, text) in FILES {
+        Catalogue::default().add(text).unwrap_or_else(|why| panic!("{name}: {why}"));
+    }
+}
+
+#[test]
+fn no_file_hides_a_program_of_another() {
+    let mut homes = std::collections::HashMap::new();
+    for (name, text) in FILES {
+        let mut one = Catalogue::default();
+        one.add(text).unwrap();
+        for program in one.programs.into_keys() {
+            homes.entry(program).or_insert_with(BTreeSet::new).insert(*name);
+        }
+    }
+    let shared: Vec<_> = homes.iter().filter(|(_, files)| files.len() > 1).collect();
+    let total: BTreeSet<&String> = homes.keys().collect();
+    assert_eq!(total.len(), Catalogue::get().len(), "{shared:?}");
+}
+
+#[test]
+fn at_least_120_programs_are_known() {
+    assert!(Catalogue::get().len() >= 120, "{}", Catalogue::get().len());
+}
+
+#[test]
+fn every_example_of_a_match_is_understood() {
+    let mut wrong = Vec::new();
+    for (file, entry) in entries() {
+        assert!(!entry.about.is_empty(), "{file}: {} says nothing about itself", entry.run);
+        assert!(!entry.matches.is_empty(), "{file}: {} has no example", entry.run);
+        for command in &entry.matches {
+            let facts = facts(command);
+            let effects: BTreeSet<_> = facts[0].effects.iter().collect();
+            let expected: BTreeSet<_> = entry.effects.iter().collect();
+            if !facts.iter().all(|fact| fact.understood) || effects != expected {
+                wrong.push(format!("{file}: `{command}`: {:?}", facts[0].unclear));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_example_of_a_non_match_is_understood() {
+    let mut wrong = Vec::new();
+    for (file, entry) in entries() {
+        for command in &entry.non_match {
+            if facts(command).iter().all(|fact| fact.understood) {
+                wrong.push(format!("{file}: `{command}`"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -1,0 +1,146 @@
+//! Reads the commands of a plain script by the catalogue, follows `cd`, and sees through wrappers.
+
+use super::plain::{Joiner, Simple};
+use super::{Fact, all_effects, canonical_line, is_plain_cwd};
+use crate::catalogue::{Catalogue, Reading};
+use crate::request::CommandRequest;
+use crate::unclear::Unclear;
+
+/// How many wrappers may stand before a command.
+const MAX_WRAPPERS: usize = 4;
+
+/// Builtins that change the shell itself. Behind a wrapper they do something else, or nothing.
+const CHANGE_THE_SHELL: &[&str] = &["cd", "set", "exit"];
+
+/// Every command that the script runs, wrappers followed by what they run.
+pub(super) fn facts(commands: &[Simple], request: &CommandRequest<'_>) -> Vec<Fact> {
+    let mut facts = Vec::new();
+    let mut place = Place { cwd: request.cwd.to_owned(), moved: false, same_shell: true };
+    for (index, command) in commands.iter().enumerate() {
+        let argv: Vec<&str> = command.words.iter().map(|word| word.text.as_str()).collect();
+        let first = facts.len();
+        unwrap(&argv, &place.cwd, request.git_hardened, &mut facts);
+        if let Some(why) = place.doubt(command.joiner) {
+            facts[first..].iter_mut().for_each(|fact| fact.doubt(why));
+        }
+        let piped = command.joiner == Joiner::Pipe
+            || commands.get(index + 1).is_some_and(|next| next.joiner == Joiner::Pipe);
+        // In a pipeline it runs in a shell of its own and changes nothing for the next one.
+        if !piped {
+            place.follow(&facts[first..]);
+        }
+    }
+    facts
+}
+
+/// Where the next command runs, and in what kind of shell.
+struct Place {
+    cwd: String,
+    moved: bool,
+    same_shell: bool,
+}
+
+impl Place {
+    /// Why the next command may be another one than it seems.
+    fn doubt(&self, joiner: Joiner) -> Option<&'static str> {
+        if !self.same_shell {
+            return Some("a command before it may have changed the shell");
+        }
+        if self.moved && !matches!(joiner, Joiner::And | Joiner::Pipe) {
+            return Some("where it runs depends on whether a `cd` before it succeeded");
+        }
+        (!is_plain_cwd(&self.cwd)).then_some("it runs in a folder outside of the workspace")
+    }
+
+    /// `source` and its like are allowed by `@exact` at most, and what follows them is then another
+    /// matter. A program that is run by its path is no builtin: it cannot change the shell.
+    fn follow(&mut self, ran: &[Fact]) {
+        self.same_shell &= ran.iter().all(|fact| fact.understood || fact.program.contains('/'));
+        let Some(cd) = ran.first().filter(|fact| fact.program == "cd") else { return };
+        self.moved = true;
+        match cd.operands.first() {
+            Some(target) if target.starts_with('/') => self.cwd.clone_from(target),
+            Some(target) => self.cwd = format!("{}/{target}", self.cwd.trim_end_matches('/')),
+            None => {}
+        }
+    }
+}
+
+/// Reads one command, then what it runs if it is a wrapper.
+fn unwrap(argv: &[&str], cwd: &str, git_hardened: bool, facts: &mut Vec<Fact>) {
+    let mut argv: Vec<String> = argv.iter().map(|word| (*word).to_owned()).collect();
+    for depth in 0..=MAX_WRAPPERS {
+        let words: Vec<&str> = argv.iter().map(String::as_str).collect();
+        let mut fact;
+        let mut inner = None;
+        match Catalogue::get().read(&words) {
+            Ok(reading) => {
+                fact = known(&words, cwd, &reading);
+                if reading.form.hardened_only && !git_hardened {
+                    fact.doubt("the repository's configuration can make it run other programs");
+                }
+                inner = reading.inner;
+            }
+            Err(why) => fact = unknown(&words, cwd, &why),
+        }
+        fact.wrapped = depth > 0;
+        if depth > 0 && CHANGE_THE_SHELL.contains(&fact.program.as_str()) {
+            fact.doubt("it changes the shell, and stands behind a wrapper");
+        }
+        if depth == MAX_WRAPPERS && inner.is_some() {
+            fact.doubt("too many wrappers stand before the command");
+            inner = None;
+        }
+        facts.push(fact);
+        match inner {
+            Some(inner) => argv = inner,
+            None => return,
+        }
+    }
+}
+
+fn known(argv: &[&str], cwd: &str, reading: &Reading) -> Fact {
+    let form = reading.form;
+    Fact {
+        program: form.run[0].clone(),
+        subcommand: form.subcommand().to_owned(),
+        line: canonical_line(argv),
+        flags: reading.flags.clone(),
+        operands: reading.operands.clone(),
+        hosts: reading.hosts.clone(),
+        effects: form.effects.clone(),
+        understood: true,
+        unclear: None,
+        cwd: cwd.into(),
+        wrapped: false,
+        hardened: form.hardened_only,
+        interpreter: form.interpreter,
+    }
+}
+
+/// What can be said without a grammar. It serves policies that forbid; nothing is allowed by it.
+fn unknown(argv: &[&str], cwd: &str, why: &Unclear) -> Fact {
+    let (program, rest) = argv.split_first().unwrap_or((&"", &[]));
+    let (flags, operands): (Vec<&str>, Vec<&str>) =
+        rest.iter().partition(|word| word.starts_with('-') && word.len() > 1);
+    let owned = |words: Vec<&str>| words.into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let subcommand = match Catalogue::get().has_subcommands(program) {
+        true => operands.first().copied().unwrap_or_default().to_owned(),
+        false => String::new(),
+    };
+    Fact {
+        program: (*program).to_owned(),
+        subcommand,
+        line: canonical_line(argv),
+        flags: owned(flags),
+        operands: owned(operands),
+        hosts: Vec::new(),
+        effects: all_effects(),
+        understood: false,
+        unclear: Some(why.to_string()),
+        cwd: cwd.into(),
+        wrapped: false,
+        hardened: false,
+        interpreter: false,
+    }
+}

@@ -1,0 +1,79 @@
+//! How long a decision takes. Prints the numbers; the bounds are those of the specification, which an
+//! unoptimised build is not held to.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::time::{Duration, Instant};
+
+use policy::{CommandRequest, Engine};
+
+fn time(engine: &Engine, command: &str, rounds: usize) -> Vec<Duration> {
+    let request =
+        CommandRequest { command, cwd: "/work", git_hardened: true, ..CommandRequest::default() };
+    let mut times: Vec<Duration> = (0..rounds)
+        .map(|_| {
+            let start = Instant::now();
+            std::hint::black_box(engine.decide(&request));
+            start.elapsed()
+        })
+        .collect();
+    times.sort();
+    times
+}
+
+fn worst_scripts() -> Vec<String> {
+    let words = |word: &str, bytes: usize| format!("echo{}", word.repeat(bytes / word.len()));
+    let twenty = |command: &str| vec![command; 20].join(" && ");
+    vec![
+        words(" a", 16_000),
+        words(" 'a'", 16_000),
+        words(" \"a\"", 16_000),
+        words("\\a", 16_000),
+        words("''", 16_000),
+        format!("echo '{}'", "a".repeat(16_000)),
+        format!("echo \"{}\"", "\\\"".repeat(8_000)),
+        twenty("timeout 5 nice -n 5 timeout 5 nice -n 5 cat a"),
+        twenty(&words(" 'a b'", 780)),
+        "(".repeat(16_000),
+        "ls;".repeat(5_000),
+        "$(".repeat(8_000),
+        "{".repeat(16_000),
+        "\n".repeat(16_384),
+        format!("sed '{}'", "s/a/b/;".repeat(2_000)),
+        format!("awk '{}'", "{print $1};".repeat(1_400)),
+        format!("jq '{}'", ".a|".repeat(5_000)),
+        format!("ls{}", " a/b/c/d".repeat(2_000)),
+        format!("find .{}", " -name a".repeat(2_000)),
+        "ls ".repeat(200_000),
+    ]
+}
+
+#[test]
+fn decisions_are_fast() {
+    let typical = Engine::shipped();
+    let rule = |i: usize| {
+        format!(
+            "@id(\"r{i}\") permit (principal, action == Action::\"AutoApprove\", resource) \
+             when {{ context.program == \"p{i}\" && context.flags.contains(\"-x\") }};\n"
+        )
+    };
+    let large = Engine::load(&(0..200).map(rule).collect::<String>()).unwrap();
+    let strict = !cfg!(debug_assertions);
+    for command in ["ls -la src", "cd src && rg -n 'fn main' | head -5", "git log --oneline -5"] {
+        let times = time(&typical, command, if strict { 5_000 } else { 20 });
+        let (p50, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
+        println!("{command}: p50 {p50:?}, p99 {p99:?}");
+        assert!(!strict || p99 < Duration::from_millis(1), "{command}: {p99:?}");
+    }
+    for (name, engine) in [("shipped policy", &typical), ("200 rules", &large)] {
+        for script in worst_scripts() {
+            let times = time(engine, &script, if strict { 20 } else { 1 });
+            let worst = times[times.len() / 2];
+            println!(
+                "{name}: {:?}… ({} bytes): {worst:?}",
+                &script[..script.len().min(30)],
+                script.len()
+            );
+            assert!(!strict || worst < Duration::from_millis(50), "{name}: {worst:?}");
+        }
+    }
+}
