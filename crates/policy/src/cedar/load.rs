@@ -12,7 +12,7 @@ use super::{exact, schema};
 /// Longest policy text, in bytes.
 const MAX_BYTES: usize = 256 * 1024;
 /// Most policies in one text: each is evaluated for each command.
-const MAX_POLICIES: usize = 500;
+const MAX_POLICIES: usize = 200;
 
 /// Ids that decisions use where no policy of the tenant decided.
 const RESERVED_IDS: &[&str] = &[
@@ -52,7 +52,7 @@ pub(super) fn load(text: &str) -> Result<Loaded, PolicyError> {
     }
     let pieces = policies(text);
     if let Some(piece) = pieces.get(MAX_POLICIES) {
-        return Err(PolicyError::at(text, piece.offset, "a policy file has at most 500 policies"));
+        return Err(PolicyError::at(text, piece.offset, "a policy file has at most 200 policies"));
     }
     let mut loaded = Loaded::default();
     for piece in pieces {

@@ -93,10 +93,11 @@ impl Fact {
 
 /// The commands that a script runs, in order. Never empty.
 pub(crate) fn of(request: &CommandRequest<'_>) -> Vec<Fact> {
-    let mut facts = match split(request.command) {
-        Ok(commands) => walk::facts(&commands, request),
-        Err(why) => vec![Fact::opaque(request.command, request.cwd, &why)],
-    };
+    let mut facts =
+        match split(request.command).and_then(|commands| walk::facts(&commands, request)) {
+            Ok(facts) => facts,
+            Err(why) => vec![Fact::opaque(request.command, request.cwd, &why)],
+        };
     let doubt = if request.has_env {
         "it sets environment variables, which can change what programs do"
     } else if !is_plain_cwd(request.cwd) {

@@ -8,7 +8,10 @@ use std::ops::Range;
 use crate::unclear::{Clear, refuse};
 
 /// Most simple commands in one script.
-const MAX_COMMANDS: usize = 20;
+pub(super) const MAX_COMMANDS: usize = 20;
+
+/// Most words in one script: what the other parsers take for it grows faster than its length.
+const MAX_WORDS: usize = 1000;
 
 /// Words that bash gives a meaning of their own where a command name stands.
 const KEYWORDS: &[&str] = &[
@@ -47,6 +50,7 @@ pub(crate) fn split(text: &str) -> Clear<Vec<Simple>> {
     let mut scan = Scan { text, at: 0, program: String::new() };
     let mut commands: Vec<Simple> = Vec::new();
     let mut current = Simple::after(Joiner::Sequence);
+    let mut words = 0;
     loop {
         scan.skip_blanks();
         let Some(byte) = scan.peek() else { break };
@@ -66,6 +70,10 @@ pub(crate) fn split(text: &str) -> Clear<Vec<Simple>> {
                     scan.program =
                         current.words.first().map_or_else(String::new, |w| w.text.clone());
                     current.words.push(scan.word()?);
+                    words += 1;
+                    if words > MAX_WORDS {
+                        return refuse("it has more than 1000 words");
+                    }
                 }
                 None => return refuse("an argument stands behind a redirection"),
             },

@@ -1,10 +1,10 @@
 //! Reads the commands of a plain script by the catalogue, follows `cd`, and sees through wrappers.
 
-use super::plain::{Joiner, Simple};
+use super::plain::{Joiner, MAX_COMMANDS, Simple};
 use super::{Fact, all_effects, canonical_line, is_plain_cwd};
 use crate::catalogue::{Catalogue, Reading};
 use crate::request::CommandRequest;
-use crate::unclear::Unclear;
+use crate::unclear::{Clear, Unclear, refuse};
 
 /// How many wrappers may stand before a command.
 const MAX_WRAPPERS: usize = 4;
@@ -13,7 +13,7 @@ const MAX_WRAPPERS: usize = 4;
 const CHANGE_THE_SHELL: &[&str] = &["cd", "set", "exit"];
 
 /// Every command that the script runs, wrappers followed by what they run.
-pub(super) fn facts(commands: &[Simple], request: &CommandRequest<'_>) -> Vec<Fact> {
+pub(super) fn facts(commands: &[Simple], request: &CommandRequest<'_>) -> Clear<Vec<Fact>> {
     let mut facts = Vec::new();
     let mut place = Place { cwd: request.cwd.to_owned(), moved: false, same_shell: true };
     for (index, command) in commands.iter().enumerate() {
@@ -30,7 +30,11 @@ pub(super) fn facts(commands: &[Simple], request: &CommandRequest<'_>) -> Vec<Fa
             place.follow(&facts[first..]);
         }
     }
-    facts
+    // Each is judged by every rule, wrapped ones included.
+    match facts.len() > MAX_COMMANDS {
+        true => refuse("it runs more than 20 commands, with those behind wrappers"),
+        false => Ok(facts),
+    }
 }
 
 /// Where the next command runs, and in what kind of shell.
