@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A second verifier of Bulkhead's audit exports, written from docs/audit.md alone.
+"""A second verifier of Bulkhead's audit exports; the format is docs/audit.md.
 
 It shares no code with the first one and needs only Python's standard library.
 

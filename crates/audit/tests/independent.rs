@@ -1,4 +1,4 @@
-//! The second verifier, in Python and written from docs/audit.md, comes to the same verdicts: the
+//! The second verifier, in Python and without any code of ours, comes to the same verdicts: the
 //! same files hold, and the others fail at the same line and the same event.
 #![allow(clippy::expect_used, clippy::unwrap_used)] // a test that cannot go on fails
 
