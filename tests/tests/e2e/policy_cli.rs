@@ -42,7 +42,7 @@ fn ok(output: Output) -> String {
     text(&output.stdout)
 }
 
-fn check(policy: &PathBuf, questions: &str) -> Output {
+fn check(policy: &std::path::Path, questions: &str) -> Output {
     let arguments = ["policy", "check", "--policy", policy.to_str().expect("text"), "--json"];
     let mut command = Stack::shared().cli(&arguments);
     command.env("BULKHEAD_DATA_DIR", "/nonexistent");

@@ -44,7 +44,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<u8> {
     };
     let outcome = verify(open(&arguments.from)?, &keys, &kept);
     if json {
-        console::print_json(&outcome.as_ref().map_or_else(broken, |report| holds(report)))?;
+        console::print_json(&outcome.as_ref().map_or_else(broken, holds))?;
     } else {
         match &outcome {
             Ok(report) => console::print(sentence(report, kept.len()))?,
