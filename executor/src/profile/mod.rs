@@ -145,8 +145,10 @@ pub(crate) fn recipe(blueprint: &Blueprint<'_>) -> String {
         control_folder: Path::new(""),
         ..*blueprint
     });
-    // Through a value, whose maps are ordered.
-    let text = serde_json::to_value(body).map(|value| value.to_string()).unwrap_or_default();
+    // Through a value, whose maps can be put in order.
+    let mut value = serde_json::to_value(body).unwrap_or_default();
+    value.sort_all_objects();
+    let text = value.to_string();
     protocol::grant::hex(&Sha256::digest(text))[..16].to_owned()
 }
 
@@ -446,8 +448,10 @@ mod tests {
         for option in options.into_iter().flatten() {
             *option = option.replace(seccomp::filter(), "the filter");
         }
-        let expected: serde_json::Value = serde_json::from_str(SPECIFICATION).expect("JSON");
-        let actual = serde_json::to_value(body).expect("JSON");
+        let mut expected: serde_json::Value = serde_json::from_str(SPECIFICATION).expect("JSON");
+        let mut actual = serde_json::to_value(body).expect("JSON");
+        expected.sort_all_objects();
+        actual.sort_all_objects();
         assert_eq!(
             serde_json::to_string_pretty(&actual).ok(),
             serde_json::to_string_pretty(&expected).ok()
