@@ -6,7 +6,8 @@ use crate::console::printable;
 
 /// The lines of an approval. Whatever an agent wrote is escaped.
 pub(super) fn lines(approval: &Value) -> Vec<String> {
-    let mut lines = vec![format!("{} ({})", text(approval, "approval_id"), text(approval, "state"))];
+    let mut lines =
+        vec![format!("{} ({})", text(approval, "approval_id"), text(approval, "state"))];
     lines.extend(text(approval, "command").lines().map(|line| format!("  $ {}", printable(line))));
     let mut field = |name: &str, value: String| {
         if !value.is_empty() {
@@ -19,7 +20,10 @@ pub(super) fn lines(approval: &Value) -> Vec<String> {
     field("image", text(approval, "image_digest"));
     field("session", text(approval, "session_id"));
     field("timeout", format!("{} ms", approval["timeout_ms"]));
-    field("rules", format!("{} (policy version {})", list(&approval["rules"]), approval["policy_version"]));
+    field(
+        "rules",
+        format!("{} (policy version {})", list(&approval["rules"]), approval["policy_version"]),
+    );
     field("why", list(&approval["reasons"]));
     field("needs", needs(approval));
     field("answered", text(approval, "decided_by"));

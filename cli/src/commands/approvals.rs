@@ -79,7 +79,9 @@ pub async fn run(connection: Connection, arguments: Arguments) -> Result<u8> {
             let approval: Value = client.get(&format!("/v1/approvals/{id}")).await?;
             match json {
                 true => console::print_json(&approval)?,
-                false => approval_text::lines(&approval).into_iter().try_for_each(console::print)?,
+                false => {
+                    approval_text::lines(&approval).into_iter().try_for_each(console::print)?
+                }
             }
         }
         Action::Propose { id } => {

@@ -123,10 +123,7 @@ fn changed_meanwhile(active: i64) -> AppError {
     }
 }
 
-pub(super) async fn stored_or_shipped(
-    scope: &mut Scope,
-    version: i64,
-) -> Result<Policy, AppError> {
+pub(super) async fn stored_or_shipped(scope: &mut Scope, version: i64) -> Result<Policy, AppError> {
     if version == 0 {
         return Ok(Policy {
             version,

@@ -11,9 +11,7 @@ pub use replay::{Example, Replay, question};
 pub use session_key::session_key;
 pub use tally::is_enough;
 
-use policy::{
-    CommandRequest, Decision, Engine, Explanation, Mode, Outcome, Subject, ToolRequest,
-};
+use policy::{CommandRequest, Decision, Engine, Explanation, Mode, Outcome, Subject, ToolRequest};
 use protocol::exec::ExecKind;
 use protocol::tools::ToolCall;
 

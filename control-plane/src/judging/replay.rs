@@ -135,7 +135,9 @@ impl Replay {
         std::thread::scope(|scope| {
             let parts: Vec<_> = fresh
                 .chunks(share)
-                .map(|part| scope.spawn(|| part.iter().map(|(k, c)| (*k, self.decide(c))).collect()))
+                .map(|part| {
+                    scope.spawn(|| part.iter().map(|(k, c)| (*k, self.decide(c))).collect())
+                })
                 .collect();
             let done = parts.into_iter().filter_map(|part| part.join().ok());
             done.flat_map(|part: Vec<(Key, Decision)>| part).collect()

@@ -55,8 +55,11 @@ mod tests {
     }
 
     fn key_of(order: &ExecOrder) -> Option<[u8; 32]> {
-        let request =
-            CommandRequest { command: &order.command, cwd: &order.cwd, ..CommandRequest::default() };
+        let request = CommandRequest {
+            command: &order.command,
+            cwd: &order.cwd,
+            ..CommandRequest::default()
+        };
         session_key(order, &Engine::shipped().decide(&request))
     }
 
@@ -73,8 +76,15 @@ mod tests {
     #[test]
     fn what_is_another_command_has_another_key() {
         let keys = [
-            "touch a b", "touch 'a b'", "touch a b; true", "touch a b && true", "touch a b || true",
-            "true && touch a b", "touch a b > c", "touch a b &", "touch $a b",
+            "touch a b",
+            "touch 'a b'",
+            "touch a b; true",
+            "touch a b && true",
+            "touch a b || true",
+            "true && touch a b",
+            "touch a b > c",
+            "touch a b &",
+            "touch $a b",
         ]
         .map(key);
         for (index, one) in keys.iter().enumerate() {

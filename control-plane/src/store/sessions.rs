@@ -91,10 +91,7 @@ impl TryFrom<Row> for Session {
             name: row.name,
             state: parsed(SessionState::from_name(&row.state), "session state")?,
             model: row.model,
-            approval_mode: parsed(
-                Mode::from_name(&row.approval_mode),
-                "session approval mode",
-            )?,
+            approval_mode: parsed(Mode::from_name(&row.approval_mode), "session approval mode")?,
             environment: row.environment,
             limits: row.limits.0,
             image_digest: row.image_digest,

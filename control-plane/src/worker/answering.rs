@@ -42,10 +42,7 @@ async fn refuse_changed(scope: &mut Scope, case: &Case<'_>) -> Result<Next, Acti
 }
 
 /// Reads what a human answered, if one did.
-pub(super) async fn answer(
-    scope: &mut Scope,
-    case: &Case<'_>,
-) -> Result<Next, ActivityFailure> {
+pub(super) async fn answer(scope: &mut Scope, case: &Case<'_>) -> Result<Next, ActivityFailure> {
     let approval_id = case.exec.approval_id.ok_or(StoreError::Inconsistent("exec approval"))?;
     let approval = scope.lock_approval(approval_id).await?;
     match approval.state {

@@ -59,11 +59,7 @@ impl Role {
             Self::Agent => matches!(operation, O::Work | O::ReadWork | O::ReadApprovals),
             Self::Reviewer => matches!(
                 operation,
-                O::ReadWork
-                    | O::ReadApprovals
-                    | O::DecideApprovals
-                    | O::ReadAudit
-                    | O::ReadPolicy
+                O::ReadWork | O::ReadApprovals | O::DecideApprovals | O::ReadAudit | O::ReadPolicy
             ),
             Self::Viewer => matches!(operation, O::ReadWork | O::ReadApprovals),
             Self::Executor => matches!(operation, O::Execute),

@@ -36,7 +36,8 @@ async fn whoever_asked_cannot_approve() {
     let owner = stack.owner("acme");
     let session = owner.post("/v1/sessions", json!({})).await.expect(201);
     let path = format!("/v1/sessions/{}/execs", session["session_id"].as_str().unwrap());
-    let exec = owner.post(&path, json!({ "command": "touch asked", "wait_ms": 0 })).await.expect(201);
+    let exec =
+        owner.post(&path, json!({ "command": "touch asked", "wait_ms": 0 })).await.expect(201);
     let helper = stack.session().await;
     let helper =
         tests::TestSession { id: session["session_id"].as_str().unwrap().into(), ..helper };

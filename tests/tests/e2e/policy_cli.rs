@@ -65,10 +65,8 @@ fn check_answers_a_line_for_a_line_in_order() {
     let questions = "{\"id\":\"a\",\"command\":\"ls\"}\n{\"id\":2,\"command\":\"rm -rf x\"}\n\
                      {\"id\":\"c\",\"command\":\"touch x\",\"cwd\":\"/work/a\",\"role\":\"owner\"}";
     let output = check(&policy, questions);
-    let answers: Vec<Value> = ok(output)
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("JSON"))
-        .collect();
+    let answers: Vec<Value> =
+        ok(output).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let decided: Vec<(&Value, &Value)> =
         answers.iter().map(|answer| (&answer["id"], &answer["decision"])).collect();
     assert_eq!(
@@ -120,7 +118,12 @@ fn an_invalid_policy_exits_2_with_line_and_column() {
 fn explain_needs_no_server_with_a_file() {
     let policy = file("explain", LOOSE);
     let mut command = Stack::shared().cli(&[
-        "policy", "explain", "--policy", policy.to_str().expect("text"), "--", "touch a | cat",
+        "policy",
+        "explain",
+        "--policy",
+        policy.to_str().expect("text"),
+        "--",
+        "touch a | cat",
     ]);
     let said = ok(command.env("BULKHEAD_DATA_DIR", "/nonexistent").output().expect("starts"));
     assert!(said.contains("allow, by reads, touches") || said.contains("touches"), "{said}");
@@ -147,14 +150,26 @@ async fn a_policy_is_set_used_tightened_and_compared() {
     let session = tenant.session().await;
     assert_eq!(session.run("touch a").await["state"], "exited");
     let exec = |command| {
-        let mut cli =
-            Stack::shared().cli(&["exec", "--session", &session.id, "--tenant", "globex", "--", command]);
+        let mut cli = Stack::shared().cli(&[
+            "exec",
+            "--session",
+            &session.id,
+            "--tenant",
+            "globex",
+            "--",
+            command,
+        ]);
         cli.output().expect("starts")
     };
     assert_eq!(exec("touch a").status.code(), Some(0));
 
     let simulated = in_globex(&[
-        "policy", "simulate", "--policy", strict.to_str().expect("text"), "--since", "1h",
+        "policy",
+        "simulate",
+        "--policy",
+        strict.to_str().expect("text"),
+        "--since",
+        "1h",
     ]);
     assert!(ok(simulated).contains("allow -> deny"));
     ok(set(&strict));
@@ -166,7 +181,10 @@ async fn a_policy_is_set_used_tightened_and_compared() {
     assert_eq!(shown.trim(), STRICT.trim());
     let earlier = version.to_string();
     let diff = ok(in_globex(&["policy", "diff", &earlier]));
-    assert!(diff.contains("\n-@id(\"touches\")") && diff.contains("\n+@id(\"no-touch\")"), "{diff}");
+    assert!(
+        diff.contains("\n-@id(\"touches\")") && diff.contains("\n+@id(\"no-touch\")"),
+        "{diff}"
+    );
     let versions = ok(in_globex(&["policy", "versions", "--json"]));
     let newest: Value = serde_json::from_str(versions.lines().next().expect("one")).expect("JSON");
     assert_eq!(newest["version"], version + 1);

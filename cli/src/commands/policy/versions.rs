@@ -39,11 +39,7 @@ pub(super) async fn show(connection: &Connection, version: Option<i64>) -> Resul
     Ok(0)
 }
 
-pub(super) async fn set(
-    connection: &Connection,
-    file: &Path,
-    expect: Option<i64>,
-) -> Result<u8> {
+pub(super) async fn set(connection: &Connection, file: &Path, expect: Option<i64>) -> Result<u8> {
     // The control plane checks it as well; here the message names the file.
     if load(Some(file))?.is_none() {
         return Ok(INVALID);

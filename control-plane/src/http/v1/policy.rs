@@ -11,9 +11,7 @@ use policy::{Approvers, Decision, Fact, Outcome};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::app::{
-    App, AppError, Caller, CheckCommand, PutPolicy, SimulatePolicy, Simulation,
-};
+use crate::app::{App, AppError, Caller, CheckCommand, PutPolicy, SimulatePolicy, Simulation};
 use crate::http::ApiError;
 use crate::http::json::{Body, Params};
 use crate::http::page::{Page, checked_limit};
