@@ -45,7 +45,7 @@ impl TestTenant {
     pub async fn create(stack: &Stack, name: &str) -> Self {
         let name = format!("{name}-{}", std::process::id());
         let made = stack.platform().post("/v1/tenants", json!({ "name": name })).await.expect(201);
-        let owner = stack.caller(made["owner_token"].as_str());
+        let owner = stack.caller(made["owner_token"]["token"].as_str());
         let tenant = Self {
             agent: token(stack, &owner, "agent").await,
             reviewer: token(stack, &owner, "reviewer").await,

@@ -77,7 +77,6 @@ impl App {
         approval: &Approval,
         mut after: Replay,
     ) -> Result<Vec<Admitted>, AppError> {
-        let _turn = self.turn_to_replay().await?;
         let since = OffsetDateTime::now_utc() - LOOK_BACK;
         let deadline = Instant::now() + LIMIT;
         let mut seen = HashSet::from([(approval.command.clone(), approval.cwd.clone())]);

@@ -16,11 +16,11 @@ use crate::judging::{self, Active, Replay};
 use crate::store::RecordedCommand;
 
 /// Commands read at once.
-pub(super) const PAGE: i64 = 1000;
+const PAGE: i64 = 1000;
 /// How long a simulation may take before it answers with what it has.
 const LIMIT: Duration = Duration::from_secs(20);
 /// How long a simulation waits for its turn.
-const TURN_LIMIT: Duration = Duration::from_secs(5);
+const TURN_LIMIT: Duration = Duration::from_secs(8);
 /// Examples of each change.
 const EXAMPLES: usize = 5;
 /// Commands that are looked at.
@@ -127,9 +127,7 @@ impl App {
     }
 
     /// A replay takes all processors: one at a time.
-    pub(super) async fn turn_to_replay(
-        &self,
-    ) -> Result<tokio::sync::OwnedSemaphorePermit, AppError> {
+    async fn turn_to_replay(&self) -> Result<tokio::sync::OwnedSemaphorePermit, AppError> {
         let turn = self.engines.replays().acquire_owned();
         match tokio::time::timeout(TURN_LIMIT, turn).await {
             Ok(Ok(turn)) => Ok(turn),

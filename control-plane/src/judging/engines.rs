@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use domain::ids::TenantId;
-use policy::{Engine, PolicyError};
+use policy::{CommandRequest, Engine, PolicyError};
 use tokio::sync::Semaphore;
 
 use super::Active;
@@ -43,7 +43,12 @@ pub struct Engines {
 }
 
 impl Default for Engines {
+    /// Reads the catalogue and the shipped policy ahead of the first command, which holds rows that
+    /// others wait for while it is decided.
     fn default() -> Self {
+        std::thread::spawn(|| {
+            Engine::shipped().decide(&CommandRequest { command: "true", ..Default::default() })
+        });
         Self {
             known: Known::default(),
             loading: Arc::new(Semaphore::new(MAX_LOADING)),

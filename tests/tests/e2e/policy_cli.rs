@@ -29,7 +29,8 @@ fn run(arguments: &[&str]) -> Output {
 }
 
 fn in_globex(arguments: &[&str]) -> Output {
-    run(&[arguments, &["--tenant", "globex"]].concat())
+    let (command, rest) = arguments.split_at(2);
+    run(&[command, &["--tenant", "globex"], rest].concat())
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -135,7 +135,7 @@ async fn a_missing_folder_is_said_before_anything_runs() {
 #[tokio::test]
 async fn cancel_kills_what_runs_and_keeps_what_it_said() {
     let session = Stack::shared().session().await;
-    let exec = session.submit(json!({ "command": "echo begun; sleep 999" })).await;
+    let exec = session.submit(json!({ "command": "touch asked; echo begun; sleep 999" })).await;
     let approval_id = session.approval_of(&exec).await;
     session.decide(&approval_id, "approve", None).await;
     session.wait_until(&exec, |exec| exec["state"] == "running").await;
