@@ -62,7 +62,7 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 /// Channel on which every commit that adds session events is announced, by session id.
 pub const EVENTS_CHANNEL: &str = "bulkhead_events";
 /// How long a request waits for a connection before the database counts as gone.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(8);
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
 

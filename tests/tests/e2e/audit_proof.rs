@@ -148,7 +148,8 @@ async fn erased_details_leave_a_chain_that_verifies_and_words_that_are_not_found
 #[tokio::test]
 async fn events_are_found_by_what_they_say() {
     let session = Stack::shared().session().await;
-    let exec = session.run_approved(json!({ "command": "printf needle-in-haystack" })).await;
+    let exec =
+        session.run_approved(json!({ "command": "printf needle-in-haystack | tee needle" })).await;
     let exec_id = exec["exec_id"].as_str().expect("an id");
     let found = async |query: &str| -> Vec<String> {
         let path = format!("/v1/audit/events?limit=200&session_id={}&{query}", session.id);

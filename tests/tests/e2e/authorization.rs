@@ -33,7 +33,7 @@ struct Objects {
 impl Objects {
     async fn create(stack: &Stack) -> Self {
         let session = stack.session().await;
-        let exec = session.submit(json!({ "command": "sleep 0" })).await;
+        let exec = session.submit(json!({ "command": "touch asked" })).await;
         let approval = session.approval_of(&exec).await;
         let path = format!("/v1/sessions/{}/turns", session.id);
         let turn = session.agent.post(&path, json!({ "input": "hello" })).await.expect(201);

@@ -14,7 +14,7 @@ fn json_lines(output: &Output) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
-/// Runs a command that asks, and answers its approval with `verdict`.
+/// Runs a command, and if it asks, answers its approval with `verdict`.
 async fn exec_and_decide(arguments: &[&str], verdict: &str) -> Output {
     let stack = Stack::shared();
     let session = stack.session().await;
@@ -28,6 +28,10 @@ async fn exec_and_decide(arguments: &[&str], verdict: &str) -> Output {
         if event.kind == "exec.pending_approval" {
             let decided = run(&["approvals", verdict, event.text("approval_id")]);
             assert!(decided.status.success(), "{decided:?}");
+            break;
+        }
+        // What only prints asks nobody.
+        if event.kind == "exec.finished" {
             break;
         }
     }

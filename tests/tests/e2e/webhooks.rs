@@ -67,7 +67,7 @@ async fn a_call_is_signed_and_made_until_it_is_taken() {
     assert!(listed["items"][0].get("secret").is_none(), "{listed}");
 
     let session = TestSession::create(&stack, "acme").await;
-    let exec = session.submit(json!({ "command": "sleep 0; echo very-secret" })).await;
+    let exec = session.submit(json!({ "command": "touch asked; echo very-secret" })).await;
     let approval = session.approval_of(&exec).await;
     let (first, refused) = next(&mut calls).await;
     let (second, taken) = next(&mut calls).await;
