@@ -97,7 +97,7 @@ async fn output_with_nul_bytes_reaches_the_model_and_harms_nothing() {
 async fn an_interrupt_settles_what_waits_for_a_human() {
     let session = Stack::shared().session().await;
     let path = format!("/v1/sessions/{}/turns", session.id);
-    let body = json!({ "input": "run 'sleep 1' and run 'sleep 2'" });
+    let body = json!({ "input": "run 'touch one' and run 'touch two'" });
     let turn = session.agent.post(&path, body).await.expect(201);
     let mut events = session.agent.0.events(&session.id, 0);
     let mut asked = 0;
