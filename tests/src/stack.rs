@@ -13,7 +13,7 @@ use crate::{Caller, TestSession};
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// A running stack with the tenants `acme` and `globex`.
+/// A running stack with the tenants `acme`, `globex`, and `initech` for tests of its policy.
 pub struct Stack {
     data_dir: PathBuf,
     dev: DevFile,
@@ -48,6 +48,7 @@ impl Stack {
                 .arg(script)
                 .arg(bulkhead)
                 .arg(folder)
+                .args(["acme", "globex", "initech"].map(|name| format!("--tenant={name}")))
                 .envs(env)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())

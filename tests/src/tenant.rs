@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::{Caller, Stack, TestSession};
 
 /// The tenant whose policy tests change while its commands really run; one test at a time.
-const SHARED: &str = "globex";
+const SHARED: &str = "initech";
 
 /// A tenant with those who work in it.
 pub struct TestTenant {

@@ -76,12 +76,13 @@ impl Authorizer {
             scope.commit().await?;
             return Ok((Authorized::Settled, None));
         }
+        // Before the session's row may be held, which others wait for.
+        let scene = scope.get_scene(&stored.created_by, session.id).await?;
+        let policy = self.engines.get(&mut scope, scene.policy_version).await?;
         let Some(home) = home::find(&mut scope, &session, self.gone_after_s).await? else {
             return Ok((wait_for_executor(scope, &stored).await?, None));
         };
         let order = order::build(exec.tenant_id, &session, &stored, &home);
-        let scene = scope.get_scene(&stored.created_by, session.id).await?;
-        let policy = self.engines.get(&mut scope, scene.policy_version).await?;
         let mode = session.approval_mode;
         let case = Case { exec: &stored, order: &order, scene, policy, mode };
         let next = match (stored.state, &stored.decision) {

@@ -28,9 +28,9 @@ fn run(arguments: &[&str]) -> Output {
     Stack::shared().cli(arguments).output().expect("the program starts")
 }
 
-fn in_globex(arguments: &[&str]) -> Output {
+fn in_tenant(arguments: &[&str]) -> Output {
     let (command, rest) = arguments.split_at(2);
-    run(&[command, &["--tenant", "globex"], rest].concat())
+    run(&[command, &["--tenant", "initech"], rest].concat())
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -144,7 +144,7 @@ fn a_codex_rule_file_becomes_a_policy() {
 async fn a_policy_is_set_used_tightened_and_compared() {
     let tenant = TestTenant::shared(Stack::shared()).await;
     let (loose, strict) = (file("loose", LOOSE), file("strict", STRICT));
-    let set = |path: &PathBuf| in_globex(&["policy", "set", path.to_str().expect("text")]);
+    let set = |path: &PathBuf| in_tenant(&["policy", "set", path.to_str().expect("text")]);
     let version = tenant.base + 1;
     assert_eq!(ok(set(&loose)).trim(), format!("version {version} is active"));
     let session = tenant.session().await;
@@ -155,7 +155,7 @@ async fn a_policy_is_set_used_tightened_and_compared() {
             "--session",
             &session.id,
             "--tenant",
-            "globex",
+            "initech",
             "--",
             command,
         ]);
@@ -163,7 +163,7 @@ async fn a_policy_is_set_used_tightened_and_compared() {
     };
     assert_eq!(exec("touch a").status.code(), Some(0));
 
-    let simulated = in_globex(&[
+    let simulated = in_tenant(&[
         "policy",
         "simulate",
         "--policy",
@@ -174,27 +174,27 @@ async fn a_policy_is_set_used_tightened_and_compared() {
     assert!(ok(simulated).contains("allow -> deny"));
     ok(set(&strict));
     assert_eq!(exec("touch a").status.code(), Some(126));
-    let explained = ok(in_globex(&["policy", "explain", "--", "touch a"]));
+    let explained = ok(in_tenant(&["policy", "explain", "--", "touch a"]));
     assert!(explained.contains("no-touch"), "{explained}");
 
-    let shown = ok(in_globex(&["policy", "show"]));
+    let shown = ok(in_tenant(&["policy", "show"]));
     assert_eq!(shown.trim(), STRICT.trim());
     let earlier = version.to_string();
-    let diff = ok(in_globex(&["policy", "diff", &earlier]));
+    let diff = ok(in_tenant(&["policy", "diff", &earlier]));
     assert!(
         diff.contains("\n-@id(\"touches\")") && diff.contains("\n+@id(\"no-touch\")"),
         "{diff}"
     );
-    let versions = ok(in_globex(&["policy", "versions", "--json"]));
+    let versions = ok(in_tenant(&["policy", "versions", "--json"]));
     let newest: Value = serde_json::from_str(versions.lines().next().expect("one")).expect("JSON");
     assert_eq!(newest["version"], version + 1);
 
     let bad = set(&file("bad", "permit (principal, action, resource);"));
     assert_eq!(bad.status.code(), Some(2));
-    let stale = in_globex(&["policy", "set", loose.to_str().expect("text"), "--expect", &earlier]);
+    let stale = in_tenant(&["policy", "set", loose.to_str().expect("text"), "--expect", &earlier]);
     assert_eq!(stale.status.code(), Some(1));
     assert!(text(&stale.stderr).contains("policy_changed"), "{stale:?}");
-    assert_eq!(ok(in_globex(&["policy", "show"])).trim(), STRICT.trim());
+    assert_eq!(ok(in_tenant(&["policy", "show"])).trim(), STRICT.trim());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
