@@ -50,7 +50,8 @@ async fn exec_prints_what_the_command_printed_and_exits_as_it_did() {
 #[tokio::test]
 async fn exit_codes_tell_denial_timeout_and_our_own_errors_apart() {
     assert_eq!(exec_and_decide(&["--", "touch asked"], "deny").await.status.code(), Some(126));
-    let late = exec_and_decide(&["--timeout", "300ms", "--", "touch asked; sleep 60"], "approve").await;
+    let late =
+        exec_and_decide(&["--timeout", "300ms", "--", "touch asked; sleep 60"], "approve").await;
     assert_eq!(late.status.code(), Some(124), "{late:?}");
     let killed = exec_and_decide(&["--", "kill -9 $$"], "approve").await;
     assert_eq!(killed.status.code(), Some(137), "{killed:?}");
