@@ -70,7 +70,7 @@ impl Cluster {
             format!("port={}", self.port),
             "unix_socket_directories=".into(),
             "shared_buffers=64MB".into(),
-            "max_connections=60".into(),
+            "max_connections=200".into(),
             "fsync=on".into(),
         ];
         Service::new(layout, Stage::Ground, NAME, self.programs.join("postgres"))

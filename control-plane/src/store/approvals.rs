@@ -209,6 +209,15 @@ impl Scope {
     /// [`StoreError::NotFound`] when this scope has no such approval.
     pub async fn lock_approval(&mut self, id: ApprovalId) -> Result<Approval, StoreError> {
         let owner = self.owner.clone();
+        // Its exec first, as everywhere: changing an approval twice makes Postgres look there.
+        sqlx::query(
+            "SELECT FROM execs WHERE tenant_id = $1 AND id =
+                 (SELECT exec_id FROM approvals WHERE tenant_id = $1 AND id = $2) FOR UPDATE",
+        )
+        .bind(&owner)
+        .bind(id.to_string())
+        .execute(self.connection())
+        .await?;
         sqlx::query("SELECT FROM approvals WHERE tenant_id = $1 AND id = $2 FOR UPDATE")
             .bind(owner)
             .bind(id.to_string())
