@@ -44,10 +44,10 @@ fn every_answer_is_as_described_and_none_is_a_server_error() {
     }
 }
 
-/// schemathesis has no writer for some kinds of bodies and counts that as an error of its own, in
-/// the phase and in the summary; every case that it did send has to have passed.
+/// schemathesis has no writer for one kind of body and counts that as an error of its own; every case
+/// that it did send has to have passed.
 fn all_passed_but_a_body_it_cannot_write(said: &str) -> bool {
-    let unwritten = said.contains("Serialization not possible") && said.matches('🚫').count() == 2;
+    let unwritten = said.contains("Serialization not possible: 1") && said.contains("= 1 error");
     let all = said.lines().find_map(|line| {
         let (generated, passed) = line.trim().split_once(" generated, ")?;
         Some(passed.strip_suffix(" passed") == Some(generated) && generated != "0")
