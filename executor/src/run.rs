@@ -14,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::now_ms;
 use crate::dialogue::{Dialogue, Ending};
-use crate::docker::DockerError;
 use crate::failpoint;
 use crate::interaction::Wishes;
 use crate::journal::{Entry, Journal, JournalError, Stage};
@@ -300,10 +299,9 @@ fn not_started(why: NotStarted, sandbox: Option<SandboxRef>) -> RunEnd {
 fn explain(exec_id: ExecId, error: &SandboxError) -> NotStarted {
     tracing::warn!(exec = %exec_id, error = error as &dyn std::error::Error, "no sandbox for it");
     match error {
-        SandboxError::Docker(DockerError::ImageMissing(_)) => NotStarted::ImageMissing,
         // For ever: "unavailable" would be tried again.
         SandboxError::Closed => NotStarted::Cancelled,
-        _ => NotStarted::SandboxUnavailable,
+        _ => error.not_started(),
     }
 }
 

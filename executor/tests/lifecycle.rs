@@ -4,11 +4,14 @@
 
 mod site;
 
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use domain::exec::ExecOutcome;
 use domain::limits::SandboxLimits;
-use protocol::exec::ExecOrder;
+use protocol::exec::{ExecOrder, NotStarted};
 use site::{Life, Site, docker, session, text, wait_until};
 
 /// A command for the default sandbox, which the pool holds.
@@ -200,4 +203,67 @@ fn the_sweep_removes_what_a_crash_left_and_nothing_of_others() {
     assert_eq!(site.images().len(), 2, "the session's and somebody's");
     let order = site.order(session, "cat /work/file");
     assert_eq!(text(&site.run(&life, &order).stdout), "kept\n");
+}
+
+#[test]
+fn commands_that_come_as_the_container_goes_find_their_files() {
+    let (mut site, session) = (Site::new(), session());
+    site.lifecycle.idle_timeout = Duration::from_millis(200);
+    let life = site.start();
+    site.run(&life, &site.order(session, "echo 0 > /work/count"));
+    let (mut containers, mut counted) = (HashSet::new(), 0);
+    // Around the moment of the reaper's next look, before it and after it.
+    for pause in (0..12).map(|n| Duration::from_millis(150 + 25 * n)) {
+        std::thread::sleep(pause);
+        counted += 1;
+        let add = "n=$(cat /work/count); echo $((n+1)) > /work/count; cat /work/count";
+        let result = site.run(&life, &site.order(session, add));
+        assert_eq!(text(&result.stdout), format!("{counted}\n"), "{result:?}");
+        containers.extend(site.containers());
+    }
+    assert!(containers.len() > 1, "the reaper never came");
+    wait_until("one workspace, let go", || site.loops().is_empty() && site.images().len() == 1);
+}
+
+/// A small disk under a folder, for as long as it lives.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(folder: &Path, bytes: u64) -> Self {
+        std::fs::create_dir_all(folder).expect("a folder");
+        let options = format!("size={bytes},mode=0700");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &options, "disk"]).arg(folder);
+        assert!(mount.status().expect("mount").success());
+        Self(folder.to_owned())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: containers that hold a file of it go a moment later.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_disk_that_is_nearly_full_takes_no_new_workspace_and_says_so() {
+    let (site, known, new) = (Site::new(), session(), session());
+    let disk = SmallDisk::mount(&site.folder().join("data/workspaces"), 512 << 20);
+    let life = site.start();
+    site.run(&life, &site.order(known, "echo kept > /work/file"));
+    let filler = disk.0.join("filler");
+    std::fs::write(&filler, vec![1; 490 << 20]).expect("there is room for it");
+    let order = site.order(new, "true");
+    let reply = life.exec(&site.grant(&order));
+    assert_eq!(site.why(order.exec_id, &reply), NotStarted::DiskFull);
+    let result = site.run(&life, &site.order(known, "cat /work/file"));
+    assert_eq!(text(&result.stdout), "kept\n", "who has a workspace goes on");
+    std::fs::remove_file(&filler).expect("removed");
+    assert_eq!(site.run(&life, &order).outcome, ExecOutcome::Exited, "and it recovers by itself");
+    life.kill();
+    let folder = site.folder().to_owned();
+    drop(site);
+    drop(disk);
+    std::fs::remove_dir_all(folder).expect("nothing is left in it");
 }

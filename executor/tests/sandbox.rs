@@ -300,7 +300,7 @@ fn a_workspace_in_memory_goes_with_its_container() {
     assert_eq!(text(&site.result(order.exec_id, &reply).stdout), "0\n");
     let mut large = site.order(crate::session(), "true");
     large.limits.workspace_bytes = large.limits.memory_bytes + 1;
-    assert_eq!(why(&site, &life, &large, &site.grant(&large)), NotStarted::SandboxUnavailable);
+    assert_eq!(why(&site, &life, &large, &site.grant(&large)), NotStarted::WorkspaceExceedsMemory);
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
     /// Warm commands on each side [default: 200, or 40 when quick].
     #[arg(long)]
     samples: Option<u32>,
-    /// Only this: warm, start, output, parallel, memory, history or cancel; may be repeated.
+    /// Only this: warm, inside, start, output, parallel, memory, history or cancel; may be repeated.
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
     /// Also writes the table as Markdown.

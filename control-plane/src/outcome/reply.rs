@@ -54,7 +54,10 @@ async fn not_started(
     exec: &Exec,
     why: NotStarted,
 ) -> Result<Recorded, OutcomeError> {
-    let may_try_again = matches!(why, NotStarted::GrantExpired | NotStarted::SandboxUnavailable);
+    let may_try_again = matches!(
+        why,
+        NotStarted::GrantExpired | NotStarted::SandboxUnavailable | NotStarted::DiskFull
+    );
     if may_try_again && !exec.cancel_requested {
         if exec.state == ExecState::Running {
             // It was started once, somewhere. It is not started again.
@@ -72,6 +75,8 @@ async fn not_started(
         NotStarted::ImageMissing => "image_missing",
         NotStarted::CwdMissing => "cwd_missing",
         NotStarted::SandboxUnavailable => "sandbox_unavailable",
+        NotStarted::DiskFull => "disk_full",
+        NotStarted::WorkspaceExceedsMemory => "workspace_exceeds_memory",
     };
     let error = ExecError { code: code.into(), message: why.message().into() };
     closing::settle_with(scope, exec, ExecOutcome::Cancelled, Some(&error)).await?;

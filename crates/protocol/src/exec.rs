@@ -209,6 +209,10 @@ pub enum NotStarted {
     CwdMissing,
     /// The sandbox could not be made.
     SandboxUnavailable,
+    /// The executor's disk is nearly full.
+    DiskFull,
+    /// Workspaces are kept in memory there, and this one is larger than the sandbox's memory.
+    WorkspaceExceedsMemory,
 }
 
 impl NotStarted {
@@ -223,6 +227,15 @@ impl NotStarted {
             Self::SandboxUnavailable => {
                 "its executor cannot start a sandbox: Docker does not answer, or refused. \
                  Start it (`systemctl start docker`) or see the executor's log"
+            }
+            Self::DiskFull => {
+                "its executor's disk is nearly full: whoever runs it has to free space under \
+                 BULKHEAD_DATA_DIR, or to close sessions that nobody needs"
+            }
+            Self::WorkspaceExceedsMemory => {
+                "its executor keeps workspaces in memory, and the session's \
+                 limits.workspace_bytes exceeds its limits.memory_bytes: make a session with a \
+                 smaller workspace"
             }
         }
     }

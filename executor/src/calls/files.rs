@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use domain::ids::ExecId;
 use protocol::calls::{Call, CallReply};
-use protocol::exec::NotStarted;
 use protocol::files::{
     FileError, FileErrorCode, FileReply, FileRequest, MAX_ARCHIVE_BYTES, MAX_FILE_BYTES,
 };
@@ -15,7 +14,6 @@ use uuid::Uuid;
 use super::helper::{Event, Helper, HelperError};
 use super::replica::{Answer, ClientBody, Replica};
 use super::{CallError, Desk};
-use crate::docker::DockerError;
 use crate::sandboxes::{SandboxError, Wanted};
 use crate::start::files_frame;
 
@@ -90,10 +88,7 @@ async fn start(
 fn explain(error: &SandboxError) -> String {
     match error {
         SandboxError::Closed => "the session is closed".to_owned(),
-        SandboxError::Docker(DockerError::ImageMissing(_)) => {
-            NotStarted::ImageMissing.message().to_owned()
-        }
-        _ => NotStarted::SandboxUnavailable.message().to_owned(),
+        _ => error.not_started().message().to_owned(),
     }
 }
 

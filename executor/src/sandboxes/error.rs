@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use protocol::exec::NotStarted;
+
 use crate::data_dir::DataDirError;
 use crate::docker::DockerError;
 use crate::journal::JournalError;
@@ -54,4 +56,16 @@ pub enum SandboxError {
     /// The task that made it was ended.
     #[error("the sandbox's creation was interrupted")]
     Interrupted,
+}
+
+impl SandboxError {
+    /// What whoever asked for the sandbox is told.
+    pub(crate) fn not_started(&self) -> NotStarted {
+        match self {
+            Self::Docker(DockerError::ImageMissing(_)) => NotStarted::ImageMissing,
+            Self::Workspace(WorkspaceError::DiskFull { .. }) => NotStarted::DiskFull,
+            Self::WorkspaceExceedsMemory => NotStarted::WorkspaceExceedsMemory,
+            _ => NotStarted::SandboxUnavailable,
+        }
+    }
 }

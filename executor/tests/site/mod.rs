@@ -3,6 +3,8 @@
 #![allow(dead_code)] // each test binary uses its own part of it
 
 mod collector;
+mod host;
+mod orders;
 pub mod switchboard;
 
 use std::collections::HashMap;
@@ -16,9 +18,7 @@ use axum::Router;
 use axum::routing::post;
 use collector::{enrol, take_output, take_started};
 use domain::ids::{ExecId, ExecutorId, SessionId, TenantId};
-use domain::limits::SandboxLimits;
 use ed25519_dalek::SigningKey;
-use ed25519_dalek::pkcs8::EncodePrivateKey as _;
 use executor::control::ControlPlane;
 use executor::data_dir::DataDir;
 use executor::docker::Docker;
@@ -27,15 +27,10 @@ use executor::journal::Journal;
 use executor::profile::HostFeatures;
 use executor::sandboxes::{Lifecycle, Site as SandboxSite};
 use executor::workspace::{WorkspaceKind, Workspaces};
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use protocol::binary::Binary;
 use protocol::calls::{Call, CallKind};
 use protocol::enrolment::Enrolment;
-use protocol::exec::{
-    ExecOrder, ExecResult, Intent, NotStarted, ToolOutcome, ToolReply, ToolReport, ToolRequest,
-    order_context, reply_context,
-};
-use protocol::grant::{AUDIENCE, GrantClaims, ISSUER, order_digest};
+use protocol::exec::{ExecOrder, ExecResult, ToolReply, ToolRequest};
 use sealing::Key;
 use switchboard::{ClientBody, Replied, Switchboard};
 use tokio::runtime::Runtime;
@@ -244,103 +239,6 @@ impl Site {
         self.tenant
     }
 
-    pub fn order(&self, session_id: SessionId, command: &str) -> ExecOrder {
-        ExecOrder {
-            tenant_id: self.tenant,
-            session_id,
-            exec_id: Uuid::now_v7().into(),
-            command: command.into(),
-            cwd: "/work".into(),
-            env: [].into(),
-            stdin: None,
-            stdin_open: false,
-            terminal: None,
-            min_generation: 1,
-            kind: protocol::exec::ExecKind::Shell,
-            timeout_ms: 60_000,
-            limits: SandboxLimits {
-                memory_bytes: 128 << 20,
-                workspace_bytes: 64 << 20,
-                ..SandboxLimits::default()
-            },
-            image_digest: self.image.clone(),
-        }
-    }
-
-    /// What the control plane sends for an order: sealed and granted for the usual time.
-    pub fn grant(&self, order: &ExecOrder) -> ToolRequest {
-        self.grant_for(order, 300)
-    }
-
-    /// The same, valid for `seconds` from now, which may be over already.
-    pub fn grant_for(&self, order: &ExecOrder, seconds: i64) -> ToolRequest {
-        self.request(order, &self.claims(order, seconds))
-    }
-
-    /// What the control plane would sign for an order.
-    pub fn claims(&self, order: &ExecOrder, seconds: i64) -> GrantClaims {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let now = now.expect("after 1970").as_secs() as i64;
-        GrantClaims {
-            iss: ISSUER.into(),
-            aud: AUDIENCE.into(),
-            sub: order.exec_id,
-            jti: Uuid::now_v7().into(),
-            iat: now,
-            nbf: now.min(now + seconds),
-            exp: now + seconds,
-            tenant_id: order.tenant_id,
-            session_id: order.session_id,
-            executor_id: self.executor_id(),
-            order_sha256: order_digest(order),
-            policy_version: 1,
-        }
-    }
-
-    /// A request under the very claims given.
-    pub fn request(&self, order: &ExecOrder, claims: &GrantClaims) -> ToolRequest {
-        let der = self.signing.to_pkcs8_der().expect("pkcs8");
-        let key = EncodingKey::from_ed_der(der.as_bytes());
-        let context = order_context(order.exec_id);
-        ToolRequest {
-            exec_id: order.exec_id,
-            intent: Intent::Run,
-            grant: jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), claims, &key)
-                .expect("signs"),
-            order: sealing::seal(&self.payload_key, self.tenant, &context, order).expect("seals"),
-        }
-    }
-
-    /// What a reply says, once it is certain who says it.
-    pub fn report(&self, exec_id: ExecId, reply: &ToolReply) -> ToolReport {
-        let context = reply_context(exec_id);
-        let report = sealing::open(&self.payload_key, self.tenant, &context, &reply.report);
-        let report = report.expect("opens");
-        assert_eq!(report.executor_id, self.executor_id());
-        report
-    }
-
-    /// The result of a reply that has one.
-    pub fn result(&self, exec_id: ExecId, reply: &ToolReply) -> ExecResult {
-        match self.report(exec_id, reply).outcome {
-            ToolOutcome::Finished(result) => result,
-            ToolOutcome::NotStarted(why) => panic!("not started: {why:?}"),
-        }
-    }
-
-    /// Why a reply says that nothing was started.
-    pub fn why(&self, exec_id: ExecId, reply: &ToolReply) -> NotStarted {
-        match self.report(exec_id, reply).outcome {
-            ToolOutcome::NotStarted(why) => why,
-            ToolOutcome::Finished(_) => panic!("it was started"),
-        }
-    }
-
-    /// The generation of the sandbox that a reply's command ran in.
-    pub fn generation(&self, exec_id: ExecId, reply: &ToolReply) -> u32 {
-        self.report(exec_id, reply).sandbox.expect("a sandbox").generation
-    }
-
     /// Whether an executor was ever started here.
     pub fn has_executor(&self) -> bool {
         self.folder.join("data/executor-id").exists()
@@ -352,60 +250,9 @@ impl Site {
         id.expect("an executor has run here").trim().parse().expect("an id")
     }
 
-    /// The request to settle an exec, whatever became of it, with a grant that is long over.
-    pub fn settle(&self, order: &ExecOrder) -> ToolRequest {
-        ToolRequest { intent: Intent::Settle, ..self.grant_for(order, -60) }
-    }
-
     /// Runs a command to its end.
     pub fn run(&self, life: &Life, order: &ExecOrder) -> ExecResult {
         self.result(order.exec_id, &life.exec(&self.grant(order)))
-    }
-
-    /// The one container of this site's executor.
-    pub fn container(&self) -> String {
-        let containers = self.containers();
-        assert_eq!(containers.len(), 1, "{containers:?}");
-        containers[0].clone()
-    }
-
-    pub fn containers(&self) -> Vec<String> {
-        let Some(id) = *self.executor_id.lock().expect("lock") else { return Vec::new() };
-        docker(&["ps", "-aq", "--filter", &format!("label=bulkhead.executor={id}")])
-            .lines()
-            .map(str::to_owned)
-            .collect()
-    }
-
-    /// Files of workspaces.
-    pub fn images(&self) -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(self.folder.join("data/workspaces"));
-        let paths = entries.into_iter().flatten().flatten().map(|entry| entry.path());
-        paths.filter(|path| path.extension().is_some_and(|end| end == "img")).collect()
-    }
-
-    pub fn volumes(&self) -> Vec<String> {
-        let filter = format!("label=bulkhead.executor={}", self.executor_id());
-        let list = docker(&["volume", "ls", "-q", "--filter", &filter]);
-        list.lines().map(str::to_owned).collect()
-    }
-
-    /// Loop devices with a file of this site behind them.
-    pub fn loops(&self) -> Vec<PathBuf> {
-        let ours = self.folder.display().to_string();
-        let blocks = std::fs::read_dir("/sys/block").expect("sysfs").flatten();
-        let devices = blocks.filter(|block| {
-            std::fs::read_to_string(block.path().join("loop/backing_file"))
-                .is_ok_and(|file| file.starts_with(&ours))
-        });
-        devices.map(|block| PathBuf::from("/dev").join(block.file_name())).collect()
-    }
-
-    /// Sockets' folders and names of devices.
-    pub fn run_entries(&self) -> Vec<String> {
-        let executors = std::fs::read_dir(self.folder.join("run")).into_iter().flatten().flatten();
-        let entries = executors.flat_map(|entry| std::fs::read_dir(entry.path()).expect("folder"));
-        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
 
     pub fn image_digest(&self) -> &str {
@@ -427,10 +274,6 @@ impl Site {
         wait_until("the start is reported", || {
             self.started.lock().expect("lock").contains(&exec_id.to_string())
         });
-    }
-
-    pub fn spool_files(&self) -> usize {
-        std::fs::read_dir(self.folder.join("data/spool")).expect("folder").count()
     }
 }
 

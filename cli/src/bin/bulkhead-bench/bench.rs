@@ -111,6 +111,11 @@ impl Bench {
         Ok(Plain { docker: &self.docker, id })
     }
 
+    /// A container of this specification.
+    pub(crate) fn started_container(&self, wish: &Value) -> Result<Plain<'_>> {
+        Ok(Plain { docker: &self.docker, id: self.docker.start_as(wish)? })
+    }
+
     /// The host part of a sandbox's container, for one of Docker's own that is equal to it but
     /// for what makes it a sandbox: its sockets and its workspace.
     pub(crate) fn equal_host_part(&self, container: &str) -> Result<Value> {

@@ -78,7 +78,12 @@ impl Docker {
     /// Makes and starts a container with this host part, and returns its id.
     pub(crate) fn start(&self, image: &str, host: &Value) -> Result<String> {
         let wish = json!({"Image": image, "Entrypoint": ["sleep", "86400"], "HostConfig": host});
-        let made = self.json("POST", "/containers/create", Some(&wish))?;
+        self.start_as(&wish)
+    }
+
+    /// Makes and starts a container of this specification, and returns its id.
+    pub(crate) fn start_as(&self, wish: &Value) -> Result<String> {
+        let made = self.json("POST", "/containers/create", Some(wish))?;
         let id = made["Id"].as_str().context("no id of a container")?.to_owned();
         if let Err(problem) = self.request("POST", &format!("/containers/{id}/start"), None) {
             let _ = self.remove(&id);

@@ -19,7 +19,7 @@ use cli::console;
 use bench::{Bench, Sizes};
 use docker::Docker;
 use report::Report;
-use rows::{cancel, control, history, memory, output, parallel, start, warm};
+use rows::{cancel, control, history, inside, memory, output, parallel, start, warm};
 use stack::Stack;
 
 /// Measures a running stack.
@@ -37,7 +37,7 @@ struct Arguments {
     /// Warm commands on each side [default: 200, or 40 when quick].
     #[arg(long)]
     samples: Option<u32>,
-    /// Only what has one of these names: warm, start, output, parallel, memory, history, cancel.
+    /// Only what has one of these names: warm, inside, start, output, parallel, memory, history, cancel.
     #[arg(long)]
     only: Vec<String>,
     /// The control plane by itself, and nothing else.
@@ -103,7 +103,7 @@ async fn measure(bench: &Bench, only: &[String]) -> Report {
         )*};
     }
     // What leaves the executor's memory fragmented comes last.
-    rows!(warm, start, history, cancel, parallel, memory, output);
+    rows!(warm, inside, start, history, cancel, parallel, memory, output);
     report
 }
 

@@ -74,8 +74,7 @@ impl Tenant {
         Ok((exec, took))
     }
 
-    /// Starts a command that policy may ask about, approves it for the whole session, and
-    /// returns it once it runs or is over.
+    /// Starts a command that policy may ask about, approves it, and returns it once it runs or is over.
     pub(crate) async fn start(&self, session: &str, command: &str) -> Result<Exec> {
         let request = ExecRequest::new(command);
         let mut exec = self.agent.create_exec(session, &request, None).await?;

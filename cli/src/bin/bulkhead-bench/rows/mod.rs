@@ -3,6 +3,7 @@
 pub(crate) mod cancel;
 pub(crate) mod control;
 pub(crate) mod history;
+pub(crate) mod inside;
 pub(crate) mod memory;
 pub(crate) mod output;
 pub(crate) mod parallel;

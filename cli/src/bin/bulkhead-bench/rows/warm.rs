@@ -13,8 +13,6 @@ use crate::stats::Samples;
 
 /// Of `docker exec`'s time, at p50.
 const RATIO_GOAL: f64 = 0.45;
-/// In milliseconds, at p50.
-const INSIDE_GOAL_MS: f64 = 2.0;
 
 #[derive(Default)]
 struct Times {
@@ -65,13 +63,11 @@ fn rows(times: Times) -> Vec<Row> {
             .goal(format!("≤ {RATIO_GOAL} × docker exec (aim 0.27)"), met)
     };
     let inside = Samples::new(times.inside_ms);
-    let inside_met = inside.p50() <= INSIDE_GOAL_MS;
     vec![
         ours("warm `true` over HTTP", times.nothing),
         ours("warm `echo hello` over HTTP", times.hello),
-        // Whole milliseconds: that is what the API gives.
-        Row::new("`true` inside, by sandbox-init's clock", "ms", inside)
-            .goal(format!("≤ {INSIDE_GOAL_MS} ms p50"), inside_met),
+        // Whole milliseconds, that is what the API gives; workflow and database work beside it.
+        Row::new("  of it inside, by sandbox-init's clock", "ms", inside),
         Row::new("  baseline: `docker exec` of `true`", "ms", by_cli),
         Row::new("  baseline: Docker API, create + start + inspect", "ms", by_api),
     ]

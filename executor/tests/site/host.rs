@@ -1,0 +1,57 @@
+//! What an executor has made on the host: all of it has to be gone in the end.
+
+use std::path::PathBuf;
+
+use super::{Site, docker};
+
+impl Site {
+    /// The one container of this site's executor.
+    pub fn container(&self) -> String {
+        let containers = self.containers();
+        assert_eq!(containers.len(), 1, "{containers:?}");
+        containers[0].clone()
+    }
+
+    pub fn containers(&self) -> Vec<String> {
+        let Some(id) = *self.executor_id.lock().expect("lock") else { return Vec::new() };
+        docker(&["ps", "-aq", "--filter", &format!("label=bulkhead.executor={id}")])
+            .lines()
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Files of workspaces.
+    pub fn images(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.folder.join("data/workspaces"));
+        let paths = entries.into_iter().flatten().flatten().map(|entry| entry.path());
+        paths.filter(|path| path.extension().is_some_and(|end| end == "img")).collect()
+    }
+
+    pub fn volumes(&self) -> Vec<String> {
+        let filter = format!("label=bulkhead.executor={}", self.executor_id());
+        let list = docker(&["volume", "ls", "-q", "--filter", &filter]);
+        list.lines().map(str::to_owned).collect()
+    }
+
+    /// Loop devices with a file of this site behind them.
+    pub fn loops(&self) -> Vec<PathBuf> {
+        let ours = self.folder.display().to_string();
+        let blocks = std::fs::read_dir("/sys/block").expect("sysfs").flatten();
+        let devices = blocks.filter(|block| {
+            std::fs::read_to_string(block.path().join("loop/backing_file"))
+                .is_ok_and(|file| file.starts_with(&ours))
+        });
+        devices.map(|block| PathBuf::from("/dev").join(block.file_name())).collect()
+    }
+
+    /// Sockets' folders and names of devices.
+    pub fn run_entries(&self) -> Vec<String> {
+        let executors = std::fs::read_dir(self.folder.join("run")).into_iter().flatten().flatten();
+        let entries = executors.flat_map(|entry| std::fs::read_dir(entry.path()).expect("folder"));
+        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    pub fn spool_files(&self) -> usize {
+        std::fs::read_dir(self.folder.join("data/spool")).expect("folder").count()
+    }
+}
