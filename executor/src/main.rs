@@ -10,8 +10,8 @@ use clap::Parser as _;
 use domain::ids::ExecutorId;
 use executor::control::ControlPlane;
 use executor::data_dir::DataDir;
-use executor::docker::Docker;
-use executor::doctor::{HostFacts, assess};
+use executor::docker::{Docker, DockerFacts};
+use executor::doctor::{HostFacts, assess, promised_tier};
 use executor::enrol::enrol;
 use executor::executor::{Executor, Parts};
 use executor::journal::Journal;
@@ -59,7 +59,7 @@ fn start(cli: Cli) -> anyhow::Result<()> {
 
 /// `doctor`: fails where the executor would refuse to start.
 async fn examine(settings: &HostSettings, json: bool) -> anyhow::Result<()> {
-    let facts = Docker::connect(&settings.docker_host).await?.facts().await?;
+    let facts = facts(&Docker::connect(&settings.docker_host).await?, settings).await?;
     let folder = std::env::temp_dir().join(format!("bulkhead-doctor-{}", std::process::id()));
     // Nobody's commands: the user only matters for files that are made later.
     let workspaces = Workspaces::open(settings.workspace, &folder, 65_534).await;
@@ -70,6 +70,17 @@ async fn examine(settings: &HostSettings, json: bool) -> anyhow::Result<()> {
     let text = if json { serde_json::to_string_pretty(&report)? } else { report.to_string() };
     writeln!(std::io::stdout(), "{}", text.trim_end()).context("cannot print the report")?;
     report.require(settings.min_tier).map_err(Into::into)
+}
+
+/// What Docker says of itself, and what a container says of a runtime that promises more.
+async fn facts(docker: &Docker, settings: &HostSettings) -> anyhow::Result<DockerFacts> {
+    let mut facts = docker.facts().await?;
+    let runtime = HostFeatures::of(&facts, settings.runtime.as_deref())?.runtime;
+    if promised_tier(runtime.as_deref().unwrap_or(&facts.default_runtime)) > 1 {
+        let own = docker.has_own_kernel(runtime.as_deref(), &settings.sandbox_image).await;
+        facts.own_kernel = own.context("the runtime's kernel cannot be looked at")?;
+    }
+    Ok(facts)
 }
 
 async fn run(settings: Settings) -> anyhow::Result<()> {
@@ -85,9 +96,9 @@ async fn work(settings: Settings, stopping: CancellationToken) -> anyhow::Result
     let init_program = settings.sandbox_init()?;
     let data = DataDir::open(&settings.data_dir)?;
     let docker = Docker::connect(&settings.host.docker_host).await?;
-    let facts = docker.facts().await?;
+    let facts = facts(&docker, &settings.host).await?;
     let host = HostFeatures::of(&facts, settings.host.runtime.as_deref())?;
-    let image_digest = docker.get_image_digest(&settings.sandbox_image).await?;
+    let image_digest = docker.get_image_digest(&settings.host.sandbox_image).await?;
     let control = Arc::new(ControlPlane::new(settings.url.clone(), token)?);
     let request = EnrolRequest {
         executor_id: data.executor_id(),

@@ -78,6 +78,9 @@ pub struct HostSettings {
     /// Docker's OCI runtime for sandboxes, such as `runsc` [default: Docker's own].
     #[arg(long, env = "BULKHEAD_RUNTIME")]
     pub runtime: Option<String>,
+    /// The default image of sandboxes.
+    #[arg(long, env = "BULKHEAD_SANDBOX_IMAGE", default_value = "bulkhead-sandbox:bookworm")]
+    pub sandbox_image: String,
     /// What workspaces are kept on.
     #[arg(long, env = "BULKHEAD_WORKSPACE", value_enum, default_value = "auto")]
     pub workspace: WorkspaceKind,
@@ -108,9 +111,6 @@ pub struct Settings {
     /// The static sandbox-init program on this host [default: beside this program].
     #[arg(long, env = "BULKHEAD_SANDBOX_INIT")]
     sandbox_init: Option<PathBuf>,
-    /// The default image of sandboxes.
-    #[arg(long, env = "BULKHEAD_SANDBOX_IMAGE", default_value = "bulkhead-sandbox:bookworm")]
-    pub sandbox_image: String,
     /// The host.
     #[command(flatten)]
     pub host: HostSettings,

@@ -15,6 +15,8 @@ use nix::unistd::Pid;
 use protocol::exec::ExecOrder;
 use site::{Site, session, text, wait_until};
 
+/// A runtime that is runc under the name of one with a kernel of its own.
+const MISNAMED_RUNTIME: &str = "runsc";
 /// A runtime that is runc under another name.
 const OTHER_RUNTIME: &str = "other-runc";
 
@@ -50,6 +52,7 @@ impl Daemon {
             .arg(format!("--host=unix://{}", folder.join("docker.sock").display()))
             .args(["--iptables=false", "--ip6tables=false", "--bridge=none", "--ip-forward=false"])
             .arg(format!("--add-runtime={OTHER_RUNTIME}={}", runc()))
+            .arg(format!("--add-runtime={MISNAMED_RUNTIME}={}", runc()))
             .arg(format!("--live-restore={live_restore}"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
@@ -211,4 +214,25 @@ fn sandboxes_are_made_with_the_runtime_that_was_asked_for() {
     let runtime = daemon.docker(&["inspect", "--format", "{{.HostConfig.Runtime}}", &made]);
     assert_eq!(runtime.as_deref(), Some(OTHER_RUNTIME));
     life.runtime.shutdown_timeout(Duration::from_secs(5));
+}
+
+#[test]
+fn a_runtime_that_only_bears_the_name_of_a_better_one_is_found_out() {
+    let daemon = Daemon::start(false);
+    let doctor = |tier: &str| {
+        Command::new(env!("CARGO_BIN_EXE_bulkhead-executor"))
+            .args(["doctor", "--json", "--docker-host", &daemon.host()])
+            .args(["--runtime", MISNAMED_RUNTIME, "--min-tier", tier])
+            .output()
+            .expect("runs")
+    };
+    let refused = doctor("2");
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success(), "{message}");
+    assert!(message.contains("isolates at tier 1, BULKHEAD_MIN_TIER demands 2"), "{message}");
+    let report: serde_json::Value = serde_json::from_slice(&doctor("1").stdout).expect("a report");
+    let mut controls = report["controls"].as_array().expect("controls").iter();
+    let kernel = controls.find(|control| control["name"] == "a kernel of its own");
+    assert_eq!(kernel.expect("it is judged")["standing"], "advised");
+    assert_eq!(daemon.docker(&["ps", "-aq"]).as_deref(), Some(""), "nothing is left behind");
 }

@@ -27,6 +27,9 @@ pub struct DockerFacts {
     pub cpu: bool,
     /// Whether containers live on while it restarts.
     pub live_restore: bool,
+    /// Whether the runtime that was asked for gives containers a kernel of their own, as a
+    /// container of it has seen. Only asked of runtimes that are known to.
+    pub own_kernel: bool,
 }
 
 impl Docker {
@@ -56,6 +59,7 @@ impl Docker {
             pids: info.pids_limit.unwrap_or(false),
             cpu: info.cpu_cfs_quota.unwrap_or(false),
             live_restore: info.live_restore_enabled.unwrap_or(false),
+            own_kernel: false,
         })
     }
 }

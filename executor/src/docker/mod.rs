@@ -2,6 +2,7 @@
 //! container" is a fact, no answer is an error.
 
 mod facts;
+mod kernel;
 mod volumes;
 
 use std::collections::HashMap;

@@ -185,12 +185,23 @@ pub fn assess(
     ]);
     controls.extend(host.controls());
     let missing = controls.iter().any(|control| control.standing == Standing::Missing);
-    let runtime = runtime.unwrap_or(&docker.default_runtime);
-    Report { tier: if missing { 0 } else { tier_of(runtime) }, controls }
+    let promised = promised_tier(runtime.unwrap_or(&docker.default_runtime));
+    if promised > 1 {
+        controls.push(advised(
+            "a kernel of its own",
+            docker.own_kernel,
+            "the host's kernel is out of a command's reach",
+            "this runtime runs containers on the host's kernel: correct its path in \
+             /etc/docker/daemon.json",
+        ));
+    }
+    let kept = if docker.own_kernel { promised } else { 1 };
+    Report { tier: if missing { 0 } else { kept }, controls }
 }
 
-/// A name is the operator's word: what is behind it Docker does not tell.
-fn tier_of(runtime: &str) -> u8 {
+/// The tier of runtimes of this name. A name is the operator's word: it counts for no more than 1
+/// until a container of it has seen another kernel than the host's.
+pub fn promised_tier(runtime: &str) -> u8 {
     match runtime {
         name if name.contains("kata") => 3,
         name if name.contains("runsc") || name.contains("gvisor") => 2,
@@ -243,6 +254,7 @@ mod tests {
             memory: true,
             pids: true,
             cpu: true,
+            own_kernel: true,
             ..DockerFacts::default()
         }
     }
@@ -258,6 +270,9 @@ mod tests {
         assert_eq!(tier(&sound(), Some("io.containerd.kata.v2")), 3);
         let gvisor = DockerFacts { default_runtime: "runsc".into(), ..sound() };
         assert_eq!(tier(&gvisor, None), 2);
+        let misnamed = DockerFacts { own_kernel: false, ..gvisor };
+        assert_eq!(tier(&misnamed, None), 1);
+        assert_eq!(tier(&misnamed, Some("kata")), 1);
     }
 
     #[test]
