@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::workspace::WorkspaceId;
 
+/// What the database may keep in memory; its own default is a gibibyte.
+const CACHE_BYTES: usize = 4 << 20;
 const EXECS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("execs");
 const RESULTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("results");
 /// Execs that were called off before they started, with the time: none of them may ever start.
@@ -102,7 +104,9 @@ impl Journal {
     /// # Errors
     /// See [`JournalError`].
     pub fn open(path: &Path) -> Result<Self, JournalError> {
-        let database = Database::create(path).map_err(JournalError::Open)?;
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES);
+        let database = builder.create(path).map_err(JournalError::Open)?;
         let write = database.begin_write().map_err(database_error)?;
         for table in [EXECS, RESULTS, TOMBSTONES, SESSIONS] {
             write.open_table(table).map_err(database_error)?;

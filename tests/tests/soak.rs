@@ -13,7 +13,7 @@ use tests::{Stack, TestSession};
 const WARM_UP: usize = 100;
 const AT_ONCE: usize = 4;
 /// What allocators and caches may take on top, in KiB.
-const EXECUTOR_GROWTH_KIB: u64 = 24 * 1024;
+const EXECUTOR_GROWTH_KIB: u64 = 12 * 1024;
 const PID_1_GROWTH_KIB: u64 = 1024;
 
 /// What there is of everything that must not grow.
