@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use domain::ids::{ExecId, SandboxId, SessionId};
 use domain::sandbox::SandboxRef;
-use protocol::exec::ExecResult;
+use protocol::exec::{ExecResult, NotStarted};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use crate::workspace::WorkspaceId;
 const CACHE_BYTES: usize = 4 << 20;
 const EXECS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("execs");
 const RESULTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("results");
-/// Execs that were called off before they started, with the time: none of them may ever start.
+/// Execs that ended before they started: none of them may ever start.
 const TOMBSTONES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tombstones");
 const SESSIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sessions");
 
@@ -36,6 +36,13 @@ pub enum JournalError {
     /// The task that worked on it was ended.
     #[error("the journal's task was ended")]
     Interrupted,
+}
+
+/// Why an exec may never start.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Tombstone {
+    why: NotStarted,
+    buried_at_ms: u64,
 }
 
 /// How far an exec is.
@@ -166,17 +173,50 @@ impl Journal {
     ///
     /// # Errors
     /// See [`JournalError`].
-    pub async fn bury(&self, exec_id: ExecId, now_ms: u64) -> Result<(), JournalError> {
-        let tombstone = put(TOMBSTONES, &exec_id, &now_ms)?;
+    pub async fn bury(
+        &self,
+        exec_id: ExecId,
+        why: NotStarted,
+        buried_at_ms: u64,
+    ) -> Result<(), JournalError> {
+        let tombstone = put(TOMBSTONES, &exec_id, &Tombstone { why, buried_at_ms })?;
         self.write(vec![tombstone, (EXECS, exec_id.to_string(), None)]).await
     }
 
-    /// Whether an exec was called off before it started.
+    /// The same of an exec that is called off, unless the journal knows it: then nothing happens.
     ///
     /// # Errors
     /// See [`JournalError`].
-    pub async fn is_buried(&self, exec_id: ExecId) -> Result<bool, JournalError> {
-        Ok(self.get::<u64>(TOMBSTONES, exec_id.to_string()).await?.is_some())
+    pub async fn bury_unknown(
+        &self,
+        exec_id: ExecId,
+        buried_at_ms: u64,
+    ) -> Result<(), JournalError> {
+        let tombstone = Tombstone { why: NotStarted::Cancelled, buried_at_ms };
+        let (table, key, value) = put(TOMBSTONES, &exec_id, &tombstone)?;
+        self.blocking(move |database| {
+            let write = database.begin_write().map_err(database_error)?;
+            let execs = write.open_table(EXECS).map_err(database_error)?;
+            let known = execs.get(key.as_str()).map_err(database_error)?.is_some();
+            drop(execs);
+            let mut tombstones = write.open_table(table).map_err(database_error)?;
+            let buried = tombstones.get(key.as_str()).map_err(database_error)?.is_some();
+            if let Some(value) = value.filter(|_| !known && !buried) {
+                tombstones.insert(key.as_str(), value.as_slice()).map_err(database_error)?;
+            }
+            drop(tombstones);
+            write.commit().map_err(database_error)
+        })
+        .await
+    }
+
+    /// Why an exec may never start, if it may not.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub async fn find_burial(&self, exec_id: ExecId) -> Result<Option<NotStarted>, JournalError> {
+        let tombstone = self.get::<Tombstone>(TOMBSTONES, exec_id.to_string()).await?;
+        Ok(tombstone.map(|tombstone| tombstone.why))
     }
 
     /// Notes that an exec's output needs no more shipping.
@@ -267,7 +307,9 @@ impl Journal {
                 row.closed_at_ms.is_some_and(|closed| closed < before_ms)
             })
             .await?;
-        let tombstones = self.rows::<u64>(TOMBSTONES, move |buried| *buried < before_ms).await?;
+        let tombstones = self
+            .rows::<Tombstone>(TOMBSTONES, move |buried| buried.buried_at_ms < before_ms)
+            .await?;
         let count = old.len();
         let mut deletions = Vec::with_capacity(2 * count + tombstones.len() + sessions.len());
         for (exec_id, _) in old {

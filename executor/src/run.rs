@@ -99,28 +99,38 @@ async fn try_drive(shop: &Workshop, job: &Job, wishes: Wishes) -> Result<RunEnd,
 
 /// The exec was never started: starts it, or sees to it that it never is.
 async fn begin_or_bury(shop: &Workshop, job: &Job, wishes: Wishes) -> Result<RunEnd, RunError> {
-    if shop.journal.is_buried(job.exec_id).await? {
-        return Ok(not_started(NotStarted::Cancelled, None));
+    if let Some(why) = shop.journal.find_burial(job.exec_id).await? {
+        return Ok(not_started(why, None));
     }
     match (job.intent, &job.order) {
-        (Intent::Settle, _) => bury(shop, job, None).await,
+        (Intent::Settle, _) => bury(shop, job, NotStarted::Cancelled, None).await,
         (Intent::Run, Some(order)) => begin(shop, job, order, wishes).await,
         (Intent::Run, None) => Ok(RunEnd::Withdrawn),
     }
 }
 
-async fn withdraw(shop: &Workshop, job: &Job) -> Result<(), JournalError> {
+/// Takes a start back that certainly never happened: for ever, when `why` is final.
+async fn withdraw(shop: &Workshop, job: &Job, why: Option<NotStarted>) -> Result<(), JournalError> {
     failpoint::hit("before_withdraw");
-    shop.journal.withdraw(job.exec_id).await?;
+    match why.filter(|why| why.is_final()) {
+        Some(why) => shop.journal.bury(job.exec_id, why, now_ms()).await?,
+        None => shop.journal.withdraw(job.exec_id).await?,
+    }
     failpoint::hit("after_withdraw");
     Ok(())
 }
 
-async fn bury(shop: &Workshop, job: &Job, sandbox: Option<SandboxRef>) -> Result<RunEnd, RunError> {
+/// Says for ever that it was not started. Whoever brings the same order later hears the same.
+async fn bury(
+    shop: &Workshop,
+    job: &Job,
+    why: NotStarted,
+    sandbox: Option<SandboxRef>,
+) -> Result<RunEnd, RunError> {
     failpoint::hit("before_bury");
-    shop.journal.bury(job.exec_id, now_ms()).await?;
+    shop.journal.bury(job.exec_id, why, now_ms()).await?;
     failpoint::hit("after_bury");
-    Ok(not_started(NotStarted::Cancelled, sandbox))
+    Ok(not_started(why, sandbox))
 }
 
 async fn begin(
@@ -140,13 +150,18 @@ async fn begin(
     };
     let made = tokio::select! {
         biased;
-        () = job.cancel.cancelled() => return Ok(not_started(NotStarted::Cancelled, None)),
+        () = job.cancel.cancelled() => return bury(shop, job, NotStarted::Cancelled, None).await,
         made = shop.sandboxes.get_or_create(wanted) => made,
     };
     let (sandbox, connection) = match made {
         Ok(made) => made,
         Err(SandboxError::Journal(error)) => return Err(error.into()),
-        Err(error) => return Ok(not_started(explain(job.exec_id, &error), None)),
+        Err(error) => {
+            let why = explain(job.exec_id, &error);
+            // Taken for its end where it is on record, so it has to be one.
+            let end = why.is_final();
+            return if end { bury(shop, job, why, None).await } else { Ok(not_started(why, None)) };
+        }
     };
     let entry = Entry {
         order_sha256: job.order_sha256.clone(),
@@ -222,18 +237,18 @@ async fn see_through(
         }
         Ending::Vanished | Ending::Overdue => lost(&entry, dialogue.sinks()),
         Ending::Refused(why) => {
-            withdraw(shop, job).await?;
             let why = match why {
                 StartFailure::Cwd => NotStarted::CwdMissing,
                 StartFailure::Resources | StartFailure::Malformed => NotStarted::SandboxUnavailable,
             };
+            withdraw(shop, job, Some(why)).await?;
             return Ok(not_started(why, Some(entry.sandbox)));
         }
         Ending::NeverStarted => {
-            if job.intent == Intent::Settle {
-                return bury(shop, job, Some(entry.sandbox)).await;
+            if job.intent == Intent::Settle || job.cancel.is_cancelled() {
+                return bury(shop, job, NotStarted::Cancelled, Some(entry.sandbox)).await;
             }
-            withdraw(shop, job).await?;
+            withdraw(shop, job, None).await?;
             return Ok(RunEnd::Withdrawn);
         }
     };

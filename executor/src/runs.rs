@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::clock::now_ms;
 use crate::interaction::{self, Wish};
 use crate::journal::JournalError;
 use crate::run::{self, Job, RunEnd, Workshop};
@@ -97,6 +98,21 @@ impl Runs {
             Underway { session_id, order_sha256, ticket: ticket_kept, line, _task: task };
         active.insert(exec_id, underway);
         Some(ticket)
+    }
+
+    /// Sees to it that an exec that nobody works on never starts. One that the journal knows stays as
+    /// it is.
+    pub(crate) async fn call_off_unknown(
+        &self,
+        session_id: SessionId,
+        exec_id: ExecId,
+    ) -> Result<(), JournalError> {
+        self.shop.journal.bury_unknown(exec_id, now_ms()).await?;
+        // It may have come meanwhile.
+        if let Some(ticket) = self.find_ticket(session_id, exec_id) {
+            ticket.cancel();
+        }
+        Ok(())
     }
 
     /// Goes on with what an earlier life left: commands that run, output that is not shipped.

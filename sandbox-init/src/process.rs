@@ -2,11 +2,13 @@
 //! command. And hardening PID 1 itself.
 
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe2, read, write};
@@ -15,10 +17,15 @@ use protocol::init::{Start, StartFailure};
 use crate::launch::{BeforeExec, Program, become_command};
 use crate::shepherd;
 use crate::stdio::{self, Ours};
+use crate::tree;
 
 /// Exit statuses of the child before it has become the command, told over the failure pipe.
 const FAILED_CWD: u8 = 1;
 const FAILED_OTHER: u8 = 2;
+/// How long a child may take to become its command.
+const START_LIMIT: Duration = Duration::from_secs(2);
+/// Milliseconds after which a child may have been stopped by another command.
+const LET_GO_ON_MS: u8 = 20;
 
 /// A command that was started.
 pub(crate) struct Child {
@@ -89,16 +96,35 @@ fn spawn_program(start: &Start, program: &Program<'_>) -> nix::Result<Result<Chi
         ForkResult::Parent { child } => {
             drop((failure_write, status_write, theirs));
             let mut code = [0];
-            // Ends with the command's exec, which closes the pipe: about a millisecond.
-            Ok(match read(&failure_read, &mut code) {
+            Ok(match hear_failure(child, &failure_read, &mut code) {
                 Ok(0) => Ok(Child { shepherd: child, status: status_read, stdio: ours }),
                 outcome => {
+                    tree::kill_all(child);
                     let _ = kill(child, Signal::SIGKILL);
                     let _ = waitpid(child, None);
                     let cwd = outcome.is_ok() && code[0] == FAILED_CWD;
                     Err(if cwd { StartFailure::Cwd } else { StartFailure::Resources })
                 }
             })
+        }
+    }
+}
+
+/// Reads what a child says before it has become its command. It ends with the command's exec, which
+/// closes the pipe: about a millisecond. Other commands of the same user may stop the child on the
+/// way; it is let go on, and given up after a while, because PID 1 waits for nothing else meanwhile.
+fn hear_failure(child: Pid, pipe: &OwnedFd, code: &mut [u8]) -> nix::Result<usize> {
+    let deadline = Instant::now() + START_LIMIT;
+    loop {
+        let mut pipes = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut pipes, PollTimeout::from(LET_GO_ON_MS)) {
+            Ok(0) if Instant::now() > deadline => return Err(Errno::ETIMEDOUT),
+            Ok(0) => {
+                tree::signal_all(child, libc::SIGCONT);
+            }
+            Ok(_) => return read(pipe, code),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
         }
     }
 }

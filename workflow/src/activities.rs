@@ -4,7 +4,7 @@
 
 use protocol::exec::{ToolReply, ToolRequest};
 use protocol::session::{
-    Authorized, CloseSandbox, ExecRef, ModelRequest, ModelStep, RecordRequest, Recorded,
+    Authorized, CloseSandbox, ExecRef, ModelRequest, ModelStep, RecordRequest, Recorded, SessionRef,
 };
 use temporalio_macros::activity_definitions;
 use temporalio_sdk::activities::ActivityError;
@@ -21,6 +21,12 @@ impl Control {
 
     #[activity(name = "record")]
     pub fn record(_: RecordRequest) -> Result<Recorded, ActivityError> {
+        unimplemented!()
+    }
+
+    /// The queue of the executor that holds the session's sandbox, if one does.
+    #[activity(name = "find_sandbox")]
+    pub fn find_sandbox(_: SessionRef) -> Result<Option<String>, ActivityError> {
         unimplemented!()
     }
 

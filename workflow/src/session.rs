@@ -4,7 +4,7 @@
 use domain::agenda::{Agenda, Work};
 use domain::ids::{ApprovalId, ExecId, TurnId};
 use protocol::session::{
-    CloseSandbox, EventLog, EventPage, Fact, RecordRequest, Recorded, SessionInput,
+    CloseSandbox, EventLog, EventPage, Fact, RecordRequest, Recorded, SessionInput, SessionRef,
 };
 use temporalio_macros::{workflow, workflow_methods};
 use temporalio_sdk::workflows::select;
@@ -16,6 +16,9 @@ use temporalio_sdk::{
 use crate::activities::{Control, Tools};
 use crate::jobs::Jobs;
 use crate::{exec, options, turn};
+
+/// Since then, closing asks the control plane where the sandbox is.
+const ASKS_WHERE: &str = "closing-asks-where";
 
 /// A durable conversation: one workflow for as long as the session lives.
 #[workflow]
@@ -132,7 +135,13 @@ async fn perform(ctx: WorkflowContext<SessionWorkflow>, work: Work) {
 }
 
 async fn close(ctx: &WorkflowContext<SessionWorkflow>) -> WorkflowResult<()> {
-    let (input, task_queue) = ctx.state(|s| (s.input.clone(), s.task_queue.clone()));
+    let (input, mut task_queue) = ctx.state(|s| (s.input.clone(), s.task_queue.clone()));
+    if ctx.patched(ASKS_WHERE) {
+        // Commands that went ahead and files never told this workflow where they went.
+        let session = SessionRef { tenant_id: input.tenant_id, session_id: input.session_id };
+        let found = ctx.execute_local_activity(Control::find_sandbox, session, options::control());
+        task_queue = found.await.ok().flatten().or(task_queue);
+    }
     let what = CloseSandbox { tenant_id: input.tenant_id, session_id: input.session_id };
     let closed = match &task_queue {
         Some(queue) => close_sandbox(ctx, what, options::close_sandbox_soon(queue.clone())).await,

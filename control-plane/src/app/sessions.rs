@@ -102,7 +102,8 @@ impl App {
     /// When the caller may not or there is no such session.
     pub async fn close_session(&self, caller: &Caller, id: SessionId) -> Result<(), AppError> {
         let mut scope = caller.open(self, Operation::Work).await?;
-        let session = scope.get_session(id).await.map_err(AppError::of("session"))?;
+        // Held: its workflow may close it at this very moment, and closed stays closed.
+        let session = scope.hold_session(id).await.map_err(AppError::of("session"))?;
         if session.state == SessionState::Closed {
             return Ok(());
         }

@@ -58,7 +58,11 @@ async fn not_started(
         why,
         NotStarted::GrantExpired | NotStarted::SandboxUnavailable | NotStarted::DiskFull
     );
-    if may_try_again && !exec.cancel_requested {
+    if may_try_again && exec.cancel_requested && exec.state != ExecState::Running {
+        // Another request for it may be on the way: its executor has to rule that out.
+        return Ok(Recorded::Retry { after_ms: 1 });
+    }
+    if may_try_again {
         if exec.state == ExecState::Running {
             // It was started once, somewhere. It is not started again.
             let reason = "its executor knows nothing of it any more";

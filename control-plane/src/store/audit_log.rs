@@ -3,7 +3,7 @@
 //! Writing holds the chain's head until the transaction ends: numbers have no gaps, because a
 //! transaction that fails gives its number back.
 
-use audit::{Detail, Event, GENESIS, Hash, Salt, Sandbox};
+use audit::{Detail, Event, GENESIS, Pieces, Salt, Sandbox};
 use domain::ids::ExecId;
 
 use super::{AuditEntry, Scope, StoreError, audit_terms};
@@ -22,29 +22,32 @@ impl Scope {
         Ok(())
     }
 
+    /// One statement, because the head of the chain is held from here to the end of the commit.
     async fn write_audit(&mut self, entry: AuditEntry) -> Result<(), StoreError> {
-        let chain = self.owner.clone();
-        let (seq, previous, time_us) = self.lock_head(&chain).await?;
         let programs = entry.evidence.programs.clone();
-        let event = event(entry, chain, seq + 1, time_us)?;
-        let hash = event.hash(&previous);
+        let event = event(entry, self.owner.clone())?;
+        let Pieces { before_previous, chain, rest } = event.pieces();
         let detail = event.detail.as_ref();
         sqlx::query(
-            "WITH advanced AS (
-                 UPDATE audit_heads SET seq = $2, hash = $26 WHERE chain = $1
+            "WITH head AS (
+                 SELECT new_seq, new_time_us, new_hash FROM advance_audit_head($1, $2, $3, $4, $5)
              ), found_by AS (
-                 INSERT INTO audit_terms (chain, term, seq) SELECT $1, unnest($27::text[]), $2
+                 INSERT INTO audit_terms (chain, term, seq)
+                 SELECT $1, unnest($28::text[]), new_seq FROM head
              )
-             INSERT INTO audit_events (chain, seq, time_us, role, token_id, action, object,
+             INSERT INTO audit_events (chain, seq, time_us, hash, role, token_id, action, object,
                  session_id, exec_id, outcome, decision, rules, policy_version, approver,
                  sandbox_id, sandbox_generation, image_digest, detail_sha256, salt, actor, address,
-                 reasons, stdout_sha256, stderr_sha256, data, hash)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
-                     $18, $19, $20, $21, $22, $23, $24, $25, $26)",
+                 reasons, stdout_sha256, stderr_sha256, data)
+             SELECT $1, new_seq, new_time_us, new_hash, $6, $7, $8, $9, $10, $11, $12, $13, $14,
+                    $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27
+             FROM head",
         )
         .bind(&event.chain)
-        .bind(event.seq)
-        .bind(event.time_us)
+        .bind(GENESIS.as_slice())
+        .bind(before_previous)
+        .bind(chain)
+        .bind(rest)
         .bind(&event.role)
         .bind(&event.token_id)
         .bind(&event.action)
@@ -67,35 +70,10 @@ impl Scope {
         .bind(detail.and_then(|it| it.stdout_sha256.map(Vec::from)))
         .bind(detail.and_then(|it| it.stderr_sha256.map(Vec::from)))
         .bind(detail.map(|it| &it.data))
-        .bind(hash.as_slice())
         .bind(audit_terms::of_event(&event, &programs))
         .execute(self.connection())
         .await?;
         Ok(())
-    }
-
-    async fn lock_head(&mut self, chain: &str) -> Result<(i64, Hash, i64), StoreError> {
-        let lock = "SELECT seq, hash, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
-                    FROM audit_heads WHERE chain = $1 FOR UPDATE";
-        type Head = (i64, Vec<u8>, i64);
-        let found: Option<Head> =
-            sqlx::query_as(lock).bind(chain).fetch_optional(self.connection()).await?;
-        let (seq, hash, time_us) = match found {
-            Some(head) => head,
-            None => {
-                sqlx::query(
-                    "INSERT INTO audit_heads (chain, seq, hash) VALUES ($1, 0, $2)
-                     ON CONFLICT DO NOTHING",
-                )
-                .bind(chain)
-                .bind(GENESIS.as_slice())
-                .execute(self.connection())
-                .await?;
-                sqlx::query_as(lock).bind(chain).fetch_one(self.connection()).await?
-            }
-        };
-        let hash = hash.try_into().map_err(|_| StoreError::Inconsistent("audit head"))?;
-        Ok((seq, hash, time_us))
     }
 
     /// The token of the human who decided an approval, as the audit log knows it.
@@ -130,7 +108,8 @@ impl Scope {
     }
 }
 
-fn event(entry: AuditEntry, chain: String, seq: i64, time_us: i64) -> Result<Event, StoreError> {
+/// Its number, time and hash are the head's matter.
+fn event(entry: AuditEntry, chain: String) -> Result<Event, StoreError> {
     let evidence = entry.evidence;
     let mut salt = Salt::default();
     getrandom::fill(&mut salt).map_err(|_| StoreError::Random)?;
@@ -152,8 +131,8 @@ fn event(entry: AuditEntry, chain: String, seq: i64, time_us: i64) -> Result<Eve
     });
     Ok(Event {
         chain,
-        seq,
-        time_us,
+        seq: 0,
+        time_us: 0,
         role: entry.role.into(),
         token_id: entry.token_id.map(|id| id.to_string()),
         action: entry.action.into(),

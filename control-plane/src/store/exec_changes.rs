@@ -2,7 +2,7 @@
 //! the row (see [`Scope::lock_exec`]).
 
 use domain::exec::ExecState;
-use domain::ids::{ApprovalId, ExecId, TurnId};
+use domain::ids::{ApprovalId, ExecId, ExecutorId, TurnId};
 use domain::sandbox::SandboxRef;
 use protocol::exec::ExecResult;
 use sqlx::types::Json;
@@ -34,6 +34,28 @@ impl Scope {
         .bind(state.as_str())
         .bind(clean(serde_json::to_value(decision).unwrap_or_default()))
         .bind(approval_id.map(|id| id.to_string()))
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Writes down which executor an exec is granted to, once and for all.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn set_exec_executor(
+        &mut self,
+        id: ExecId,
+        executor_id: ExecutorId,
+    ) -> Result<(), StoreError> {
+        let owner = self.owner.clone();
+        sqlx::query(
+            "UPDATE execs SET executor_id = $3
+             WHERE tenant_id = $1 AND id = $2 AND executor_id IS NULL",
+        )
+        .bind(owner)
+        .bind(id.to_string())
+        .bind(executor_id.to_string())
         .execute(self.connection())
         .await?;
         Ok(())

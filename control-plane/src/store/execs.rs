@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::exec::ExecState;
-use domain::ids::{ApprovalId, ExecId, SessionId, TurnId};
+use domain::ids::{ApprovalId, ExecId, ExecutorId, SessionId, TurnId};
 use domain::sandbox::SandboxRef;
 use policy::{Decision, Outcome};
 use protocol::exec::{ExecKind, StreamSummary};
@@ -75,6 +75,8 @@ pub struct Exec {
     pub stderr: Option<StoredStream>,
     /// The token on whose behalf it runs.
     pub created_by: String,
+    /// The executor that it was granted to.
+    pub executor_id: Option<ExecutorId>,
     /// When it was asked for.
     pub created_at: OffsetDateTime,
     /// When it was started.
@@ -178,6 +180,7 @@ struct Row {
     stdout: Option<Json<StoredStream>>,
     stderr: Option<Json<StoredStream>>,
     created_by: String,
+    executor_id: Option<String>,
     created_at: OffsetDateTime,
     started_at: Option<OffsetDateTime>,
     finished_at: Option<OffsetDateTime>,
@@ -236,6 +239,10 @@ impl TryFrom<Row> for Exec {
             stdout: row.stdout.map(|json| json.0),
             stderr: row.stderr.map(|json| json.0),
             created_by: row.created_by,
+            executor_id: row
+                .executor_id
+                .map(|id| parsed(id.parse().ok(), "exec executor"))
+                .transpose()?,
             created_at: row.created_at,
             started_at: row.started_at,
             finished_at: row.finished_at,
@@ -371,7 +378,7 @@ impl Scope {
              JOIN sessions ON sessions.tenant_id = execs.tenant_id
                           AND sessions.id = execs.session_id
              JOIN executors ON executors.tenant_id = sessions.tenant_id
-                           AND executors.id = sessions.executor_id
+                           AND executors.id = coalesce(execs.executor_id, sessions.executor_id)
              WHERE execs.tenant_id = $1 AND execs.finished_at IS NULL
                AND execs.state IN ('queued', 'running') AND execs.decision IS NOT NULL
                AND executors.last_seen_at <= now() - make_interval(secs => $2)

@@ -5,7 +5,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::session::{Authorized, ExecRef, ModelRequest, ModelStep, RecordRequest, Recorded};
+use protocol::session::{
+    Authorized, ExecRef, ModelRequest, ModelStep, RecordRequest, Recorded, SessionRef,
+};
 use temporalio_macros::activities;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
 
@@ -29,6 +31,15 @@ impl Activities {
         request: RecordRequest,
     ) -> Result<Recorded, ActivityError> {
         self.record(request).await.map_err(retry)
+    }
+
+    #[activity(name = "find_sandbox")]
+    pub async fn find_sandbox_activity(
+        self: Arc<Self>,
+        _: ActivityContext,
+        session: SessionRef,
+    ) -> Result<Option<String>, ActivityError> {
+        self.find_sandbox(session).await.map_err(retry)
     }
 
     #[activity(name = "model_call")]

@@ -82,6 +82,15 @@ impl Authorizer {
         let Some(home) = home::find(&mut scope, &session, self.gone_after_s).await? else {
             return Ok((wait_for_executor(scope, &stored).await?, None));
         };
+        // Given to an executor that the session has left since: no other one may start it.
+        if let Some(granted_to) = stored.executor_id
+            && granted_to != home.executor_id
+        {
+            let reason = Some("its executor is gone; whether it ran is not known");
+            closing::settle(&mut scope, &stored, ExecOutcome::Lost, reason).await?;
+            scope.commit().await?;
+            return Ok((Authorized::Settled, None));
+        }
         let order = order::build(exec.tenant_id, &session, &stored, &home);
         let mode = session.approval_mode;
         let case = Case { exec: &stored, order: &order, scene, policy, mode };
@@ -90,6 +99,9 @@ impl Authorizer {
             (_, Some(recorded)) => answering::again(&mut scope, &case, recorded).await?,
             (_, None) => deciding::decide(&mut scope, &case).await?,
         };
+        if let Next::Run { .. } = next {
+            scope.set_exec_executor(stored.id, home.executor_id).await?;
+        }
         scope.commit().await?;
         match next {
             Next::Settled => Ok((Authorized::Settled, None)),

@@ -6,6 +6,7 @@ mod answering;
 mod authorize;
 mod case;
 mod deciding;
+mod find_sandbox;
 mod model_call;
 mod order;
 mod record;

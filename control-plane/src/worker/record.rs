@@ -127,7 +127,7 @@ async fn session_closed(
         let data = json!({ "turn_id": turn.id, "state": "interrupted" });
         scope.append_event(session_id, EventKind::TurnFinished, data).await?;
     }
-    let session = scope.get_session(session_id).await?;
+    let session = scope.hold_session(session_id).await?;
     if session.state == SessionState::Closed {
         return Ok(Recorded::Done);
     }

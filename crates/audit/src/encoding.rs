@@ -22,8 +22,13 @@ impl Encoder {
         encoder
     }
 
+    /// The length of a field whose bytes somebody else appends.
+    pub(crate) fn length(&mut self, bytes: usize) {
+        self.0.extend_from_slice(&(bytes as u64).to_le_bytes());
+    }
+
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        self.length(bytes.len());
         self.0.extend_from_slice(bytes);
     }
 

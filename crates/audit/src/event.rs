@@ -72,14 +72,38 @@ pub struct Sandbox {
     pub image_digest: Option<String>,
 }
 
+/// See [`Event::pieces`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pieces {
+    /// What comes before the bytes of the previous hash.
+    pub before_previous: Vec<u8>,
+    /// The field of the chain's name, which follows them; then come number and time.
+    pub chain: Vec<u8>,
+    /// What follows those.
+    pub rest: Vec<u8>,
+}
+
 impl Event {
     /// The canonical bytes on top of the hash `previous` of the event before it.
     pub fn encode(&self, previous: &Hash) -> Vec<u8> {
-        let mut encoder = Encoder::tagged("bulkhead-audit-v2");
-        encoder.bytes(previous);
-        encoder.text(&self.chain);
+        let Pieces { before_previous, chain, rest } = self.pieces();
+        let mut encoder = Encoder::default();
         encoder.number(self.seq);
         encoder.number(self.time_us);
+        let numbers = encoder.into_bytes();
+        [&before_previous[..], previous, &chain, &numbers, &rest].concat()
+    }
+
+    /// The canonical bytes without the hash before, the number and the time, which whoever holds
+    /// the chain's head puts between them.
+    pub fn pieces(&self) -> Pieces {
+        let mut encoder = Encoder::tagged("bulkhead-audit-v2");
+        encoder.length(size_of::<Hash>());
+        let before_previous = encoder.into_bytes();
+        let mut encoder = Encoder::default();
+        encoder.text(&self.chain);
+        let chain = encoder.into_bytes();
+        let mut encoder = Encoder::default();
         encoder.text(&self.role);
         encoder.optional_text(self.token_id.as_ref());
         encoder.text(&self.action);
@@ -90,7 +114,7 @@ impl Event {
         encoder.optional(self.decision.as_ref(), |encoder, it| encoder.record(|to| it.encode(to)));
         encoder.optional(self.sandbox.as_ref(), |encoder, it| encoder.record(|to| it.encode(to)));
         encoder.bytes(&self.detail_sha256);
-        encoder.into_bytes()
+        Pieces { before_previous, chain, rest: encoder.into_bytes() }
     }
 
     /// The hash on top of the hash `previous` of the event before it.

@@ -21,7 +21,7 @@ mod tree;
 pub use chain::{BrokenChain, ChainChecker, GENESIS};
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use detail::{Detail, Salt};
-pub use event::{Decision, Event, Sandbox, VERSION};
+pub use event::{Decision, Event, Pieces, Sandbox, VERSION};
 pub use keys::{KeyError, KeyRing, Signer, VerifierKey};
 pub use note::NoteError;
 pub use tree::{ChainProof, Leaf, ProofError, Tree};

@@ -216,6 +216,20 @@ pub enum NotStarted {
 }
 
 impl NotStarted {
+    /// Whether another request for the same exec could never do better.
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::Cancelled
+            | Self::ImageMissing
+            | Self::CwdMissing
+            | Self::WorkspaceExceedsMemory => true,
+            // A refusal says something of the request, and not of the exec.
+            Self::GrantRefused | Self::GrantExpired | Self::SandboxUnavailable | Self::DiskFull => {
+                false
+            }
+        }
+    }
+
     /// What a user is told.
     pub fn message(self) -> &'static str {
         match self {

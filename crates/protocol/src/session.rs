@@ -46,6 +46,15 @@ pub struct ExecRef {
     pub exec_id: ExecId,
 }
 
+/// Names a session to the activity `find_sandbox`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct SessionRef {
+    /// Whose session.
+    pub tenant_id: TenantId,
+    /// Which session.
+    pub session_id: SessionId,
+}
+
 /// Output of the activity `authorize`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::backoff::Backoff;
 use crate::control::{ControlError, ControlPlane};
+use crate::journal::JournalError;
 use crate::requests::Requests;
 use crate::runs::Runs;
 use crate::sandboxes::Sandboxes;
@@ -55,6 +56,8 @@ enum CallError {
     BodyBroken,
     #[error("nobody takes the answer any more")]
     AnswerBroken,
+    #[error("the journal failed")]
+    Journal(#[from] JournalError),
     #[error("the work failed after the answer had begun")]
     Aborted,
 }
@@ -207,7 +210,11 @@ async fn perform(
                 ticket.cancel();
                 CallReply::Done
             }
-            None => CallReply::NotRunning,
+            // Its order may still be on the way.
+            None => match desk.runs.call_off_unknown(session_id, *exec_id).await {
+                Ok(()) => CallReply::NotRunning,
+                Err(error) => return Err(error.into()),
+            },
         },
         CallKind::Run { request } => desk.orders.begin(&desk.requests, request),
     };

@@ -7,6 +7,7 @@ mod authorization;
 mod bad_input;
 mod cli;
 mod cli_files;
+mod closing;
 mod events;
 mod idempotency;
 mod interactive;
