@@ -57,6 +57,12 @@ pub struct CallerConfig {
     /// Requests per minute of all tokens of a tenant together
     #[arg(long, env = "BULKHEAD_TENANT_REQUESTS_PER_MINUTE", default_value_t = 120_000)]
     pub tenant_requests_per_minute: i64,
+    /// Requests per minute and address without a good token, at each instance
+    #[arg(long, env = "BULKHEAD_ANONYMOUS_REQUESTS_PER_MINUTE", default_value_t = 3_000)]
+    pub anonymous_requests_per_minute: i64,
+    /// Connections that one address may have at each instance
+    #[arg(long, env = "BULKHEAD_CONNECTIONS_PER_ADDRESS", default_value_t = 2_048)]
+    pub connections_per_address: usize,
     /// Event streams that one token may have open at each instance
     #[arg(long, env = "BULKHEAD_STREAMS_PER_TOKEN", default_value_t = 250)]
     pub streams_per_token: usize,

@@ -1,5 +1,5 @@
-//! What the description of an operation says that a request must keep to: who may, and which
-//! query parameters there are. Looked up by the route that was matched.
+//! What the description of an operation says that a request must keep to: who may, which query
+//! parameters there are, and whether there is a body. Looked up by the route that was matched.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
@@ -18,7 +18,14 @@ pub(super) struct Rule {
     pub(super) needed: Option<Operation>,
     /// Names of its query parameters.
     pub(super) parameters: HashSet<String>,
+    /// Whether it takes a body.
+    pub(super) has_body: bool,
+    /// Whether its body is passed on as it comes, however long that takes.
+    pub(super) is_stream: bool,
 }
+
+/// Operations whose body is passed on.
+const STREAMS: [&str; 3] = ["put_file", "put_workspace", "reply_to_call"];
 
 /// By `METHOD path`.
 static RULES: LazyLock<HashMap<String, Rule>> = LazyLock::new(|| {
@@ -39,7 +46,12 @@ fn rule(operation: &Described) -> Rule {
         }
         _ => None,
     });
-    Rule { needed: openapi::needed(operation), parameters: parameters.collect() }
+    Rule {
+        needed: openapi::needed(operation),
+        parameters: parameters.collect(),
+        has_body: operation.request_body.is_some(),
+        is_stream: operation.operation_id.as_deref().is_some_and(|id| STREAMS.contains(&id)),
+    }
 }
 
 /// The rules of the operation that a request was routed to; none for what is no operation.
