@@ -56,7 +56,7 @@ impl App {
         if let Some(earlier) = earlier {
             return Ok(earlier);
         }
-        drop(scope);
+        scope.abandon().await?;
         let fits = url.len() <= MAX_URL_BYTES && self.webhooks.accepts(url);
         if !fits || !self.webhooks.reaches(url).await {
             return Err(AppError::invalid(

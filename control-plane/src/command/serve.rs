@@ -67,10 +67,14 @@ pub(crate) async fn serve(config: ServeConfig) -> anyhow::Result<()> {
         rates: Arc::new(Rates::new(RateLimits {
             per_token: config.callers.token_requests_per_minute,
             per_tenant: config.callers.tenant_requests_per_minute,
+            per_executor: config.callers.executor_requests_per_minute,
         })),
         strangers: Arc::new(Strangers::new(config.callers.anonymous_requests_per_minute)),
         readiness: Arc::default(),
-        streams: Arc::new(Streams::new(config.callers.streams_per_token)),
+        streams: Arc::new(Streams::new(
+            config.callers.streams_per_token,
+            config.callers.streams_per_tenant,
+        )),
         stall,
         gone_after_s,
         temporal: config.temporal.clone(),
@@ -79,6 +83,7 @@ pub(crate) async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     if let Err(error) = app.verifier.refresh(&store).await {
         tracing::warn!(%error, "revocations cannot be read yet");
     }
+    tokio::spawn(app.keys.clone().keep_fresh());
     tokio::spawn(app.verifier.clone().keep_fresh(store.clone()));
     tokio::spawn(app.verifier.clone().keep_use_log(store.clone()));
     tokio::spawn(app.webhooks.clone().run());

@@ -1,7 +1,9 @@
 //! Bodies that must not be, and bodies that do not come.
 //!
 //! An operation without a body takes none; an empty JSON object, which many clients send with any
-//! `POST`, counts as none. A body has to keep coming, and to end in time.
+//! `POST`, counts as none. A body has to keep coming, and to end in time. After one in chunks the
+//! connection ends: whoever stands between may have gone by a length that was sent beside them, and
+//! taken what follows for a part of it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,7 +11,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::extract::Request;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Frame, SizeHint};
@@ -28,6 +30,16 @@ const STREAM: Duration = Duration::from_secs(60 * 60);
 
 /// See the module.
 pub async fn guard(request: Request, next: Next) -> Response {
+    let is_chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
+    let mut response = pass_on(request, next).await;
+    if is_chunked {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
+}
+
+async fn pass_on(request: Request, next: Next) -> Response {
     let rule = rules::of(request.method(), request.extensions());
     let (parts, body) = request.into_parts();
     if body.is_end_stream() {

@@ -17,6 +17,7 @@ mod rules;
 mod server;
 mod stalled;
 mod strangers;
+mod traced;
 mod v1;
 
 pub use error::ApiError;
@@ -59,6 +60,7 @@ pub fn router(app: App) -> Router {
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn(bodies::guard))
+        .layer(middleware::from_fn(traced::trace))
         .layer(middleware::from_fn(query::refuse_unknown))
         .layer(middleware::from_fn_with_state(app.clone(), strangers::slow_down))
         .layer(middleware::from_fn(rates::announce))

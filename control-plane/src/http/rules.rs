@@ -14,6 +14,12 @@ use super::{DESCRIPTION, openapi};
 
 /// The rules of one operation.
 pub(super) struct Rule {
+    /// `METHOD route`.
+    pub(super) name: String,
+    /// The method.
+    pub(super) method: &'static str,
+    /// The route, as a template.
+    pub(super) route: String,
     /// What a role must be allowed; none where anybody may.
     pub(super) needed: Option<Operation>,
     /// Names of its query parameters.
@@ -33,12 +39,13 @@ static RULES: LazyLock<HashMap<String, Rule>> = LazyLock::new(|| {
     paths
         .flat_map(|(path, item)| {
             openapi::operations(item)
-                .map(move |(method, operation)| (format!("{method} {path}"), rule(operation)))
+                .map(move |(method, operation)| rule(method, path, operation))
+                .map(|rule| (rule.name.clone(), rule))
         })
         .collect()
 });
 
-fn rule(operation: &Described) -> Rule {
+fn rule(method: &'static str, path: &str, operation: &Described) -> Rule {
     let parameters = operation.parameters.iter().flatten();
     let parameters = parameters.filter_map(|parameter| match parameter {
         RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query => {
@@ -47,6 +54,9 @@ fn rule(operation: &Described) -> Rule {
         _ => None,
     });
     Rule {
+        name: format!("{method} {path}"),
+        method,
+        route: path.into(),
         needed: openapi::needed(operation),
         parameters: parameters.collect(),
         has_body: operation.request_body.is_some(),

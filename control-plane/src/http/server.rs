@@ -22,7 +22,8 @@ use super::stalled::Unstalled;
 /// Connections at once; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 4096;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
-/// Largest request line and headers together, in bytes.
+/// Largest request line and headers together, in bytes; looked at between two reads, so that up to
+/// twice as much may get in.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 /// How long requests may go on after the server was told to stop.
 const DRAIN: Duration = Duration::from_secs(3);

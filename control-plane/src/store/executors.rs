@@ -103,6 +103,22 @@ impl Scope {
         Ok(epoch)
     }
 
+    /// How many executors but this one were heard of within a day.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn count_other_executors(&mut self, id: ExecutorId) -> Result<i64, StoreError> {
+        let owner = self.owner.clone();
+        Ok(sqlx::query_scalar(
+            "SELECT count(*) FROM executors
+             WHERE tenant_id = $1 AND id <> $2 AND last_seen_at > now() - interval '1 day'",
+        )
+        .bind(owner)
+        .bind(id.to_string())
+        .fetch_one(self.connection())
+        .await?)
+    }
+
     /// Whether an executor of the tenant was heard of within the last `seconds`.
     ///
     /// # Errors
@@ -161,6 +177,27 @@ impl Scope {
         .execute(self.connection())
         .await?;
         Ok(touched.rows_affected() == 1)
+    }
+
+    /// Whether no later start of an executor has enrolled. Says nothing of whether it is there.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn is_current_executor(
+        &mut self,
+        id: ExecutorId,
+        epoch: u64,
+    ) -> Result<bool, StoreError> {
+        let owner = self.owner.clone();
+        Ok(sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM executors
+                            WHERE tenant_id = $1 AND id = $2 AND epoch = $3)",
+        )
+        .bind(owner)
+        .bind(id.to_string())
+        .bind(i64::try_from(epoch).unwrap_or(i64::MAX))
+        .fetch_one(self.connection())
+        .await?)
     }
 
     /// Whether an exec is this executor's to speak of: it holds the session's sandbox, and no

@@ -28,6 +28,22 @@ impl Scope {
         fingerprint: &[u8],
         subject: &str,
     ) -> Result<KeyUse, StoreError> {
+        // What is not claimed is not held either: whoever asks next must not find us in the way.
+        sqlx::query("SAVEPOINT claim").execute(self.connection()).await?;
+        let used = self.try_claim_key(token_id, key, fingerprint, subject).await?;
+        if !matches!(used, KeyUse::First) {
+            sqlx::query("ROLLBACK TO SAVEPOINT claim").execute(self.connection()).await?;
+        }
+        Ok(used)
+    }
+
+    async fn try_claim_key(
+        &mut self,
+        token_id: TokenId,
+        key: &str,
+        fingerprint: &[u8],
+        subject: &str,
+    ) -> Result<KeyUse, StoreError> {
         let owner = self.owner.clone();
         // Held until the transaction ends, so that a request at the same time is noticed.
         let free: bool = sqlx::query_scalar(

@@ -308,6 +308,7 @@ impl Site {
             grant: jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), claims, &key)
                 .expect("signs"),
             order: sealing::seal(&self.payload_key, self.tenant, &context, order).expect("seals"),
+            traceparent: None,
         }
     }
 

@@ -83,8 +83,8 @@ fn rings(open: OpenLine) -> impl Stream<Item = Result<Bytes, Infallible>> {
                 // A token that was revoked meanwhile ends the line.
                 open.app.verifier.recheck(&open.caller.pass).ok()?;
                 // A database that is away for a moment must not cut the line; a successor does.
-                let touched = open.app.touch_executor(&open.caller, open.reporter).await;
-                let fenced = matches!(touched, Err(crate::app::AppError::Fenced));
+                let checked = open.app.check_executor(&open.caller, open.reporter).await;
+                let fenced = matches!(checked, Err(crate::app::AppError::Fenced));
                 (!fenced).then_some((Ok(Bytes::from_static(b"\n")), open))
             }
         }
