@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use traces::TraceConfig;
 
 /// Where the control plane's own secrets are.
 #[derive(Args, Debug, Clone)]
@@ -57,9 +58,21 @@ pub struct CallerConfig {
     /// Requests per minute of all tokens of a tenant together
     #[arg(long, env = "BULKHEAD_TENANT_REQUESTS_PER_MINUTE", default_value_t = 120_000)]
     pub tenant_requests_per_minute: i64,
+    /// Requests per minute of one executor's token
+    #[arg(long, env = "BULKHEAD_EXECUTOR_REQUESTS_PER_MINUTE", default_value_t = 120_000)]
+    pub executor_requests_per_minute: i64,
+    /// Requests per minute and address without a good token, at each instance
+    #[arg(long, env = "BULKHEAD_ANONYMOUS_REQUESTS_PER_MINUTE", default_value_t = 3_000)]
+    pub anonymous_requests_per_minute: i64,
+    /// Connections that one address may have at each instance
+    #[arg(long, env = "BULKHEAD_CONNECTIONS_PER_ADDRESS", default_value_t = 2_048)]
+    pub connections_per_address: usize,
     /// Event streams that one token may have open at each instance
     #[arg(long, env = "BULKHEAD_STREAMS_PER_TOKEN", default_value_t = 250)]
     pub streams_per_token: usize,
+    /// Event streams that all tokens of a tenant together may have open at each instance
+    #[arg(long, env = "BULKHEAD_STREAMS_PER_TENANT", default_value_t = 1_500)]
+    pub streams_per_tenant: usize,
     /// Seconds that the reader of a stream may take for one event
     #[arg(long, env = "BULKHEAD_STREAM_STALL_S", default_value_t = 20)]
     pub stream_stall_s: u64,
@@ -74,6 +87,9 @@ pub struct ServeConfig {
     /// Temporal
     #[command(flatten)]
     pub temporal: TemporalConfig,
+    /// Where traces go
+    #[command(flatten)]
+    pub traces: TraceConfig,
     /// Address to listen on
     #[arg(long, env = "BULKHEAD_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
@@ -113,6 +129,9 @@ pub struct WorkerConfig {
     /// Temporal
     #[command(flatten)]
     pub temporal: TemporalConfig,
+    /// Where traces go
+    #[command(flatten)]
+    pub traces: TraceConfig,
     /// Key for the model provider; without it the offline demo model answers
     #[arg(long, env = "OPENAI_API_KEY", hide_env_values = true)]
     pub openai_api_key: Option<String>,

@@ -35,5 +35,7 @@ pub fn sign(
         order_sha256: order_digest(order),
         policy_version,
     };
-    jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &signer.encoding)
+    let mut header = Header::new(Algorithm::EdDSA);
+    header.kid = Some(signer.kid.clone());
+    jsonwebtoken::encode(&header, &claims, &signer.encoding)
 }

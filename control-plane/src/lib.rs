@@ -24,6 +24,7 @@ pub mod rates;
 pub mod reaper;
 pub mod settings;
 pub mod store;
+pub mod strangers;
 pub mod streams;
 pub mod tenant_keys;
 pub mod tokens;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use control_plane::audit_keys::AuditKeys;
 use control_plane::config::{DatabaseConfig, KeyConfig, ServeConfig, WorkerConfig};
+use control_plane::keys::Purpose;
 use control_plane::settings;
 use tracing_subscriber::EnvFilter;
 
@@ -38,6 +39,13 @@ enum Command {
         #[command(flatten)]
         keys: KeyConfig,
     },
+    /// Change the key that signs grants, step by step; executors learn the new one by themselves
+    GrantKey {
+        /// Which step
+        step: command::Step,
+        #[command(flatten)]
+        keys: KeyConfig,
+    },
 }
 
 fn main() -> ExitCode {
@@ -64,12 +72,24 @@ fn run() -> anyhow::Result<()> {
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match arguments.command {
-        Command::Serve(config) => runtime.block_on(command::serve(config)),
-        Command::Worker(config) => runtime.block_on(command::work(config)),
+        Command::Serve(config) => {
+            let exporting =
+                traces::start(&config.traces, "bulkhead-control-plane", runtime.handle())?;
+            let outcome = runtime.block_on(command::serve(config));
+            exporting.stop();
+            outcome
+        }
+        Command::Worker(config) => {
+            let exporting = traces::start(&config.traces, "bulkhead-worker", runtime.handle())?;
+            let outcome = runtime.block_on(command::work(config));
+            exporting.stop();
+            outcome
+        }
         Command::Migrate(config) => runtime.block_on(command::migrate(config)),
         Command::Doctor(config) => runtime.block_on(command::doctor(config)),
         Command::PlatformToken(config) => runtime.block_on(command::platform_token(config)),
         Command::RotateAuditKey(keys) => Ok(AuditKeys::rotate(&keys.key_dir)?),
-        Command::TokenKey { step, keys } => command::change_token_key(&keys, step),
+        Command::TokenKey { step, keys } => command::change_key(&keys, Purpose::Tokens, step),
+        Command::GrantKey { step, keys } => command::change_key(&keys, Purpose::Grants, step),
     }
 }

@@ -24,6 +24,8 @@ pub struct RateLimits {
     pub per_token: i64,
     /// Of all tokens of a tenant together.
     pub per_tenant: i64,
+    /// Of one executor's token.
+    pub per_executor: i64,
 }
 
 /// Where a caller stands.
@@ -85,12 +87,21 @@ impl Rates {
         self.take_at(token_id, tenant_id, OffsetDateTime::now_utc().unix_timestamp())
     }
 
+    /// Counts a request of an executor's token, unless it is one too many.
+    pub fn take_executor(&self, token_id: TokenId) -> Standing {
+        let subjects = [Some((Subject::Token(token_id), self.limits.per_executor)), None];
+        self.count(subjects, OffsetDateTime::now_utc().unix_timestamp())
+    }
+
     fn take_at(&self, token_id: TokenId, tenant_id: Option<TenantId>, now_s: i64) -> Standing {
-        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        window.turn_to(now_s.div_euclid(60));
         let token = Some((Subject::Token(token_id), self.limits.per_token));
         let tenant = tenant_id.map(|id| (Subject::Tenant(id), self.limits.per_tenant));
-        let subjects = [token, tenant];
+        self.count([token, tenant], now_s)
+    }
+
+    fn count(&self, subjects: [Option<(Subject, i64)>; 2], now_s: i64) -> Standing {
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        window.turn_to(now_s.div_euclid(60));
         let subjects = || subjects.iter().flatten();
         let left = |window: &Window, (subject, limit): &(Subject, i64)| {
             let count = window.counts.get(subject);
@@ -104,7 +115,7 @@ impl Rates {
         }
         // Whichever is closer to its end is the one to tell of.
         let tightest = subjects().map(|subject| left(&window, subject)).min();
-        let (remaining, limit) = tightest.unwrap_or((0, self.limits.per_token));
+        let (remaining, limit) = tightest.unwrap_or_default();
         let reset_s = 60 - now_s.rem_euclid(60);
         Standing { limit, remaining: remaining.max(0), reset_s, refused }
     }
@@ -173,7 +184,7 @@ mod tests {
     use crate::ids;
 
     fn rates() -> Rates {
-        Rates::new(RateLimits { per_token: 3, per_tenant: 5 })
+        Rates::new(RateLimits { per_token: 3, per_tenant: 5, per_executor: 2 })
     }
 
     #[test]
@@ -199,6 +210,18 @@ mod tests {
         let refused = rates.take_at(two, tenant, 60);
         assert!(refused.refused && refused.limit == 5);
         assert!(!rates.take_at(two, Some(ids::new()), 60).refused, "another tenant is free");
+    }
+
+    #[test]
+    fn an_executor_has_a_limit_of_its_own_and_takes_nothing_from_its_tenant() {
+        let (rates, executor) = (rates(), ids::new());
+        let counted: Vec<bool> = (0..3).map(|_| rates.take_executor(executor).refused).collect();
+        // A minute may have begun in between; never is everything refused.
+        assert!(!counted[0]);
+        let minute = |n: i64| rates.count([Some((Subject::Token(executor), 2)), None], n * 60);
+        let far = i64::from(u32::MAX);
+        assert!([far, far].map(|n| minute(n).refused).iter().all(|refused| !refused));
+        assert!(minute(far).refused);
     }
 
     #[test]

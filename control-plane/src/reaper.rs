@@ -1,33 +1,58 @@
-//! Tells sessions whose executor is silent, and gives up what ran on executors that are gone for good: their execs are `lost`, and the sessions
-//! go on elsewhere. An executor that nobody could replace is waited for, however long.
+//! Tells sessions whose executor is silent, and gives up what ran on executors that are gone for
+//! good: their execs are `lost`, and the sessions go on elsewhere. An executor that nobody could
+//! replace is waited for, however long. Forgets, once an hour, answers that were kept for a day.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use domain::exec::ExecOutcome;
 use domain::ids::{ExecId, TenantId};
 
 use crate::dispatch::Dispatcher;
 use crate::outcome::{OutcomeError, closing};
-use crate::store::{EventKind, Message, Store};
+use crate::store::{EventKind, Message, Sighting, Store, StoreError};
 
 /// How often to look, in parts of the time after which an executor counts as gone; at least every
 /// five seconds.
 const LOOKS: f64 = 4.0;
+/// How often old answers are forgotten.
+const FORGET: Duration = Duration::from_secs(60 * 60);
 const PER_TENANT: Duration = Duration::from_millis(50);
 const REASON: &str = "its executor is gone; the command may have run in part";
 
 /// Looks for as long as the process lives.
 pub async fn run(store: Store, dispatcher: Arc<Dispatcher>, gone_after_s: f64) {
     let pause = Duration::from_secs_f64((gone_after_s / LOOKS).clamp(0.5, 5.0));
+    let mut forget_at = Instant::now();
     loop {
         tokio::time::sleep(pause).await;
+        if Instant::now() >= forget_at {
+            forget_at = Instant::now() + FORGET;
+            if let Err(error) = forget_answers(&store).await {
+                tracing::warn!(%error, "cannot forget old answers");
+            }
+        }
         match look(&store, &dispatcher, gone_after_s).await {
             // With many tenants looking is work: a twentieth of a second's rest for each.
             Ok(tenants) => tokio::time::sleep(PER_TENANT * tenants).await,
             Err(error) => tracing::warn!(%error, "cannot look for executors that are gone"),
         }
     }
+}
+
+/// Answers that show a secret go after a day, whether or not anybody sends another key.
+async fn forget_answers(store: &Store) -> Result<(), StoreError> {
+    let mut platform = store.platform().await?;
+    let tenants = platform.list_tenants(None, i64::MAX).await?;
+    platform.forget_old_keys().await?;
+    platform.commit().await?;
+    for tenant in tenants {
+        let mut scope = store.tenant(tenant.id).await?;
+        scope.forget_old_keys().await?;
+        scope.commit().await?;
+        tokio::time::sleep(PER_TENANT).await;
+    }
+    Ok(())
 }
 
 async fn look(
@@ -56,9 +81,10 @@ async fn tell_sessions(store: &Store, tenant_id: TenantId) -> Result<(), Outcome
     if told.is_empty() {
         return Ok(());
     }
-    for (session_id, is_silent) in told {
+    for Sighting { session_id, executor_id, is_silent } in told {
         let kind = if is_silent { EventKind::ExecutorSilent } else { EventKind::ExecutorBack };
-        scope.append_event(session_id, kind, serde_json::json!({})).await?;
+        let data = serde_json::json!({ "executor_id": executor_id });
+        scope.append_event(session_id, kind, data).await?;
     }
     Ok(scope.commit().await?)
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use control_plane::http::{DESCRIPTION, needed, operations};
 use domain::access::Role;
+use serde_json::Value;
 
 fn assert_committed(name: &str, now: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
@@ -69,4 +70,49 @@ fn every_operation_says_what_it_takes_or_that_anybody_may() {
             assert!(ids.insert(id.clone()), "{id} is there twice");
         }
     }
+}
+
+/// Visits every value of a document with its place.
+fn visit(place: &str, value: &Value, look: &mut impl FnMut(&str, &Value)) {
+    look(place, value);
+    match value {
+        Value::Object(fields) => {
+            fields.iter().for_each(|(name, value)| visit(&format!("{place}/{name}"), value, look));
+        }
+        Value::Array(items) => {
+            let items = items.iter().enumerate();
+            items.for_each(|(index, value)| visit(&format!("{place}/{index}"), value, look));
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn every_reference_leads_somewhere() {
+    let api = serde_json::to_value(&*DESCRIPTION).expect("serialises");
+    let mut count = 0;
+    visit("", &api, &mut |place, value| {
+        let Some(Value::String(reference)) = value.get("$ref") else { return };
+        let target = reference.strip_prefix('#').expect("within the document");
+        assert!(api.pointer(target).is_some(), "{place}: {reference}");
+        count += 1;
+    });
+    assert!(count > 100, "{count}");
+}
+
+#[test]
+fn every_body_has_a_type() {
+    let api = serde_json::to_value(&*DESCRIPTION).expect("serialises");
+    let mut count = 0;
+    for (path, item) in api["paths"].as_object().expect("paths") {
+        if path == "/openapi.json" {
+            continue;
+        }
+        visit(path, item, &mut |place, value| {
+            let Some(schema) = value.pointer("/application~1json/schema") else { return };
+            assert!(schema != &serde_json::json!({}), "{place} is anything at all");
+            count += 1;
+        });
+    }
+    assert!(count > 50, "{count}");
 }

@@ -15,6 +15,7 @@ use temporalio_macros::activities;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
 use tokio::time::{Instant, interval_at};
 use tokio_util::sync::CancellationToken;
+use traces::{Attribute, Kind, Span};
 
 use crate::executor::Executor;
 
@@ -58,6 +59,8 @@ impl Tools {
         ctx: ActivityContext,
         request: ToolRequest,
     ) -> Result<ToolReply, ActivityError> {
+        let mut span = Span::below(request.traceparent.as_deref(), "tool_exec", Kind::Consumer);
+        span.set(Attribute::exec(request.exec_id));
         let cancel = CancellationToken::new();
         let exec = self.executor.exec(&request, &cancel);
         tokio::pin!(exec);

@@ -4,6 +4,8 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::ids::{ExecId, ExecutorId};
 use protocol::enrolment::{EnrolRequest, Enrolment, StartedReport};
 use protocol::exec::ToolReply;
@@ -80,6 +82,19 @@ struct OutputAnswer {
     total: u64,
 }
 
+/// The control plane's public keys.
+#[derive(Deserialize)]
+struct KeySet {
+    keys: Vec<PublicKey>,
+}
+
+#[derive(Deserialize)]
+struct PublicKey {
+    crv: String,
+    x: String,
+    purpose: String,
+}
+
 impl ControlPlane {
     /// A client for the control plane at `base`.
     ///
@@ -122,6 +137,26 @@ impl ControlPlane {
     pub async fn enrol(&self, request: &EnrolRequest) -> Result<Enrolment, ControlError> {
         let response = self.send(self.post("v1/executors").json(request)).await?;
         response.json().await.map_err(ControlError::Malformed)
+    }
+
+    /// Says that this executor lives.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn report_alive(&self) -> Result<(), ControlError> {
+        self.send(self.post("v1/executors/heartbeat").timeout(REPORT_TIMEOUT)).await.map(drop)
+    }
+
+    /// The public keys that sign grants, Ed25519.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn get_grant_keys(&self) -> Result<Vec<[u8; 32]>, ControlError> {
+        let url = join(&self.base, ".well-known/jwks.json");
+        let response = self.send(self.http.request(Method::GET, url)).await?;
+        let set: KeySet = response.json().await.map_err(ControlError::Malformed)?;
+        let grants = set.keys.iter().filter(|key| key.purpose == "grant" && key.crv == "Ed25519");
+        Ok(grants.filter_map(|key| URL_SAFE_NO_PAD.decode(&key.x).ok()?.try_into().ok()).collect())
     }
 
     /// Tells that a command runs.

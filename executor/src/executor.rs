@@ -15,6 +15,7 @@ use crate::calls;
 use crate::clock::now_ms;
 use crate::control::ControlPlane;
 use crate::failpoint;
+use crate::grant_keys::GrantKeys;
 use crate::journal::{Journal, JournalError};
 pub use crate::requests::ExecError;
 use crate::requests::Requests;
@@ -26,6 +27,8 @@ use crate::spool::sweep_spool;
 
 /// How long the journal remembers what is finished.
 const REMEMBERED_MS: u64 = 48 * 60 * 60 * 1000;
+/// How often the control plane hears that we live; it waits for three of them.
+const BEAT: Duration = Duration::from_secs(5);
 const PRUNE_EVERY: Duration = Duration::from_secs(60 * 60);
 /// How long the commands of a closing session may take to end by themselves.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
@@ -51,7 +54,7 @@ pub struct Parts {
     pub control: Arc<ControlPlane>,
     /// The tenant's key.
     pub payload_key: Key,
-    /// The control plane's public key, Ed25519.
+    /// The control plane's public key at enrolment, Ed25519.
     pub grant_key: [u8; 32],
 }
 
@@ -62,6 +65,8 @@ pub struct Executor {
     runs: Arc<Runs>,
     sandboxes: Arc<Sandboxes>,
     _pruner: AbortOnDropHandle<()>,
+    _refresher: AbortOnDropHandle<()>,
+    _beating: AbortOnDropHandle<()>,
     _calls: AbortOnDropHandle<()>,
 }
 
@@ -87,11 +92,14 @@ impl Executor {
             uid,
         }));
         runs.recover().await?;
+        let beating = tokio::spawn(beat_forever(Arc::clone(&control)));
+        let keys = Arc::new(GrantKeys::new(grant_key));
+        let refresher = tokio::spawn(Arc::clone(&keys).keep_fresh(Arc::clone(&control)));
         let requests = Arc::new(Requests::new(
             executor_id,
             tenant_id,
             payload_key,
-            grant_key,
+            Arc::clone(&keys),
             Arc::clone(&control),
             Arc::clone(&runs),
         ));
@@ -109,6 +117,8 @@ impl Executor {
             runs,
             sandboxes,
             _calls: AbortOnDropHandle::new(tokio::spawn(calls::answer_forever(desk))),
+            _refresher: AbortOnDropHandle::new(refresher),
+            _beating: AbortOnDropHandle::new(beating),
             _pruner: AbortOnDropHandle::new(tokio::spawn(prune_forever(journal))),
         })
     }
@@ -161,6 +171,16 @@ impl Executor {
         self.sandboxes.remove(session_id).await?;
         failpoint::hit("sandbox_removed");
         Ok(())
+    }
+}
+
+/// Says that we live, until a successor of this executor does.
+async fn beat_forever(control: Arc<ControlPlane>) {
+    while !control.fence().is_cancelled() {
+        if let Err(error) = control.report_alive().await {
+            tracing::debug!(%error, "the control plane did not hear that we live");
+        }
+        tokio::time::sleep(BEAT).await;
     }
 }
 

@@ -1,11 +1,15 @@
 //! The gate: a request passes only with a grant signed by the control plane for exactly this
 //! order, of this tenant, on this executor. Refuses everything else, without quoting any of it.
 
+use std::sync::Arc;
+
 use domain::ids::{ExecutorId, TenantId};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
+use jsonwebtoken::{Algorithm, Validation, decode};
 use protocol::exec::{ExecOrder, ToolRequest, order_context};
 use protocol::grant::{AUDIENCE, GrantClaims, ISSUER, order_digest};
 use sealing::{Key, SealError};
+
+use crate::grant_keys::GrantKeys;
 
 /// How far the control plane's clock may be from ours, in seconds.
 const LEEWAY_S: i64 = 5;
@@ -16,6 +20,9 @@ pub enum Refusal {
     /// Not signed by the control plane for an executor, or malformed.
     #[error("the grant is not valid")]
     Grant(#[source] jsonwebtoken::errors::Error),
+    /// Signed with a key that the control plane does not have, or has no more.
+    #[error("the grant is signed with an unknown key")]
+    UnknownKey,
     /// Made for a later time.
     #[error("the grant is not valid yet")]
     NotYetValid,
@@ -54,18 +61,17 @@ pub struct Gate {
     executor_id: ExecutorId,
     tenant_id: TenantId,
     payload_key: Key,
-    grant_key: DecodingKey,
+    keys: Arc<GrantKeys>,
     validation: Validation,
 }
 
 impl Gate {
-    /// A gate for one tenant's executor. `grant_key` is the control plane's Ed25519 public key, 32
-    /// bytes.
+    /// A gate for one tenant's executor, that lets in what one of the `keys` has signed.
     pub fn new(
         executor_id: ExecutorId,
         tenant_id: TenantId,
         payload_key: Key,
-        grant_key: [u8; 32],
+        keys: Arc<GrantKeys>,
     ) -> Self {
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_issuer(&[ISSUER]);
@@ -74,8 +80,18 @@ impl Gate {
         // Times are checked below: an exec that has started outlives its grant.
         validation.validate_exp = false;
         validation.validate_nbf = false;
-        let grant_key = DecodingKey::from_ed_der(&grant_key);
-        Self { executor_id, tenant_id, payload_key, grant_key, validation }
+        Self { executor_id, tenant_id, payload_key, keys, validation }
+    }
+
+    fn read(&self, grant: &str) -> Result<GrantClaims, Refusal> {
+        let mut refusal = Refusal::UnknownKey;
+        for key in self.keys.candidates(grant) {
+            match decode::<GrantClaims>(grant, &key, &self.validation) {
+                Ok(read) => return Ok(read.claims),
+                Err(error) => refusal = Refusal::Grant(error),
+            }
+        }
+        Err(refusal)
     }
 
     /// Checks a request at `now_s` (seconds since the epoch).
@@ -83,9 +99,7 @@ impl Gate {
     /// # Errors
     /// Says which check failed first.
     pub fn admit(&self, request: &ToolRequest, now_s: i64) -> Result<Admitted, Refusal> {
-        let claims = decode::<GrantClaims>(&request.grant, &self.grant_key, &self.validation)
-            .map_err(Refusal::Grant)?
-            .claims;
+        let claims = self.read(&request.grant)?;
         if claims.nbf > now_s.saturating_add(LEEWAY_S) {
             return Err(Refusal::NotYetValid);
         }
@@ -123,6 +137,7 @@ mod tests {
     use ed25519_dalek::pkcs8::EncodePrivateKey as _;
     use jsonwebtoken::{EncodingKey, Header, encode};
     use protocol::exec::Intent;
+    use sha2::Digest as _;
     use uuid::Uuid;
 
     const NOW: i64 = 1_000_000;
@@ -143,7 +158,8 @@ mod tests {
         fn gate(&self) -> Gate {
             let public = self.signing.verifying_key().to_bytes();
             let executor = Uuid::from_u128(5).into();
-            Gate::new(executor, Uuid::from_u128(1).into(), self.payload.clone(), public)
+            let keys = Arc::new(GrantKeys::new(public));
+            Gate::new(executor, Uuid::from_u128(1).into(), self.payload.clone(), keys)
         }
 
         fn sign(&self, claims: &GrantClaims, header: &Header) -> String {
@@ -162,6 +178,7 @@ mod tests {
                 grant: self.sign(&claims, &Header::new(Algorithm::EdDSA)),
                 order: sealing::seal(&self.payload, order.tenant_id, &context, &order)
                     .expect("seals"),
+                traceparent: None,
             }
         }
     }
@@ -208,6 +225,32 @@ mod tests {
         let admitted = signer.gate().admit(&signer.request(|_, _| {}), NOW).expect("admitted");
         assert_eq!(admitted.order, order());
         assert!(!admitted.expired);
+    }
+
+    #[test]
+    fn a_grant_names_its_key_and_one_that_is_not_known_is_told_apart() {
+        let signer = Signer::new();
+        let with_kid = |kid: &str| {
+            let mut claims = claims();
+            claims.order_sha256 = order_digest(&order());
+            let mut header = Header::new(Algorithm::EdDSA);
+            header.kid = Some(kid.into());
+            let grant = signer.sign(&claims, &header);
+            signer.gate().admit(&ToolRequest { grant, ..signer.request(|_, _| {}) }, NOW)
+        };
+        let public = signer.signing.verifying_key().to_bytes();
+        let kid = &protocol::grant::hex(&sha2::Sha256::digest(public))[..16];
+        assert!(with_kid(kid).is_ok());
+        // It may be a new one: nothing is said of its exec until the key set is read.
+        assert!(matches!(with_kid("0123456789abcdef"), Err(Refusal::UnknownKey)));
+        let stranger = Signer { signing: SigningKey::from_bytes(&[8; 32]), ..Signer::new() };
+        let mut claims = claims();
+        claims.order_sha256 = order_digest(&order());
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.kid = Some(kid.to_owned());
+        let grant = stranger.sign(&claims, &header);
+        let forged = ToolRequest { grant, ..signer.request(|_, _| {}) };
+        assert!(matches!(signer.gate().admit(&forged, NOW), Err(Refusal::Grant(_))));
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod enrol;
 pub mod executor;
 pub mod failpoint;
 pub mod grant;
+pub mod grant_keys;
 mod interaction;
 mod inventory;
 pub mod journal;

@@ -50,7 +50,13 @@ fn start(cli: Cli) -> anyhow::Result<()> {
         Some(Task::Doctor { json, host }) => runtime.block_on(examine(&host, json)),
         // Read again by itself: settings from the environment alone do not count as given beside
         // a subcommand.
-        None => runtime.block_on(run(Work::parse().settings)),
+        None => {
+            let settings = Work::parse().settings;
+            let exporting = traces::start(&settings.traces, "bulkhead-executor", runtime.handle())?;
+            let outcome = runtime.block_on(run(settings));
+            exporting.stop();
+            outcome
+        }
     };
     // Commands live in their sandboxes; nothing here has to be waited for.
     runtime.shutdown_background();

@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::now_s;
 use crate::control::ControlPlane;
 use crate::failpoint;
-use crate::grant::Gate;
+use crate::grant::{Gate, Refusal};
+use crate::grant_keys::GrantKeys;
 use crate::run::{Job, RunEnd};
 use crate::runs::{Runs, Ticket};
 
@@ -28,6 +29,9 @@ pub enum ExecError {
     /// Something of ours failed; the log says what.
     #[error("the executor could not see the command through; it will try again")]
     Failed,
+    /// The grant names a key that the control plane does not have, or not yet.
+    #[error("the grant is signed with a key that is not known here; it will try again")]
+    UnknownKey,
     /// The report could not be sealed.
     #[error("the report could not be sealed")]
     Seal(#[from] SealError),
@@ -42,6 +46,7 @@ pub(crate) struct Requests {
     tenant_id: TenantId,
     payload_key: Key,
     gate: Gate,
+    keys: Arc<GrantKeys>,
     control: Arc<ControlPlane>,
     runs: Arc<Runs>,
     /// One per report that is under way.
@@ -49,18 +54,18 @@ pub(crate) struct Requests {
 }
 
 impl Requests {
-    /// Requests about the execs of `runs`, checked against the control plane's public key.
+    /// Requests about the execs of `runs`, checked against the control plane's public keys.
     pub(crate) fn new(
         executor_id: ExecutorId,
         tenant_id: TenantId,
         payload_key: Key,
-        grant_key: [u8; 32],
+        keys: Arc<GrantKeys>,
         control: Arc<ControlPlane>,
         runs: Arc<Runs>,
     ) -> Self {
-        let gate = Gate::new(executor_id, tenant_id, payload_key.clone(), grant_key);
+        let gate = Gate::new(executor_id, tenant_id, payload_key.clone(), Arc::clone(&keys));
         let reporters = Arc::new(Semaphore::new(MAX_REPORTS));
-        Self { executor_id, tenant_id, payload_key, gate, control, runs, reporters }
+        Self { executor_id, tenant_id, payload_key, gate, keys, control, runs, reporters }
     }
 
     /// Whether a successor of this executor has enrolled: it is the one to act.
@@ -78,11 +83,12 @@ impl Requests {
         request: &ToolRequest,
         cancel: &CancellationToken,
     ) -> Result<ToolReply, ExecError> {
+        self.keys.learn_from(&self.control, &request.grant).await;
         loop {
             if self.is_fenced() {
                 return Err(ExecError::Fenced);
             }
-            let Some(ticket) = self.take_ticket(request, cancel.is_cancelled()) else {
+            let Some(ticket) = self.take_ticket(request, cancel.is_cancelled())? else {
                 return self.reply_not_started(request, NotStarted::GrantRefused);
             };
             let mut waiting = ticket.clone();
@@ -107,14 +113,20 @@ impl Requests {
     }
 
     /// A place to wait for the request's exec. `None` when the request is refused.
-    fn take_ticket(&self, request: &ToolRequest, called_off: bool) -> Option<Ticket> {
+    fn take_ticket(
+        &self,
+        request: &ToolRequest,
+        called_off: bool,
+    ) -> Result<Option<Ticket>, ExecError> {
         let exec = request.exec_id;
         let admitted = match self.gate.admit(request, now_s()) {
             Ok(admitted) => admitted,
+            // It may run already, or its key may be known in a moment: a refusal would be a guess.
+            Err(Refusal::UnknownKey) => return Err(ExecError::UnknownKey),
             Err(refusal) => {
                 let reason = &refusal as &dyn std::error::Error;
                 tracing::warn!(%exec, reason, "refused");
-                return None;
+                return Ok(None);
             }
         };
         let session_id = admitted.order.session_id;
@@ -125,6 +137,7 @@ impl Requests {
             order_sha256: admitted.order_sha256,
             expired: admitted.expired,
             cancel: CancellationToken::new(),
+            traceparent: request.traceparent.clone(),
         };
         let end_it = called_off || request.intent == Intent::Settle;
         if end_it {
@@ -137,7 +150,7 @@ impl Requests {
             Some(_) => {}
             None => tracing::warn!(%exec, "refused: it runs with another order"),
         }
-        ticket
+        Ok(ticket)
     }
 
     fn reply(&self, request: &ToolRequest, end: RunEnd) -> Result<ToolReply, ExecError> {

@@ -42,6 +42,8 @@ pub(crate) struct Job {
     /// The grant is over: it may go on, it may not start.
     pub(crate) expired: bool,
     pub(crate) cancel: CancellationToken,
+    /// The trace that it belongs to.
+    pub(crate) traceparent: Option<String>,
 }
 
 /// How the work on an exec ended.

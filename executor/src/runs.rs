@@ -9,6 +9,7 @@ use protocol::exec::Intent;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use traces::{Attribute, Kind, Span};
 
 use crate::clock::now_ms;
 use crate::interaction::{self, Wish};
@@ -86,7 +87,12 @@ impl Runs {
         // It cannot leave before it is entered: leaving takes the lock that we hold.
         let task = tokio::spawn(async move {
             let departure = departure;
+            let mut span = Span::below(job.traceparent.as_deref(), "exec", Kind::Internal);
+            span.set(Attribute::session(session_id));
+            span.set(Attribute::exec(job.exec_id));
             let end = run::drive(&shop, &job, wished).await;
+            describe(&mut span, &end);
+            drop(span);
             // First leave, then tell: who asks again must not find this very end once more. The
             // entry owns this task, which therefore never awaits anything again.
             drop(departure);
@@ -107,6 +113,10 @@ impl Runs {
         session_id: SessionId,
         exec_id: ExecId,
     ) -> Result<(), JournalError> {
+        if lock(&self.active).contains_key(&exec_id) {
+            // Of another session: not this caller's matter.
+            return Ok(());
+        }
         self.shop.journal.bury_unknown(exec_id, now_ms()).await?;
         // It may have come meanwhile.
         if let Some(ticket) = self.find_ticket(session_id, exec_id) {
@@ -128,6 +138,8 @@ impl Runs {
                 order_sha256: entry.order_sha256,
                 expired: true,
                 cancel: CancellationToken::new(),
+                // Its trace was not written down; its end is reported all the same.
+                traceparent: None,
             };
             self.join_or_begin(entry.session_id, job);
         }
@@ -166,6 +178,21 @@ impl Drop for Runs {
         // The tasks hold the map that holds them: it has to be emptied by hand.
         let tasks = std::mem::take(&mut *lock(&self.active));
         drop(tasks);
+    }
+}
+
+fn describe(span: &mut Span, end: &RunEnd) {
+    match end {
+        RunEnd::Finished { result, .. } => {
+            span.set(Attribute::outcome(result.outcome.as_str()));
+            if let Some(code) = result.exit_code {
+                span.set(Attribute::exit_code(code));
+            }
+        }
+        RunEnd::NotStarted { .. } | RunEnd::Withdrawn => {
+            span.set(Attribute::outcome("not_started"));
+        }
+        RunEnd::Failed => span.fail(),
     }
 }
 

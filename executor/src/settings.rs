@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use traces::TraceConfig;
 
 use crate::sandboxes::Lifecycle;
 use crate::workspace::WorkspaceKind;
@@ -126,6 +127,9 @@ pub struct Settings {
     #[arg(long, env = "BULKHEAD_MAX_LIFETIME_S", default_value_t = 86_400,
         value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
     max_lifetime_s: u64,
+    /// Where traces go.
+    #[command(flatten)]
+    pub traces: TraceConfig,
     /// Key for Temporal, where it wants one.
     #[arg(long, env = "TEMPORAL_API_KEY", hide_env_values = true)]
     pub temporal_api_key: Option<String>,

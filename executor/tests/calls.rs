@@ -8,7 +8,7 @@ use domain::exec::ExecOutcome;
 use domain::ids::{ExecId, SessionId};
 use executor::executor::ExecError;
 use protocol::calls::{CallKind, CallReply};
-use protocol::exec::{ExecKind, ExecOrder, ToolRequest};
+use protocol::exec::{ExecKind, ExecOrder, NotStarted, ToolRequest};
 use protocol::files::{FileErrorCode, FileReply, FileRequest, MAX_ARCHIVE_BYTES, MAX_FILE_BYTES};
 use protocol::grant::hex;
 use protocol::init::TerminalSize;
@@ -308,4 +308,33 @@ fn a_call_ends_an_exec_of_its_own_session_only() {
     let result = site.result(order.exec_id, &life.wait(task));
     assert_eq!(result.outcome, ExecOutcome::Cancelled);
     assert_eq!(site.call(session, what, nothing()).reply, CallReply::NotRunning);
+}
+
+#[test]
+fn an_order_that_is_called_off_before_it_comes_never_starts() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let order = site.order(session, "touch /work/started");
+    let cancel = CallKind::Cancel { exec_id: order.exec_id };
+    assert_eq!(site.call(session, cancel, nothing()).reply, CallReply::NotRunning);
+    let late = CallKind::Run { request: site.grant(&order) };
+    assert_eq!(site.call(session, late, nothing()).reply, CallReply::Done, "taken, not run");
+    let reply = life.exec(&site.grant(&order));
+    assert_eq!(site.why(order.exec_id, &reply), NotStarted::Cancelled);
+    assert_eq!(look(&site, &life, session, "test -e started || echo no"), "no\n");
+}
+
+#[test]
+fn an_order_that_ended_before_its_start_does_not_start_by_the_other_way() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let order = ExecOrder { cwd: "/work/later".into(), ..site.order(session, "touch started") };
+    let reply = life.exec(&site.grant(&order));
+    assert_eq!(site.why(order.exec_id, &reply), NotStarted::CwdMissing);
+    look(&site, &life, session, "mkdir later");
+    let late = CallKind::Run { request: site.grant(&order) };
+    assert_eq!(site.call(session, late, nothing()).reply, CallReply::Done, "taken, not run");
+    let reply = life.exec(&site.grant(&order));
+    assert_eq!(site.why(order.exec_id, &reply), NotStarted::CwdMissing);
+    assert_eq!(look(&site, &life, session, "ls -A later"), "");
 }

@@ -25,6 +25,8 @@ pub use types::{
 };
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// How long a connection may rest and still be used.
+const IDLE_LIMIT: Duration = Duration::from_secs(10);
 /// Longer than any answer takes that does not wait for something.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 
@@ -49,6 +51,8 @@ impl Client {
         }
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_LIMIT)
+            // The server ends one that rests for 15 s; a request must not meet its end.
+            .pool_idle_timeout(IDLE_LIMIT)
             .user_agent(concat!("bulkhead/", env!("CARGO_PKG_VERSION")))
             // A token goes to the address that was asked for and nowhere else.
             .redirect(reqwest::redirect::Policy::none())

@@ -17,7 +17,11 @@ pub(super) const WORKER: &str = "worker";
 pub(super) const START_LIMIT: Duration = Duration::from_secs(60);
 const STEP_LIMIT: Duration = Duration::from_secs(60);
 /// What the HTTP API gets of our environment, if it is there.
-const SERVE_VARIABLES: [&str; 5] = [
+const SERVE_VARIABLES: [&str; 9] = [
+    "BULKHEAD_ANONYMOUS_REQUESTS_PER_MINUTE",
+    "BULKHEAD_CONNECTIONS_PER_ADDRESS",
+    "BULKHEAD_EXECUTOR_REQUESTS_PER_MINUTE",
+    "BULKHEAD_STREAMS_PER_TENANT",
     "BULKHEAD_STREAMS_PER_TOKEN",
     "BULKHEAD_STREAM_STALL_S",
     "BULKHEAD_TENANT_REQUESTS_PER_MINUTE",

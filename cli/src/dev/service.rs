@@ -192,5 +192,9 @@ impl Service {
 }
 
 fn inherited() -> Vec<(OsString, OsString)> {
-    INHERITED.iter().filter_map(|name| Some((name.into(), std::env::var_os(name)?))).collect()
+    // Where traces go, as OpenTelemetry names it.
+    let traces =
+        std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("OTEL_"));
+    let named = INHERITED.iter().filter_map(|name| Some((name.into(), std::env::var_os(name)?)));
+    named.chain(traces).collect()
 }

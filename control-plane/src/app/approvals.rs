@@ -7,6 +7,7 @@ use domain::limits::MAX_REASON_BYTES;
 use serde_json::json;
 use time::OffsetDateTime;
 
+use super::idempotency::claim_key;
 use super::{App, AppError, Caller};
 use crate::judging::is_enough;
 use crate::store::{Approval, Message, NewVote, Scope, StoreError};
@@ -40,6 +41,7 @@ impl App {
         caller: &Caller,
         id: ApprovalId,
         decision: &DecideApproval,
+        key: Option<&str>,
     ) -> Result<Approval, AppError> {
         let reason = decision.reason.as_deref();
         if reason.is_some_and(|reason| reason.len() > MAX_REASON_BYTES || reason.contains('\0')) {
@@ -49,6 +51,12 @@ impl App {
             ));
         }
         let mut scope = caller.open(self, Operation::DecideApprovals).await?;
+        let approve = decision.verdict == Verdict::Approve;
+        let body = json!(["decision", id, approve, reason, decision.scope]);
+        let earlier = claim_key(&mut scope, caller, key, &body, &id.to_string()).await?;
+        if earlier.is_some() {
+            return scope.get_approval(id).await.map_err(AppError::of("approval"));
+        }
         let approval = scope.lock_approval(id).await.map_err(AppError::of("approval"))?;
         let own = approval.requested_by == caller.token_id
             || scope.descends_from(caller.token_id, approval.requested_by).await?;
@@ -76,7 +84,7 @@ impl App {
         entry.outcome = outcome;
         entry.exec_id = Some(approval.exec_id);
         entry.evidence.decision = Some(audit::Decision {
-            outcome: if decision.verdict == Verdict::Approve { "allow" } else { "deny" }.into(),
+            outcome: if approve { "allow" } else { "deny" }.into(),
             rules: Vec::new(),
             policy_version: None,
             approver: Some(caller.token_id.to_string()),

@@ -1,5 +1,7 @@
 //! Who calls. The tenant comes from here and from nowhere else.
 
+use std::sync::Arc;
+
 use domain::access::{Operation, Role};
 use domain::ids::{SessionId, TenantId, TokenId};
 use serde_json::Value;
@@ -21,11 +23,18 @@ pub struct Caller {
     /// `name (role)`, for the audit log.
     actor: String,
     address: Option<String>,
+    /// The trace of its request.
+    trace: Option<Arc<str>>,
 }
 
 impl Caller {
     /// The caller behind checked claims.
-    pub fn new(claims: Claims, pass: Pass, address: Option<String>) -> Self {
+    pub fn new(
+        claims: Claims,
+        pass: Pass,
+        address: Option<String>,
+        trace: Option<Arc<str>>,
+    ) -> Self {
         Self {
             token_id: claims.sub,
             role: claims.role,
@@ -33,7 +42,13 @@ impl Caller {
             tenant_id: claims.tenant,
             actor: format!("{} ({})", claims.name, claims.role.as_str()),
             address,
+            trace,
         }
+    }
+
+    /// The traceparent of its request, where traces are exported.
+    pub fn trace(&self) -> Option<&str> {
+        self.trace.as_deref()
     }
 
     /// How the audit log names the caller.

@@ -14,6 +14,10 @@ use super::{App, AppError, Caller};
 use crate::outcome::reply;
 use crate::store::{EventKind, Exec, Executor, Scope};
 
+/// Executors of one tenant that were heard of within a day.
+const MAX_EXECUTORS: i64 = 200;
+/// Longest text that an executor says of itself, in bytes; a digest has 71.
+const MAX_TEXT_BYTES: usize = 256;
 /// First user id for tenants' commands; the tenant's number comes on top.
 const SANDBOX_UID_BASE: u32 = 10_000;
 
@@ -36,8 +40,15 @@ impl App {
         caller: &Caller,
         request: &EnrolRequest,
     ) -> Result<Enrolment, AppError> {
+        check_text(&request.version, "version")?;
+        check_text(&request.host, "host")?;
+        check_text(&request.image_digest, "image_digest")?;
         let mut scope = caller.open(self, Operation::Execute).await?;
         let tenant = scope.get_own_tenant().await.map_err(AppError::of("tenant"))?;
+        if scope.count_other_executors(request.executor_id).await? >= MAX_EXECUTORS {
+            let message = format!("{MAX_EXECUTORS} executors enrolled within a day; use fewer");
+            return Err(AppError::TooMany { code: "too_many_executors", message });
+        }
         let epoch = scope.upsert_executor(request).await?;
         let detail = json!({
             "version": request.version, "host": request.host, "image_digest": request.image_digest,
@@ -58,7 +69,7 @@ impl App {
             sandbox_uid: SANDBOX_UID_BASE + tenant.number.unsigned_abs(),
             temporal_address: self.temporal.temporal_address.clone(),
             temporal_namespace: self.temporal.temporal_namespace.clone(),
-            grant_key: Binary(self.keys.grant.public.to_vec()),
+            grant_key: Binary(self.keys.grants.signer().public.to_vec()),
             payload_key: Binary(payload_key.expose().to_vec()),
         })
     }
@@ -74,6 +85,23 @@ impl App {
         limit: i64,
     ) -> Result<Vec<Executor>, AppError> {
         Ok(caller.open(self, Operation::ReadWork).await?.list_executors(after, limit).await?)
+    }
+
+    /// Whether an executor that holds a connection is still the one to hold it. An open connection
+    /// is no sign of life: the kernel keeps it for a process that hangs.
+    ///
+    /// # Errors
+    /// [`AppError::Fenced`] when a later start of it has enrolled.
+    pub async fn check_executor(
+        &self,
+        caller: &Caller,
+        reporter: Reporter,
+    ) -> Result<(), AppError> {
+        let mut scope = caller.open(self, Operation::Execute).await?;
+        match scope.is_current_executor(reporter.executor_id, reporter.epoch).await? {
+            true => Ok(()),
+            false => Err(AppError::Fenced),
+        }
     }
 
     /// Notes that an executor is there.
@@ -193,4 +221,13 @@ impl App {
         scope.commit().await?;
         Ok(stored)
     }
+}
+
+/// What an executor says of itself is shown to people: short, and printable.
+fn check_text(text: &str, name: &'static str) -> Result<(), AppError> {
+    if text.len() <= MAX_TEXT_BYTES && !text.chars().any(char::is_control) {
+        return Ok(());
+    }
+    let message = format!("{name} must be at most {MAX_TEXT_BYTES} printable bytes");
+    Err(AppError::invalid("invalid_executor", message))
 }

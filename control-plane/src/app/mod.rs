@@ -36,12 +36,14 @@ pub use put_policy::PutPolicy;
 pub use sessions::CreateSession;
 pub use simulate_policy::{Example, Flip, SimulatePolicy, Simulation};
 pub use submit_exec::{SubmitExec, SubmittedExec};
+pub use tenants::CreatedTenant;
 pub use tokens::{CreateToken, CreatedToken};
+pub use webhooks::CreatedWebhook;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::calls::Switchboard;
 use crate::checkpoints::Checkpointer;
@@ -52,11 +54,20 @@ use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::rates::Rates;
 use crate::store::Store;
+use crate::strangers::Strangers;
 use crate::streams::Streams;
 use crate::tenant_keys::TenantKeys;
 use crate::tokens::Verifier;
 use crate::webhooks::Webhooks;
 use crate::worker::Authorizer;
+
+/// What was missing at some moment.
+pub struct Readiness {
+    /// When.
+    pub at: Instant,
+    /// One sentence each.
+    pub missing: Vec<String>,
+}
 
 /// Everything that a request needs.
 #[derive(Clone)]
@@ -91,6 +102,10 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Counts requests.
     pub rates: Arc<Rates>,
+    /// Counts requests without a good token.
+    pub strangers: Arc<Strangers>,
+    /// What was missing when somebody last asked.
+    pub readiness: Arc<Mutex<Option<Readiness>>>,
     /// Counts event streams, and ends them.
     pub streams: Arc<Streams>,
     /// How long a reader of a stream may take for one event.

@@ -10,6 +10,7 @@ use policy::{CommandRequest, Outcome};
 use serde::Serialize;
 use time::OffsetDateTime;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use super::put_policy::stored_or_shipped;
 use super::{App, AppError, Caller};
@@ -24,7 +25,7 @@ const LOOK_BACK: time::Duration = time::Duration::days(90);
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// A rule that is proposed.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Proposed {
     /// The ids of the rules.
     pub rules: Vec<String>,
@@ -37,7 +38,7 @@ pub struct Proposed {
 }
 
 /// A recorded command that had to ask, and would not under the rule.
-#[derive(Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
 pub struct Admitted {
     /// The newest exec of it.
     pub exec_id: ExecId,

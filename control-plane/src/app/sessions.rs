@@ -73,7 +73,15 @@ impl App {
             limits: request.limits,
             created_by: caller.token_id,
         };
-        let body = json!(["session", name, request.image, request.limits, request.model, mode,]);
+        let body = json!([
+            "session",
+            name,
+            request.image,
+            request.limits,
+            request.model,
+            mode,
+            environment,
+        ]);
         let id = session.id.to_string();
         let earlier = claim_key(&mut scope, caller, idempotency_key, &body, &id).await?;
         if let Some(earlier) = earlier.and_then(|id| id.parse().ok()) {

@@ -10,6 +10,7 @@ use policy::Outcome;
 use serde::Serialize;
 use time::OffsetDateTime;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use super::{App, AppError, Caller};
 use crate::judging::{self, Active, Replay};
@@ -35,7 +36,7 @@ pub struct SimulatePolicy {
 }
 
 /// What came of a simulation.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Simulation {
     /// Since when commands were looked at.
     #[serde(with = "time::serde::rfc3339")]
@@ -47,13 +48,14 @@ pub struct Simulation {
     /// Whether these were all since then; the newest otherwise.
     pub complete: bool,
     /// What the draft says, by outcome.
+    #[schema(value_type = BTreeMap<String, u64>)]
     pub draft: BTreeMap<&'static str, u64>,
     /// What it decides differently, the most frequent change first.
     pub flips: Vec<Flip>,
 }
 
 /// One kind of change.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Flip {
     /// What policy had said.
     pub from: Outcome,
@@ -66,7 +68,7 @@ pub struct Flip {
 }
 
 /// A command of a flip.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Example {
     /// The newest exec of it.
     pub exec_id: ExecId,

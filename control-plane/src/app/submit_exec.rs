@@ -117,6 +117,7 @@ impl App {
             stdin: request.stdin.as_ref().map(|stdin| stdin.as_bytes()),
             timeout_ms: request.timeout_ms(),
             created_by: &caller.token_id.to_string(),
+            traceparent: caller.trace(),
         };
         scope.insert_exec(&exec).await?;
         let names: Vec<&String> = request.env.keys().collect();

@@ -48,7 +48,7 @@ impl App {
             return self.get_turn(caller, earlier).await;
         }
         quota.check_turn(&usage)?;
-        scope.insert_turn(turn_id, session_id, input, caller.token_id).await?;
+        scope.insert_turn(turn_id, session_id, input, caller.token_id, caller.trace()).await?;
         let entry = caller.session_entry("turn.create", turn_id.to_string(), session_id, json!({}));
         scope.append_audit(entry);
         let data = json!({ "turn_id": turn_id });

@@ -1,7 +1,8 @@
 //! Making and listing tenants: the platform's only business.
 
 use domain::access::Role;
-use domain::ids::TenantId;
+use domain::ids::{TenantId, TokenId};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use time::OffsetDateTime;
 
@@ -9,7 +10,22 @@ use super::tokens::DEFAULT_LIFETIME;
 use super::{App, AppError, Caller};
 use crate::ids;
 use crate::store::{NewToken, StoreError, Tenant};
-use crate::tokens::{self, Issued};
+use crate::tokens;
+
+/// A tenant that was made, with its first token.
+#[derive(Serialize, Deserialize)]
+pub struct CreatedTenant {
+    /// Its id.
+    pub id: TenantId,
+    /// Its name.
+    pub name: String,
+    /// When it was made.
+    pub created_at: OffsetDateTime,
+    /// The id of its owner's token.
+    pub owner_token_id: TokenId,
+    /// That token itself.
+    pub owner_token: String,
+}
 
 impl App {
     /// Makes a tenant with its payload key and its first owner token.
@@ -20,10 +36,17 @@ impl App {
         &self,
         caller: &Caller,
         name: &str,
-    ) -> Result<(Tenant, Issued), AppError> {
+        key: Option<&str>,
+    ) -> Result<CreatedTenant, AppError> {
         check_tenant_name(name)?;
         let mut platform = caller.open_platform(self).await?;
         let id: TenantId = ids::new();
+        let body = json!(["tenant", name]);
+        let subject = id.to_string();
+        let earlier = self.claim_answer(&mut platform, caller, key, &body, &subject).await?;
+        if let Some(earlier) = earlier {
+            return Ok(earlier);
+        }
         let payload_key = sealing::Key::generate()
             .and_then(|key| self.keys.wrap(id, &key))
             .map_err(AppError::internal)?;
@@ -37,13 +60,21 @@ impl App {
             })?;
         let entry = caller.entry("tenant.create", id.to_string(), json!({ "name": name }));
         platform.append_audit(entry);
-        // One transaction: there is no tenant without an owner's token.
-        platform.continue_as_tenant(id).await?;
-        let mut scope = platform;
         let now = OffsetDateTime::now_utc();
         let signer = self.keys.tokens.signer();
         let token = tokens::issue(&signer, Role::Owner, Some(id), "owner", DEFAULT_LIFETIME, now)
             .map_err(AppError::internal)?;
+        let created = CreatedTenant {
+            id,
+            name: tenant.name,
+            created_at: tenant.created_at,
+            owner_token_id: token.id,
+            owner_token: token.secret,
+        };
+        self.keep_answer(&mut platform, caller, key, &created).await?;
+        // One transaction: there is no tenant without an owner's token.
+        platform.continue_as_tenant(id).await?;
+        let mut scope = platform;
         let stored = NewToken {
             id: token.id,
             jti_hash: &token.jti_hash,
@@ -56,7 +87,7 @@ impl App {
         let detail = json!({ "name": "owner", "role": "owner" });
         scope.append_audit(caller.entry("token.create", token.id.to_string(), detail));
         scope.commit().await?;
-        Ok((tenant, token))
+        Ok(created)
     }
 
     /// Tenants, oldest first.

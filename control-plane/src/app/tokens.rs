@@ -3,6 +3,7 @@
 use domain::access::{Operation, Role};
 use domain::ids::TokenId;
 use domain::limits::MAX_NAME_BYTES;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
 
@@ -24,12 +25,17 @@ pub struct CreateToken {
     pub expires_in_s: Option<i64>,
 }
 
-/// A token that was made.
+/// A token that was made, with its secret.
+#[derive(Serialize, Deserialize)]
 pub struct CreatedToken {
-    /// The token with its secret.
-    pub issued: Issued,
+    /// Its id.
+    pub id: TokenId,
+    /// The token itself.
+    pub secret: String,
     /// Its role.
     pub role: Role,
+    /// When it ends.
+    pub expires_at: OffsetDateTime,
 }
 
 impl App {
@@ -41,6 +47,7 @@ impl App {
         &self,
         caller: &Caller,
         request: &CreateToken,
+        key: Option<&str>,
     ) -> Result<CreatedToken, AppError> {
         let tenant_id = caller.authorize(Operation::ManageTokens)?;
         check_name(&request.name)?;
@@ -70,6 +77,11 @@ impl App {
         )
         .map_err(AppError::internal)?;
         let mut scope = self.store.tenant(tenant_id).await?;
+        let body = json!(["token", request.name, role, request.expires_in_s]);
+        let id = issued.id.to_string();
+        if let Some(earlier) = self.claim_answer(&mut scope, caller, key, &body, &id).await? {
+            return Ok(earlier);
+        }
         let stored = NewToken {
             id: issued.id,
             jti_hash: &issued.jti_hash,
@@ -80,9 +92,12 @@ impl App {
         };
         scope.insert_token(&stored).await?;
         let detail = json!({ "name": request.name, "role": role.as_str() });
-        scope.append_audit(caller.entry("token.create", issued.id.to_string(), detail));
+        scope.append_audit(caller.entry("token.create", id, detail));
+        let Issued { id, secret, expires_at, .. } = issued;
+        let created = CreatedToken { id, secret, role, expires_at };
+        self.keep_answer(&mut scope, caller, key, &created).await?;
         scope.commit().await?;
-        Ok(CreatedToken { issued, role })
+        Ok(created)
     }
 
     /// The tokens of the caller's tenant, without secrets.

@@ -3,6 +3,7 @@
 use domain::access::Operation;
 use domain::ids::WebhookId;
 use protocol::grant::hex;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use time::OffsetDateTime;
 
@@ -15,6 +16,21 @@ const MAX_URL_BYTES: usize = 2048;
 /// Webhooks of one tenant.
 const MAX_WEBHOOKS: i64 = 20;
 
+/// A webhook that was made, with its secret.
+#[derive(Serialize, Deserialize)]
+pub struct CreatedWebhook {
+    /// Its id.
+    pub id: WebhookId,
+    /// Where calls go.
+    pub url: String,
+    /// What is told.
+    pub events: Vec<String>,
+    /// When it was made.
+    pub created_at: OffsetDateTime,
+    /// What calls are signed with.
+    pub secret: String,
+}
+
 impl App {
     /// Makes a webhook. Gives its secret, which is shown once.
     ///
@@ -25,12 +41,22 @@ impl App {
         caller: &Caller,
         url: &str,
         events: &[String],
-    ) -> Result<(Webhook, String), AppError> {
+        key: Option<&str>,
+    ) -> Result<CreatedWebhook, AppError> {
         let tenant_id = caller.authorize(Operation::ManageWebhooks)?;
         if events.is_empty() || events.iter().any(|event| !EVENTS.contains(&event.as_str())) {
             let message = format!("events must be some of {}", EVENTS.join(", "));
             return Err(AppError::invalid("invalid_events", message));
         }
+        let id: WebhookId = ids::new();
+        let (body, subject) = (json!(["webhook", url, events]), id.to_string());
+        let mut scope = self.store.tenant(tenant_id).await?;
+        // Before the address is looked up, which may fail the second time; claimed for good below.
+        let earlier = self.claim_answer(&mut scope, caller, key, &body, &subject).await?;
+        if let Some(earlier) = earlier {
+            return Ok(earlier);
+        }
+        scope.abandon().await?;
         let fits = url.len() <= MAX_URL_BYTES && self.webhooks.accepts(url);
         if !fits || !self.webhooks.reaches(url).await {
             return Err(AppError::invalid(
@@ -39,14 +65,17 @@ impl App {
             ));
         }
         let mut scope = self.store.tenant(tenant_id).await?;
+        let earlier = self.claim_answer(&mut scope, caller, key, &body, &subject).await?;
+        if let Some(earlier) = earlier {
+            return Ok(earlier);
+        }
         if scope.list_webhooks(None, MAX_WEBHOOKS).await?.len() as i64 >= MAX_WEBHOOKS {
             let message = format!("there are {MAX_WEBHOOKS} webhooks already; delete one");
             return Err(AppError::TooMany { code: "too_many_webhooks", message });
         }
-        let id: WebhookId = ids::new();
-        let key = sealing::Key::generate().map_err(AppError::internal)?;
+        let random = sealing::Key::generate().map_err(AppError::internal)?;
         // What is signed with is the text that is shown.
-        let secret = format!("whs_{}", hex(key.expose()));
+        let secret = format!("whs_{}", hex(random.expose()));
         let wrapped = self.keys.wrap_secret(&secret_context(id), secret.as_bytes());
         let webhook = Webhook {
             id,
@@ -57,9 +86,12 @@ impl App {
         };
         scope.insert_webhook(&webhook, caller.token_id).await?;
         let detail = json!({ "url": url, "events": events });
-        scope.append_audit(caller.entry("webhook.create", id.to_string(), detail));
+        scope.append_audit(caller.entry("webhook.create", subject, detail));
+        let Webhook { url, events, created_at, .. } = webhook;
+        let created = CreatedWebhook { id, url, events, created_at, secret };
+        self.keep_answer(&mut scope, caller, key, &created).await?;
         scope.commit().await?;
-        Ok((webhook, secret))
+        Ok(created)
     }
 
     /// The tenant's webhooks, oldest first.

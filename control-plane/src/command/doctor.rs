@@ -24,11 +24,9 @@ pub(crate) async fn doctor(config: ServeConfig) -> anyhow::Result<()> {
         Ok(rights) => problems.push(too_strong(&rights)),
         Err(error) => problems.push(format!("Postgres: {error}; start it or check DATABASE_URL")),
     }
-    match store.is_migrated().await {
-        Ok(true) => eprintln!("ok: the schema is up to date"),
-        Ok(false) => {
-            problems.push("schema: run `bulkhead-control-plane migrate` as its owner".into());
-        }
+    match store.find_schema_fault().await {
+        Ok(None) => eprintln!("ok: the schema is up to date"),
+        Ok(Some(fault)) => problems.push(fault.to_string()),
         // Named above.
         Err(_) => {}
     }

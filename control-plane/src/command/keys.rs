@@ -1,22 +1,23 @@
-//! `platform-token` and `token-key`: the platform's first token, and changing what signs tokens.
+//! `platform-token`, `token-key` and `grant-key`: the platform's first token, and changing what
+//! signs tokens and grants.
 
 use std::io::Write as _;
 
 use clap::ValueEnum;
 use control_plane::config::{DatabaseConfig, KeyConfig};
-use control_plane::keys::{Keys, TokenKeys};
+use control_plane::keys::{KeyRing, Keys, Purpose};
 use control_plane::store::{AuditEntry, NewToken, Store};
 use control_plane::tokens;
 use domain::access::Role;
 
-/// The three steps of changing the key that signs tokens.
+/// The three steps of changing a key.
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum Step {
     /// Make the next key; it verifies, and does not sign yet
     Prepare,
     /// Let the next key sign; the old one verifies on
     Activate,
-    /// Remove old keys, and with them the tokens that they signed
+    /// Remove old keys, and with them what they signed
     Retire,
 }
 
@@ -24,13 +25,14 @@ pub(crate) enum Step {
 ///
 /// # Errors
 /// When the folder of the keys cannot be used.
-pub(crate) fn change_token_key(config: &KeyConfig, step: Step) -> anyhow::Result<()> {
+pub(crate) fn change_key(config: &KeyConfig, purpose: Purpose, step: Step) -> anyhow::Result<()> {
+    let folder = &config.key_dir;
     let mut out = std::io::stdout();
     match step {
-        Step::Prepare => writeln!(out, "next: {}", TokenKeys::prepare(&config.key_dir)?)?,
-        Step::Activate => writeln!(out, "signs: {}", TokenKeys::activate(&config.key_dir)?)?,
+        Step::Prepare => writeln!(out, "next: {}", KeyRing::prepare(folder, purpose)?)?,
+        Step::Activate => writeln!(out, "signs: {}", KeyRing::activate(folder, purpose)?)?,
         Step::Retire => {
-            for kid in TokenKeys::retire(&config.key_dir)? {
+            for kid in KeyRing::retire(folder, purpose)? {
                 writeln!(out, "retired: {kid}")?;
             }
         }

@@ -6,7 +6,7 @@ mod serve;
 mod work;
 
 pub(crate) use doctor::doctor;
-pub(crate) use keys::{Step, change_token_key, platform_token};
+pub(crate) use keys::{Step, change_key, platform_token};
 pub(crate) use serve::serve;
 pub(crate) use work::work;
 

@@ -15,6 +15,7 @@ use control_plane::judging::Engines;
 use control_plane::keys::Keys;
 use control_plane::rates::{RateLimits, Rates};
 use control_plane::store::Store;
+use control_plane::strangers::Strangers;
 use control_plane::streams::Streams;
 use control_plane::tenant_keys::TenantKeys;
 use control_plane::tokens::Verifier;
@@ -66,8 +67,14 @@ pub(crate) async fn serve(config: ServeConfig) -> anyhow::Result<()> {
         rates: Arc::new(Rates::new(RateLimits {
             per_token: config.callers.token_requests_per_minute,
             per_tenant: config.callers.tenant_requests_per_minute,
+            per_executor: config.callers.executor_requests_per_minute,
         })),
-        streams: Arc::new(Streams::new(config.callers.streams_per_token)),
+        strangers: Arc::new(Strangers::new(config.callers.anonymous_requests_per_minute)),
+        readiness: Arc::default(),
+        streams: Arc::new(Streams::new(
+            config.callers.streams_per_token,
+            config.callers.streams_per_tenant,
+        )),
         stall,
         gone_after_s,
         temporal: config.temporal.clone(),
@@ -76,6 +83,7 @@ pub(crate) async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     if let Err(error) = app.verifier.refresh(&store).await {
         tracing::warn!(%error, "revocations cannot be read yet");
     }
+    tokio::spawn(app.keys.clone().keep_fresh());
     tokio::spawn(app.verifier.clone().keep_fresh(store.clone()));
     tokio::spawn(app.verifier.clone().keep_use_log(store.clone()));
     tokio::spawn(app.webhooks.clone().run());
@@ -95,9 +103,13 @@ pub(crate) async fn serve(config: ServeConfig) -> anyhow::Result<()> {
         tracing::info!("stopping: streams end, requests under way are finished");
         streams.stop();
     };
-    // Slower than this, a reader of events is told with a `gap`; beyond, its connection ends.
+    // Slower than `stall`, a reader of events is told with a `gap`; beyond, its connection ends.
+    let limits = http::ConnectionLimits {
+        write_timeout: stall * 2,
+        per_address: config.callers.connections_per_address,
+    };
     tokio::select! {
-        () = http::serve(listener, http::router(app), stall * 2, stop) => Ok(()),
+        () = http::serve(listener, http::router(app), limits, stop) => Ok(()),
         error = strong_role(&store) => Err(error),
     }
 }

@@ -48,6 +48,7 @@ pub(crate) async fn work(config: WorkerConfig) -> anyhow::Result<()> {
             error = strong_role(&store) => return Err(error),
         }
     };
+    tokio::spawn(keys.clone().keep_fresh());
     let patience = config.patience.executor_gone_after_s;
     let activities = Activities::new(store.clone(), keys, model, patience);
     tokio::select! {

@@ -3,7 +3,7 @@
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Path, Query, Request};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
 
 use super::ApiError;
@@ -40,7 +40,8 @@ pub fn unreadable(rejection: BytesRejection) -> ApiError {
         let detail = format!("the request body is over {limit} bytes");
         return ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail);
     }
-    ApiError::new(StatusCode::BAD_REQUEST, "unreadable_body", "the request body broke off")
+    let detail = "the request body broke off, paused for too long, or did not end in time";
+    ApiError::new(StatusCode::BAD_REQUEST, "unreadable_body", detail)
 }
 
 /// An id in a path. What is no id of the right kind is simply not there.
@@ -78,14 +79,22 @@ impl<T: DeserializeOwned> axum::extract::FromRequestParts<App> for Params<T> {
     }
 }
 
-/// The request's `Idempotency-Key`, if it has one.
-///
-/// # Errors
-/// When it is not text.
-pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
-    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
-    key.to_str().map(|key| Some(key.to_owned())).map_err(|_| {
-        let detail = "Idempotency-Key must be printable ASCII";
-        ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_idempotency_key", detail)
-    })
+/// The request's `Idempotency-Key`, if it has one: text, and one only.
+pub struct IdempotencyKey(pub Option<String>);
+
+impl axum::extract::FromRequestParts<App> for IdempotencyKey {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(
+        parts: &mut axum::http::request::Parts,
+        _: &App,
+    ) -> Result<Self, ApiError> {
+        let mut keys = parts.headers.get_all("idempotency-key").iter();
+        let Some(key) = keys.next() else { return Ok(Self(None)) };
+        let text = key.to_str().ok().filter(|_| keys.next().is_none());
+        text.map(|key| Self(Some(key.to_owned()))).ok_or_else(|| {
+            let detail = "there must be one Idempotency-Key, of printable ASCII";
+            ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_idempotency_key", detail)
+        })
+    }
 }

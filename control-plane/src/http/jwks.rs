@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::keys::Signer;
+use crate::keys::{Purpose, Signer};
 
 /// A set of public keys.
 #[derive(Serialize, ToSchema)]
@@ -52,9 +52,10 @@ impl PublicKey {
     responses((status = 200, body = KeySet)),
 )]
 pub async fn keys(State(app): State<App>) -> Json<KeySet> {
-    let tokens = app.keys.tokens.all();
-    let mut keys: Vec<PublicKey> =
-        tokens.iter().map(|signer| PublicKey::new(signer, "token")).collect();
-    keys.push(PublicKey::new(&app.keys.grant, "grant"));
-    Json(KeySet { keys })
+    let rings = [(&app.keys.tokens, Purpose::Tokens), (&app.keys.grants, Purpose::Grants)];
+    let keys = rings.into_iter().flat_map(|(ring, purpose)| {
+        let all = ring.all();
+        all.into_iter().map(move |signer| PublicKey::new(&signer, purpose.as_str()))
+    });
+    Json(KeySet { keys: keys.collect() })
 }

@@ -1,6 +1,8 @@
 //! The HTTP API: extract, authorise, one call, map. No SQL, no decisions.
 
+mod addresses;
 mod auth;
+mod bodies;
 mod error;
 mod health;
 mod json;
@@ -14,11 +16,13 @@ mod reporter;
 mod rules;
 mod server;
 mod stalled;
+mod strangers;
+mod traced;
 mod v1;
 
 pub use error::ApiError;
 pub use openapi::{needed, operations};
-pub use server::serve;
+pub use server::{ConnectionLimits, serve};
 
 use std::sync::LazyLock;
 
@@ -55,7 +59,10 @@ pub fn router(app: App) -> Router {
         .fallback(async || ApiError::not_found("path"))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn(bodies::guard))
+        .layer(middleware::from_fn(traced::trace))
         .layer(middleware::from_fn(query::refuse_unknown))
+        .layer(middleware::from_fn_with_state(app.clone(), strangers::slow_down))
         .layer(middleware::from_fn(rates::announce))
         .layer(middleware::from_fn_with_state(app.clone(), metrics::observe))
         .layer(middleware::from_fn(headers))

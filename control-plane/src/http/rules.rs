@@ -1,5 +1,5 @@
-//! What the description of an operation says that a request must keep to: who may, and which
-//! query parameters there are. Looked up by the route that was matched.
+//! What the description of an operation says that a request must keep to: who may, which query
+//! parameters there are, and whether there is a body. Looked up by the route that was matched.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
@@ -14,11 +14,24 @@ use super::{DESCRIPTION, openapi};
 
 /// The rules of one operation.
 pub(super) struct Rule {
+    /// `METHOD route`.
+    pub(super) name: String,
+    /// The method.
+    pub(super) method: &'static str,
+    /// The route, as a template.
+    pub(super) route: String,
     /// What a role must be allowed; none where anybody may.
     pub(super) needed: Option<Operation>,
     /// Names of its query parameters.
     pub(super) parameters: HashSet<String>,
+    /// Whether it takes a body.
+    pub(super) has_body: bool,
+    /// Whether its body is passed on as it comes, however long that takes.
+    pub(super) is_stream: bool,
 }
+
+/// Operations whose body is passed on.
+const STREAMS: [&str; 3] = ["put_file", "put_workspace", "reply_to_call"];
 
 /// By `METHOD path`.
 static RULES: LazyLock<HashMap<String, Rule>> = LazyLock::new(|| {
@@ -26,12 +39,13 @@ static RULES: LazyLock<HashMap<String, Rule>> = LazyLock::new(|| {
     paths
         .flat_map(|(path, item)| {
             openapi::operations(item)
-                .map(move |(method, operation)| (format!("{method} {path}"), rule(operation)))
+                .map(move |(method, operation)| rule(method, path, operation))
+                .map(|rule| (rule.name.clone(), rule))
         })
         .collect()
 });
 
-fn rule(operation: &Described) -> Rule {
+fn rule(method: &'static str, path: &str, operation: &Described) -> Rule {
     let parameters = operation.parameters.iter().flatten();
     let parameters = parameters.filter_map(|parameter| match parameter {
         RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query => {
@@ -39,7 +53,15 @@ fn rule(operation: &Described) -> Rule {
         }
         _ => None,
     });
-    Rule { needed: openapi::needed(operation), parameters: parameters.collect() }
+    Rule {
+        name: format!("{method} {path}"),
+        method,
+        route: path.into(),
+        needed: openapi::needed(operation),
+        parameters: parameters.collect(),
+        has_body: operation.request_body.is_some(),
+        is_stream: operation.operation_id.as_deref().is_some_and(|id| STREAMS.contains(&id)),
+    }
 }
 
 /// The rules of the operation that a request was routed to; none for what is no operation.

@@ -16,23 +16,35 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tower::Service;
 
+use super::addresses::Addresses;
 use super::stalled::Unstalled;
 
 /// Connections at once; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 4096;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
-/// Largest request line and headers together, in bytes.
+/// Largest request line and headers together, in bytes; looked at between two reads, so that up to
+/// twice as much may get in.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 /// How long requests may go on after the server was told to stop.
 const DRAIN: Duration = Duration::from_secs(3);
+
+/// What one peer may take.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionLimits {
+    /// How long it may take nothing of what is written to it.
+    pub write_timeout: Duration,
+    /// Connections at once from one address.
+    pub per_address: usize,
+}
 
 /// Serves until `stop` resolves, then lets what is under way finish, for a moment.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    write_timeout: Duration,
+    limits: ConnectionLimits,
     stop: impl Future<Output = ()>,
 ) {
+    let addresses = Addresses::new(limits.per_address);
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let connections = GracefulShutdown::new();
     let mut stop = std::pin::pin!(stop);
@@ -50,11 +62,14 @@ pub async fn serve(
                 }
             },
         };
-        let connection = connections.watch(connect(stream, address, write_timeout, router.clone()));
+        // One that has too many: closed at once, before a byte of it is read.
+        let Some(place) = addresses.take(address.ip()) else { continue };
+        let connection =
+            connections.watch(connect(stream, address, limits.write_timeout, router.clone()));
         tokio::spawn(async move {
             // A client that breaks off is its own business.
             let _ = connection.await;
-            drop(permit);
+            drop((place, permit));
         });
     }
     let _ = tokio::time::timeout(DRAIN, connections.shutdown()).await;

@@ -5,22 +5,27 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use domain::ids::TenantId;
 use sealing::{Key, SealError};
 
+mod ring;
 mod signer;
-mod token_keys;
 
+pub use ring::{KeyRing, Purpose};
 pub use signer::Signer;
-pub use token_keys::TokenKeys;
+
+/// How often keys are read again.
+const REFRESH: Duration = Duration::from_secs(2);
 
 /// See the module.
 pub struct Keys {
     /// Sign and verify tokens.
-    pub tokens: TokenKeys,
-    /// Signs grants.
-    pub grant: Signer,
+    pub tokens: KeyRing,
+    /// Sign grants.
+    pub grants: KeyRing,
     master: Key,
 }
 
@@ -72,10 +77,30 @@ impl Keys {
     pub fn load(folder: &Path) -> Result<Self, KeyError> {
         let read = |name: &str| read_seed(&folder.join(name));
         Ok(Self {
-            tokens: TokenKeys::load(folder)?,
-            grant: Signer::from_seed(&read(FILES[1])?)?,
+            tokens: KeyRing::load(folder, Purpose::Tokens)?,
+            grants: KeyRing::load(folder, Purpose::Grants)?,
             master: Key::from_bytes(&read(FILES[2])?).ok_or(KeyError::Make)?,
         })
+    }
+
+    /// Reads the keys that sign again.
+    ///
+    /// # Errors
+    /// When one is missing or malformed; then those that were known stay.
+    pub fn reload(&self) -> Result<(), KeyError> {
+        self.tokens.reload()?;
+        self.grants.reload()
+    }
+
+    /// Keeps them fresh for as long as the process lives: small files, read in microseconds. A key
+    /// that was added must be known before the first thing that it signed comes.
+    pub async fn keep_fresh(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(REFRESH).await;
+            if let Err(error) = self.reload() {
+                tracing::warn!(%error, "keys cannot be read again; the known ones stay");
+            }
+        }
     }
 
     /// Wraps a tenant's payload key for the database.

@@ -85,6 +85,8 @@ pub struct Exec {
     pub finished_at: Option<OffsetDateTime>,
     /// How long it ran, in milliseconds.
     pub duration_ms: Option<u64>,
+    /// The trace that it belongs to.
+    pub traceparent: Option<String>,
 }
 
 /// A decision with the version and the person behind it.
@@ -148,6 +150,8 @@ pub struct NewExec<'a> {
     pub timeout_ms: u64,
     /// The token on whose behalf it runs.
     pub created_by: &'a str,
+    /// The trace that it belongs to.
+    pub traceparent: Option<&'a str>,
 }
 
 #[derive(FromRow)]
@@ -185,6 +189,7 @@ struct Row {
     started_at: Option<OffsetDateTime>,
     finished_at: Option<OffsetDateTime>,
     duration_ms: Option<i64>,
+    traceparent: Option<String>,
 }
 
 fn kind(name: &str) -> Option<ExecKind> {
@@ -247,6 +252,7 @@ impl TryFrom<Row> for Exec {
             started_at: row.started_at,
             finished_at: row.finished_at,
             duration_ms: row.duration_ms.and_then(|ms| ms.try_into().ok()),
+            traceparent: row.traceparent,
         })
     }
 }
@@ -261,8 +267,9 @@ impl Scope {
         sqlx::query(
             "INSERT INTO execs (tenant_id, id, session_id, turn_id, call_id, state, command, cwd,
                                 env, stdin, timeout_ms, created_by, kind, background,
-                                stdin_open, terminal)
-             VALUES ($1, $2, $3, $4, $5, 'queued', $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+                                stdin_open, terminal, traceparent)
+             VALUES ($1, $2, $3, $4, $5, 'queued', $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
+                     $16)",
         )
         .bind(owner)
         .bind(exec.id.to_string())
@@ -279,6 +286,7 @@ impl Scope {
         .bind(exec.background)
         .bind(exec.stdin_open)
         .bind(exec.terminal.map(Json))
+        .bind(exec.traceparent)
         .execute(self.connection())
         .await?;
         Ok(())

@@ -33,6 +33,17 @@ pub struct Executor {
     pub last_seen_at: OffsetDateTime,
 }
 
+/// A session lost sight of its executor, or found it again.
+#[derive(Debug, Clone, Copy)]
+pub struct Sighting {
+    /// The session.
+    pub session_id: SessionId,
+    /// The executor that has its sandbox.
+    pub executor_id: ExecutorId,
+    /// Whether it is silent now.
+    pub is_silent: bool,
+}
+
 #[derive(FromRow)]
 struct Row {
     id: String,
@@ -90,6 +101,22 @@ impl Scope {
         .fetch_one(self.connection())
         .await?;
         Ok(epoch)
+    }
+
+    /// How many executors but this one were heard of within a day.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn count_other_executors(&mut self, id: ExecutorId) -> Result<i64, StoreError> {
+        let owner = self.owner.clone();
+        Ok(sqlx::query_scalar(
+            "SELECT count(*) FROM executors
+             WHERE tenant_id = $1 AND id <> $2 AND last_seen_at > now() - interval '1 day'",
+        )
+        .bind(owner)
+        .bind(id.to_string())
+        .fetch_one(self.connection())
+        .await?)
     }
 
     /// Whether an executor of the tenant was heard of within the last `seconds`.
@@ -152,6 +179,27 @@ impl Scope {
         Ok(touched.rows_affected() == 1)
     }
 
+    /// Whether no later start of an executor has enrolled. Says nothing of whether it is there.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn is_current_executor(
+        &mut self,
+        id: ExecutorId,
+        epoch: u64,
+    ) -> Result<bool, StoreError> {
+        let owner = self.owner.clone();
+        Ok(sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM executors
+                            WHERE tenant_id = $1 AND id = $2 AND epoch = $3)",
+        )
+        .bind(owner)
+        .bind(id.to_string())
+        .bind(i64::try_from(epoch).unwrap_or(i64::MAX))
+        .fetch_one(self.connection())
+        .await?)
+    }
+
     /// Whether an exec is this executor's to speak of: it holds the session's sandbox, and no
     /// later start of it has enrolled.
     ///
@@ -208,27 +256,31 @@ impl Scope {
     }
 
     /// Notes which sessions have lost sight of their executor, or found it again; gives those, each
-    /// once, with whether it is silent now.
+    /// once.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn note_silent_executors(&mut self) -> Result<Vec<(SessionId, bool)>, StoreError> {
+    pub async fn note_silent_executors(&mut self) -> Result<Vec<Sighting>, StoreError> {
         let owner = self.owner.clone();
-        let rows: Vec<(String, bool)> = sqlx::query_as(
+        let rows: Vec<(String, String, bool)> = sqlx::query_as(
             "UPDATE sessions SET executor_silent = NOT executor_silent
              FROM executors
              WHERE sessions.tenant_id = $1 AND executors.tenant_id = $1
                AND executors.id = sessions.executor_id AND sessions.state <> 'closed'
                AND sessions.executor_silent
                    <> (executors.last_seen_at < now() - make_interval(secs => $2))
-             RETURNING sessions.id, sessions.executor_silent",
+             RETURNING sessions.id, executors.id, sessions.executor_silent",
         )
         .bind(owner)
         .bind(SILENT_AFTER_S)
         .fetch_all(self.connection())
         .await?;
         rows.into_iter()
-            .map(|(id, silent)| Ok((parsed(id.parse().ok(), "session id")?, silent)))
+            .map(|(session_id, executor_id, is_silent)| {
+                let session_id = parsed(session_id.parse().ok(), "session id")?;
+                let executor_id = parsed(executor_id.parse().ok(), "executor id")?;
+                Ok(Sighting { session_id, executor_id, is_silent })
+            })
             .collect()
     }
 }

@@ -22,6 +22,7 @@ mod quotas;
 mod rates;
 mod recorded;
 mod rings;
+mod schema;
 mod scope;
 mod sessions;
 mod tenants;
@@ -39,12 +40,13 @@ pub use audit_rows::{AuditFilter, AuditRecord};
 pub use error::StoreError;
 pub use events::{EventKind, SessionEvent};
 pub use execs::{Exec, ExecError, ExecFilter, NewExec, RecordedDecision, StoredStream};
-pub use executors::Executor;
+pub use executors::{Executor, Sighting};
 pub use outbox::{Message, Outgoing};
 pub use output::OutputSlice;
 pub use policies::{NewPolicy, Policy, PolicyVersion, Scene};
 pub use rates::RateCount;
 pub use recorded::RecordedCommand;
+pub use schema::SchemaFault;
 pub use scope::{Scope, Who};
 pub use sessions::{NewSession, Session};
 pub use tenants::Tenant;
@@ -128,23 +130,6 @@ impl Store {
         let mut listener = PgListener::connect_with(&self.pool).await?;
         listener.listen(EVENTS_CHANNEL).await?;
         Ok(listener)
-    }
-
-    /// Whether the database has every migration that this program knows.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn is_migrated(&self) -> Result<bool, StoreError> {
-        let newest = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
-        let applied = "SELECT max(version) FROM _sqlx_migrations WHERE success";
-        match sqlx::query_scalar::<_, Option<i64>>(applied).fetch_one(&self.pool).await {
-            Ok(version) => Ok(version.is_some_and(|version| version >= newest)),
-            Err(error) => match error.into() {
-                // No table, or none that we may read: it was never migrated this far.
-                StoreError::Driver(_) => Ok(false),
-                error => Err(error),
-            },
-        }
     }
 
     /// Connections that are open, and how many of them rest.

@@ -64,6 +64,15 @@ impl Scope {
         Ok(self.transaction.commit().await?)
     }
 
+    /// Undoes everything that was done in this scope, and lets go of what it holds, now: a scope that
+    /// is merely dropped does so a moment later.
+    ///
+    /// # Errors
+    /// When the database did not answer; then it is undone as well.
+    pub async fn abandon(self) -> Result<(), StoreError> {
+        Ok(self.transaction.rollback().await?)
+    }
+
     /// On whose behalf this is.
     pub fn who(&self) -> Who {
         self.who

@@ -29,6 +29,8 @@ pub struct Turn {
     pub created_at: OffsetDateTime,
     /// When it ended.
     pub finished_at: Option<OffsetDateTime>,
+    /// The trace that it belongs to.
+    pub traceparent: Option<String>,
 }
 
 impl Turn {
@@ -60,6 +62,7 @@ struct Row {
     created_by: String,
     created_at: OffsetDateTime,
     finished_at: Option<OffsetDateTime>,
+    traceparent: Option<String>,
 }
 
 impl TryFrom<Row> for Turn {
@@ -76,6 +79,7 @@ impl TryFrom<Row> for Turn {
             created_by: parsed(row.created_by.parse().ok(), "turn creator")?,
             created_at: row.created_at,
             finished_at: row.finished_at,
+            traceparent: row.traceparent,
         })
     }
 }
@@ -91,17 +95,19 @@ impl Scope {
         session_id: SessionId,
         input: &str,
         created_by: TokenId,
+        traceparent: Option<&str>,
     ) -> Result<(), StoreError> {
         let owner = self.owner.clone();
         sqlx::query(
-            "INSERT INTO turns (tenant_id, id, session_id, state, input, created_by)
-             VALUES ($1, $2, $3, 'queued', $4, $5)",
+            "INSERT INTO turns (tenant_id, id, session_id, state, input, created_by, traceparent)
+             VALUES ($1, $2, $3, 'queued', $4, $5, $6)",
         )
         .bind(owner)
         .bind(id.to_string())
         .bind(session_id.to_string())
         .bind(input)
         .bind(created_by.to_string())
+        .bind(traceparent)
         .execute(self.connection())
         .await?;
         Ok(())
@@ -115,7 +121,7 @@ impl Scope {
         let owner = self.owner.clone();
         let row: Row = sqlx::query_as(
             "SELECT id, session_id, state, input, answer, error, created_by, created_at,
-                    finished_at
+                    finished_at, traceparent
              FROM turns WHERE tenant_id = $1 AND id = $2",
         )
         .bind(owner)
@@ -150,7 +156,7 @@ impl Scope {
         let owner = self.owner.clone();
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT id, session_id, state, input, answer, error, created_by, created_at,
-                    finished_at
+                    finished_at, traceparent
              FROM turns WHERE tenant_id = $1 AND session_id = $2
                AND state IN ('queued', 'running') ORDER BY id",
         )

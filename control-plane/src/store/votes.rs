@@ -10,7 +10,7 @@ use super::error::parsed;
 use super::{Approval, RecordedDecision, Scope, StoreError};
 
 /// Somebody's yes.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Vote {
     /// Who, as the audit log names them.
     pub actor: String,

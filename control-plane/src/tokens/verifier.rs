@@ -1,7 +1,6 @@
 //! Checks tokens: one algorithm, known keys, exactly our claims, not revoked.
 //!
-//! Revocations and keys are read again every two seconds; while revocations cannot be read,
-//! nobody is let in.
+//! Revocations are read again every two seconds; while they cannot be read, nobody is let in.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -102,7 +101,7 @@ impl Verifier {
         Ok(())
     }
 
-    /// Keeps revocations and keys fresh for as long as the process lives.
+    /// Keeps revocations fresh for as long as the process lives.
     pub async fn keep_fresh(self: Arc<Self>, store: Store) {
         let mut failing = false;
         loop {
@@ -113,11 +112,6 @@ impl Verifier {
                     tracing::warn!(%error, "revocations cannot be read; requests are refused");
                 }
                 Err(_) => {}
-            }
-            // Small files, read in microseconds; a key that was added must be known before its
-            // first token comes.
-            if let Err(error) = self.keys.tokens.reload() {
-                tracing::warn!(%error, "token keys cannot be read again; the known ones stay");
             }
             tokio::time::sleep(if failing { REFRESH / 8 } else { REFRESH }).await;
         }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
 use super::Verifier;
-use crate::keys::Keys;
+use crate::keys::{KeyRing, Keys, Purpose};
 use crate::tokens::{TokenError, issue};
 use crate::{ids, tokens};
 
@@ -107,7 +107,7 @@ fn foreign(site: &Site) -> Vec<(&'static str, String)> {
         ("HS256 with the public key", with(Algorithm::HS256, &EncodingKey::from_secret(&public))),
         ("HS512 with nothing", with(Algorithm::HS512, &EncodingKey::from_secret(b""))),
         ("EdDSA by another key", format!("bh_{message}.{stranger}")),
-        ("the grant key", with(Algorithm::EdDSA, &site.keys.grant.encoding)),
+        ("the grant key", with(Algorithm::EdDSA, &site.keys.grants.signer().encoding)),
         ("alg none, no signature", format!("bh_{unsigned}.{}.", base64(&claims.to_string()))),
         ("signature stripped", format!("bh_{message}.")),
         ("signature of zeros", format!("bh_{message}.{}", URL_SAFE_NO_PAD.encode([0_u8; 64]))),
@@ -270,13 +270,13 @@ fn a_token_of_the_old_key_lives_until_the_key_is_retired() {
             .secret
     };
     let old = make();
-    crate::keys::TokenKeys::prepare(&site.folder).expect("prepares");
-    crate::keys::TokenKeys::activate(&site.folder).expect("activates");
+    KeyRing::prepare(&site.folder, Purpose::Tokens).expect("prepares");
+    KeyRing::activate(&site.folder, Purpose::Tokens).expect("activates");
     site.keys.tokens.reload().expect("reloads");
     let new = make();
     assert_eq!(site.outcome(&old), Ok(Role::Agent));
     assert_eq!(site.outcome(&new), Ok(Role::Agent));
-    crate::keys::TokenKeys::retire(&site.folder).expect("retires");
+    KeyRing::retire(&site.folder, Purpose::Tokens).expect("retires");
     site.keys.tokens.reload().expect("reloads");
     assert_eq!(site.outcome(&old), Err(TokenError::Invalid));
     assert_eq!(site.outcome(&new), Ok(Role::Agent));

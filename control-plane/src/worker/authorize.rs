@@ -13,6 +13,7 @@ use protocol::enrolment::executor_queue;
 use protocol::exec::{ExecOrder, Intent, ToolRequest, order_context};
 use protocol::session::{Authorized, ExecRef};
 use time::OffsetDateTime;
+use traces::{Attribute, Kind, Span};
 
 use super::case::Case;
 use super::{ActivityFailure, answering, deciding, order};
@@ -66,6 +67,10 @@ impl Authorizer {
             Err(StoreError::NotFound) => return Ok((Authorized::Settled, None)),
             stored => stored?,
         };
+        let mut span = Span::below(stored.traceparent.as_deref(), "authorize", Kind::Internal);
+        span.set(Attribute::tenant(exec.tenant_id));
+        span.set(Attribute::session(exec.session_id));
+        span.set(Attribute::exec(exec.exec_id));
         if stored.state.is_terminal() || stored.session_id != exec.session_id {
             return Ok((Authorized::Settled, None));
         }
@@ -109,15 +114,19 @@ impl Authorizer {
                 Ok((Authorized::Wait { approval_id: Some(approval_id), look_again_in_ms }, None))
             }
             Next::Run { policy_version } => {
+                let ahead = stored.approval_id.is_none() && stored.may_have_started();
                 // Called off, and yet it may run: only its executor can end it and tell.
                 let intent = if called_off { Intent::Settle } else { Intent::Run };
-                let run = self.grant(&order, intent, home.executor_id, policy_version).await?;
+                let mut run = self.grant(&order, intent, home.executor_id, policy_version).await?;
+                if let Authorized::Run { request, .. } = &mut run {
+                    request.traceparent = stored.traceparent;
+                }
                 let place = Place {
                     executor_id: home.executor_id,
                     limits: order.limits,
                     image_digest: home.image_digest,
                     min_generation: home.min_generation,
-                    ahead: stored.approval_id.is_none() && stored.may_have_started(),
+                    ahead,
                 };
                 Ok((run, Some(place)))
             }
@@ -133,11 +142,18 @@ impl Authorizer {
     ) -> Result<Authorized, ActivityFailure> {
         let tenant = self.tenant_keys.get(order.tenant_id).await?;
         let now = OffsetDateTime::now_utc();
-        let grant = grants::sign(&self.keys.grant, order, executor_id, policy_version, now)?;
+        let grant =
+            grants::sign(&self.keys.grants.signer(), order, executor_id, policy_version, now)?;
         let context = order_context(order.exec_id);
         let sealed = sealing::seal(&tenant.payload_key, order.tenant_id, &context, order)?;
         Ok(Authorized::Run {
-            request: ToolRequest { exec_id: order.exec_id, intent, grant, order: sealed },
+            request: ToolRequest {
+                exec_id: order.exec_id,
+                intent,
+                grant,
+                order: sealed,
+                traceparent: None,
+            },
             task_queue: executor_queue(&tenant.name, executor_id),
             timeout_ms: order.timeout_ms,
         })

@@ -8,6 +8,7 @@ use domain::limits::{DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS};
 use protocol::session::{ModelRequest, ModelStep};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use traces::{Attribute, Kind, Span};
 
 use super::{Activities, ActivityFailure};
 use crate::ids;
@@ -26,6 +27,11 @@ impl Activities {
         let ModelRequest { tenant_id, session_id, turn_id, step } = request;
         let mut scope = self.store.tenant(tenant_id).await?;
         let turn = scope.lock_turn(turn_id).await?;
+        let parent = turn.traceparent.as_deref();
+        let mut span = Span::below(parent, "model_call", Kind::Consumer);
+        span.set(Attribute::tenant(tenant_id));
+        span.set(Attribute::session(session_id));
+        span.set(Attribute::turn(turn_id));
         if let Some(known) = scope.find_step(turn_id, step).await? {
             return Ok(Some(ModelStep { step: known.step, execs: known.execs, done: known.done }));
         }
@@ -161,6 +167,7 @@ async fn store_call(
         stdin: None,
         timeout_ms: call.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS).clamp(1, MAX_TIMEOUT_MS),
         created_by: &turn.created_by.to_string(),
+        traceparent: turn.traceparent.as_deref(),
     };
     scope.insert_exec(&exec).await?;
     let entry = AuditEntry {

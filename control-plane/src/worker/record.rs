@@ -7,6 +7,7 @@ use domain::session::{SessionEvent, SessionState};
 use protocol::exec::ToolReply;
 use protocol::session::{Fact, RecordRequest, Recorded, TurnEnd};
 use serde_json::json;
+use traces::{Attribute, Kind, Span};
 
 use super::{Activities, ActivityFailure};
 use crate::outcome::{closing, reply};
@@ -49,6 +50,9 @@ impl Activities {
         reply: ToolReply,
     ) -> Result<Recorded, ActivityFailure> {
         let exec = scope.lock_exec(exec_id).await?;
+        let mut span = Span::below(exec.traceparent.as_deref(), "record", Kind::Internal);
+        span.set(Attribute::tenant(tenant_id));
+        span.set(Attribute::exec(exec_id));
         if exec.state.is_terminal() {
             return Ok(Recorded::Done);
         }

@@ -49,6 +49,7 @@ pub struct Event {
 /// What policy or a human decided. The reasons are in [`Detail`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = AuditDecision))]
 pub struct Decision {
     /// `allow`, `ask` or `deny`.
     pub outcome: String,
@@ -63,6 +64,7 @@ pub struct Decision {
 /// The sandbox of an exec.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = AuditSandbox))]
 pub struct Sandbox {
     /// Its id.
     pub id: String,

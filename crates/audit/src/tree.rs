@@ -72,6 +72,7 @@ impl Tree {
 /// A checkpoint as a tenant gets it: the signed note, and the proof that its chain is in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ChainProof {
     /// The chain.
     pub chain: String,
@@ -79,11 +80,13 @@ pub struct ChainProof {
     pub size: i64,
     /// Hash of that event.
     #[serde(with = "hex::one")]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub head: Hash,
     /// Position of the chain's leaf.
     pub index: u64,
     /// The hashes that lead from the leaf to the root, from below.
     #[serde(with = "hex::list")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub path: Vec<Hash>,
     /// The signed note of the [`Checkpoint`].
     pub note: String,

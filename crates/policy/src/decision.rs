@@ -7,6 +7,7 @@ use crate::facts::Fact;
 /// What to do with a command. The order is that of strictness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = PolicyOutcome))]
 pub enum Outcome {
     /// Run it.
     Allow,
@@ -34,6 +35,7 @@ impl Outcome {
 
 /// Who has to approve, where a rule asks for more than one person of any role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Approvers {
     /// How many people.
     pub count: u32,

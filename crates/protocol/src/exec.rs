@@ -140,6 +140,9 @@ pub struct ToolRequest {
     pub grant: String,
     /// The command, readable by its tenant's executors only.
     pub order: Sealed<ExecOrder>,
+    /// The trace that it belongs to (W3C traceparent). Says nothing of what may run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 /// What an executor is asked to do about an exec.

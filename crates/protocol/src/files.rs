@@ -95,6 +95,7 @@ pub enum FileRequest {
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum FileKind {
     /// A regular file.
     File,
@@ -108,6 +109,7 @@ pub enum FileKind {
 
 /// What is known of an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FileEntry {
     /// Its name, with U+FFFD where it is not UTF-8.
     pub name: String,

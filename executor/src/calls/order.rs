@@ -8,6 +8,7 @@ use protocol::calls::CallReply;
 use protocol::exec::{Intent, ToolRequest};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use traces::{Attribute, Kind, Span};
 
 use crate::requests::Requests;
 
@@ -37,6 +38,9 @@ impl Orders {
         let (requests, request) = (Arc::clone(requests), request.clone());
         tokio::spawn(async move {
             let _place = place;
+            let parent = request.traceparent.as_deref();
+            let mut span = Span::below(parent, "run_ahead", Kind::Consumer);
+            span.set(Attribute::exec(request.exec_id));
             let never = CancellationToken::new();
             // What the reply says is reported on the way; a refusal is the workflow's to hear.
             if let Err(error) = requests.exec(&request, &never).await {

@@ -64,6 +64,7 @@ impl Site {
             executor_id: self.executor_id(),
             order_sha256: order_digest(order),
             policy_version: 1,
+            git_folders: Vec::new(),
         }
     }
 
@@ -78,6 +79,7 @@ impl Site {
             grant: jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), claims, &key)
                 .expect("signs"),
             order: sealing::seal(&self.payload_key, self.tenant, &context, order).expect("seals"),
+            traceparent: None,
         }
     }
 

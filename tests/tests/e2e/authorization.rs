@@ -102,6 +102,7 @@ impl Objects {
             "get_approval" => of(&self.approval, None),
             "decide_approval" => of(&self.approval, Some(json!({ "decision": "approve" }))),
             "enrol_executor" => plain(Some(json!({ "executor_id": "none" }))),
+            "report_alive" => Row { headers: reporter(), ..plain(None) },
             "open_call_line" => Row { headers: reporter(), ..plain(None) },
             "get_call" | "get_call_body" => of(&format!("cal_{RANDOM}"), None),
             "reply_to_call" => of(&format!("cal_{RANDOM}"), Some(json!("{}\n"))),

@@ -1,6 +1,7 @@
 //! End-to-end tests on the real Temporal, Postgres and Docker: one stack for all of them.
 
 mod approvals;
+mod attacks;
 mod audit_log;
 mod audit_proof;
 mod authorization;
@@ -9,9 +10,11 @@ mod cli;
 mod cli_files;
 mod closing;
 mod events;
+mod executor_loss;
 mod idempotency;
 mod interactive;
 mod isolation;
+mod key_rotation;
 mod limits;
 mod main_job;
 mod operations;
@@ -22,6 +25,8 @@ mod policy_cli;
 mod replicas;
 mod sandbox;
 mod secrecy;
+mod strangers;
 mod streams;
+mod traces;
 mod turns;
 mod webhooks;

@@ -37,6 +37,10 @@ pub(crate) struct Sizes {
     pub(crate) history_execs: u32,
     /// Commands that are called off.
     pub(crate) cancels: u32,
+    /// Execs that lists go over.
+    pub(crate) listed_execs: u32,
+    /// Events that lists go over, and as many of the audit log.
+    pub(crate) listed_events: u32,
 }
 
 impl Sizes {
@@ -52,6 +56,8 @@ impl Sizes {
         idle: 50,
         history_execs: 50,
         cancels: 20,
+        listed_execs: 100_000,
+        listed_events: 1_000_000,
     };
     /// To see whether something became slow: less than a minute.
     pub(crate) const QUICK: Self = Self {
@@ -65,6 +71,8 @@ impl Sizes {
         idle: 8,
         history_execs: 10,
         cancels: 5,
+        listed_execs: 5_000,
+        listed_events: 50_000,
     };
 }
 

@@ -14,7 +14,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::app::{App, AppError, Caller, DecideApproval, Proposed, Verdict};
 use crate::http::ApiError;
-use crate::http::json::{Body, Id, Params};
+use crate::http::json::{Body, Id, IdempotencyKey, Params};
+use crate::http::openapi::IdempotencyHeader;
 use crate::http::page::{Page, checked_cursor, checked_limit};
 use crate::store::{Approval, Vote};
 
@@ -69,14 +70,11 @@ pub struct View {
     /// The rules that asked.
     rules: Vec<String>,
     /// What was understood of the command.
-    #[schema(value_type = Vec<Object>)]
     facts: Vec<Fact>,
     policy_version: Option<i64>,
     /// Who has to approve.
-    #[schema(value_type = Object)]
     approvers: Approvers,
     /// Who did so far.
-    #[schema(value_type = Vec<Object>)]
     votes: Vec<Vote>,
     scope: ApprovalScope,
     /// Whether an answer may hold for the rest of the session.
@@ -190,7 +188,7 @@ pub async fn show(
 #[utoipa::path(
     post, path = "/approvals/{id}/decision", operation_id = "decide_approval", tag = "approvals",
     security(("token" = ["decide_approvals"])),
-    params(("id" = ApprovalId, Path)),
+    params(("id" = ApprovalId, Path), IdempotencyHeader),
     request_body = Decide,
     responses((status = 200, body = View)),
 )]
@@ -198,6 +196,7 @@ pub async fn decide(
     State(app): State<App>,
     caller: Caller,
     Id(id): Id<ApprovalId>,
+    IdempotencyKey(key): IdempotencyKey,
     Body(body): Body<Decide>,
 ) -> Result<Json<View>, ApiError> {
     let verdict = match body.decision {
@@ -205,7 +204,7 @@ pub async fn decide(
         Decision::Deny => Verdict::Deny,
     };
     let decision = DecideApproval { verdict, reason: body.reason, scope: body.scope };
-    Ok(Json(app.decide_approval(&caller, id, &decision).await?.into()))
+    Ok(Json(app.decide_approval(&caller, id, &decision, key.as_deref()).await?.into()))
 }
 
 /// Proposes a rule that would have allowed the command.
@@ -213,7 +212,7 @@ pub async fn decide(
     post, path = "/approvals/{id}/proposal", operation_id = "propose_rule", tag = "approvals",
     security(("token" = ["read_policy"])),
     params(("id" = ApprovalId, Path)),
-    responses((status = 200, body = serde_json::Value)),
+    responses((status = 200, body = Proposed)),
 )]
 pub async fn propose(
     State(app): State<App>,

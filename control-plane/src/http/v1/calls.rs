@@ -21,6 +21,20 @@ use crate::http::ApiError;
 use crate::http::json::Id;
 use crate::http::openapi::{Raw, ReporterHeaders};
 
+/// A call, as its executor gets it. What it is about, `protocol::calls` says.
+#[derive(utoipa::ToSchema)]
+#[schema(as = Call)]
+#[allow(dead_code)] // described here, written from `Call`
+struct CallView {
+    session_id: domain::ids::SessionId,
+    limits: domain::limits::SandboxLimits,
+    image_digest: String,
+    min_generation: u32,
+    #[schema(value_type = Object)]
+    what: protocol::calls::CallKind,
+    timeout_ms: u64,
+}
+
 /// How often a silent line says that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Longest first line of a reply, in bytes.
@@ -69,8 +83,8 @@ fn rings(open: OpenLine) -> impl Stream<Item = Result<Bytes, Infallible>> {
                 // A token that was revoked meanwhile ends the line.
                 open.app.verifier.recheck(&open.caller.pass).ok()?;
                 // A database that is away for a moment must not cut the line; a successor does.
-                let touched = open.app.touch_executor(&open.caller, open.reporter).await;
-                let fenced = matches!(touched, Err(crate::app::AppError::Fenced));
+                let checked = open.app.check_executor(&open.caller, open.reporter).await;
+                let fenced = matches!(checked, Err(crate::app::AppError::Fenced));
                 (!fenced).then_some((Ok(Bytes::from_static(b"\n")), open))
             }
         }
@@ -86,7 +100,7 @@ fn gone() -> ApiError {
     get, path = "/executors/calls/{id}", operation_id = "get_call", tag = "executors",
     security(("token" = ["execute"])),
     params(("id" = CallId, Path)),
-    responses((status = 200, body = serde_json::Value)),
+    responses((status = 200, body = CallView)),
 )]
 pub async fn fetch(
     State(app): State<App>,

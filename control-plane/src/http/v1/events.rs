@@ -26,7 +26,7 @@ use crate::http::ApiError;
 use crate::http::json::{Id, Params};
 use crate::http::openapi::LastEventIdHeader;
 use crate::store::SessionEvent;
-use crate::streams::StreamPermit;
+use crate::streams::{StreamPermit, TooMany};
 
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How often a resting stream checks its token.
@@ -96,9 +96,13 @@ pub async fn follow(
     let mut scope = caller.open(&app, Operation::ReadWork).await?;
     scope.get_session(session_id).await.map_err(AppError::of("session"))?;
     drop(scope);
-    let permit = app.streams.open(caller.token_id).ok_or_else(|| {
-        let most = app.streams.per_token();
-        let message = format!("this token has {most} streams open already; close one");
+    let tenant_id = caller.authorize(Operation::ReadWork)?;
+    let permit = app.streams.open(caller.token_id, tenant_id).map_err(|too_many| {
+        let (who, most) = match too_many {
+            TooMany::OfToken => ("this token", app.streams.per_token()),
+            TooMany::OfTenant => ("this tenant", app.streams.per_tenant()),
+        };
+        let message = format!("{who} has {most} streams open already; close one");
         AppError::TooMany { code: "too_many_streams", message }
     })?;
     // Subscribed before the first look: nothing falls between.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use domain::access::Operation;
 use domain::exec::ExecState;
@@ -18,7 +18,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::app::{App, AppError, Caller, SubmitExec};
 use crate::http::ApiError;
-use crate::http::json::{Body, Id, Params, idempotency_key};
+use crate::http::json::{Body, Id, IdempotencyKey, Params};
 use crate::http::openapi::{IdempotencyHeader, Raw};
 use crate::http::page::{Page, checked_cursor, checked_limit};
 use crate::store::{Exec, ExecError, ExecFilter, StoredStream};
@@ -165,10 +165,9 @@ pub async fn create(
     State(app): State<App>,
     caller: Caller,
     Id(session_id): Id<SessionId>,
-    headers: HeaderMap,
+    IdempotencyKey(key): IdempotencyKey,
     Body(body): Body<Create>,
 ) -> Result<(StatusCode, Json<View>), ApiError> {
-    let idempotency_key = idempotency_key(&headers)?;
     let in_background = body.background.unwrap_or(false);
     let request = SubmitExec {
         command: body.command,
@@ -180,7 +179,7 @@ pub async fn create(
         background: in_background,
         timeout_ms: body.timeout_ms,
         wait_ms: body.wait_ms.filter(|_| !in_background).unwrap_or(0),
-        idempotency_key,
+        idempotency_key: key,
     };
     let submitted = app.submit_exec(&caller, session_id, &request).await?;
     if let Some(error) = submitted.exec.error.as_ref().filter(|error| error.code == "cwd_missing") {

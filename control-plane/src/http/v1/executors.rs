@@ -91,6 +91,22 @@ pub async fn list(
     Ok(Json(Page::new(views, limit, |view: &View| view.executor_id.to_string())))
 }
 
+/// An executor says that it lives, every five seconds: its own word, which an open connection is not.
+#[utoipa::path(
+    post, path = "/executors/heartbeat", operation_id = "report_alive", tag = "executors",
+    security(("token" = ["execute"])),
+    params(ReporterHeaders),
+    responses((status = 204)),
+)]
+pub async fn alive(
+    State(app): State<App>,
+    caller: Caller,
+    reporter: Reporter,
+) -> Result<StatusCode, ApiError> {
+    app.touch_executor(&caller, reporter).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// A command was started and takes a while.
 #[utoipa::path(
     post, path = "/executors/execs/{id}/started", operation_id = "report_exec_started", tag = "executors",

@@ -1,5 +1,7 @@
 //! `/v1/sessions/{id}/files`: byte streams in and out of a workspace, and what is in it.
 
+mod views;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
@@ -12,7 +14,6 @@ use protocol::files::{
     MAX_LIST_ENTRIES,
 };
 use serde::Deserialize;
-use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::{App, AppError, Caller};
@@ -20,6 +21,7 @@ use crate::calls::Pieces;
 use crate::http::ApiError;
 use crate::http::json::{Id, Params};
 use crate::http::openapi::Raw;
+use views::{Deleted, Folder, Known, Written, deleted, folder, written};
 
 /// What a request is about.
 #[derive(Deserialize, Clone, Copy, Default, PartialEq, ToSchema)]
@@ -42,6 +44,7 @@ enum Kind {
 #[into_params(parameter_in = Query)]
 pub struct PathParams {
     #[serde(default)]
+    #[param(inline)]
     kind: Kind,
     /// Permissions of a new file, in octal digits.
     mode: Option<String>,
@@ -57,6 +60,7 @@ pub struct FolderParams {
     #[serde(default)]
     path: String,
     #[serde(default)]
+    #[param(inline)]
     kind: Kind,
     after: Option<String>,
     limit: Option<u32>,
@@ -91,7 +95,7 @@ impl axum::extract::FromRequestParts<App> for Target {
     security(("token" = ["work"])),
     params(("id" = SessionId, Path), ("path" = String, Path), PathParams),
     request_body(content = Raw, content_type = "application/octet-stream"),
-    responses((status = 200, body = Value), (status = 201, body = Value)),
+    responses((status = 200, body = Written), (status = 201, body = Written)),
 )]
 pub async fn put(
     State(app): State<App>,
@@ -99,7 +103,7 @@ pub async fn put(
     target: Target,
     Params(params): Params<PathParams>,
     request: Request,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
+) -> Result<(StatusCode, Json<Written>), ApiError> {
     let Target { session_id, path } = target;
     let work = match params.kind {
         Kind::Content => {
@@ -116,7 +120,7 @@ pub async fn put(
     };
     let body = (params.kind != Kind::Directory).then(|| pieces(request));
     let (reply, _) = app.work_on_files(&caller, session_id, work, body).await?;
-    Ok((created(&reply), Json(view(&path, reply))))
+    written(path, reply)
 }
 
 /// Unpacks an archive into the workspace itself.
@@ -125,7 +129,7 @@ pub async fn put(
     security(("token" = ["work"])),
     params(("id" = SessionId, Path), FolderParams),
     request_body(content = Raw, content_type = "application/x-tar"),
-    responses((status = 200, body = Value), (status = 201, body = Value)),
+    responses((status = 200, body = Written), (status = 201, body = Written)),
 )]
 pub async fn put_root(
     State(app): State<App>,
@@ -133,14 +137,14 @@ pub async fn put_root(
     Id(session_id): Id<SessionId>,
     Params(params): Params<FolderParams>,
     request: Request,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
+) -> Result<(StatusCode, Json<Written>), ApiError> {
     if params.kind != Kind::Tar {
         return Err(wrong_kind());
     }
     check_length(request.headers(), MAX_ARCHIVE_BYTES)?;
     let work = unpack(params.path.clone());
     let (reply, _) = app.work_on_files(&caller, session_id, work, Some(pieces(request))).await?;
-    Ok((created(&reply), Json(view(&params.path, reply))))
+    written(params.path, reply)
 }
 
 /// Gives a file's bytes, a folder as an archive, or what is known of either.
@@ -148,7 +152,7 @@ pub async fn put_root(
     get, path = "/sessions/{id}/files/{*path}", operation_id = "get_file", tag = "files",
     security(("token" = ["read_work"])),
     params(("id" = SessionId, Path), ("path" = String, Path), PathParams),
-    responses((status = 200, content((Raw = "application/octet-stream"), (Raw = "application/x-tar"), (Value = "application/json")))),
+    responses((status = 200, content((Raw = "application/octet-stream"), (Raw = "application/x-tar"), (Known = "application/json")))),
 )]
 pub async fn get(
     State(app): State<App>,
@@ -164,7 +168,7 @@ pub async fn get(
         Kind::Directory => return Err(wrong_kind()),
     };
     let (reply, rest) = app.work_on_files(&caller, session_id, work, None).await?;
-    Ok(answer(&path, reply, rest))
+    answer(path, reply, rest)
 }
 
 /// Lists a folder, page by page, or gives it as an archive.
@@ -172,7 +176,7 @@ pub async fn get(
     get, path = "/sessions/{id}/files", operation_id = "list_files", tag = "files",
     security(("token" = ["read_work"])),
     params(("id" = SessionId, Path), FolderParams),
-    responses((status = 200, content((Value = "application/json"), (Raw = "application/x-tar")))),
+    responses((status = 200, content((Folder = "application/json"), (Raw = "application/x-tar")))),
 )]
 pub async fn list(
     State(app): State<App>,
@@ -193,7 +197,7 @@ pub async fn list(
         Kind::Directory => return Err(wrong_kind()),
     };
     let (reply, rest) = app.work_on_files(&caller, session_id, work, None).await?;
-    Ok(answer(&path, reply, rest))
+    answer(path, reply, rest)
 }
 
 /// Deletes a file, a link or a folder.
@@ -201,18 +205,18 @@ pub async fn list(
     delete, path = "/sessions/{id}/files/{*path}", operation_id = "delete_file", tag = "files",
     security(("token" = ["work"])),
     params(("id" = SessionId, Path), ("path" = String, Path), PathParams),
-    responses((status = 200, body = Value)),
+    responses((status = 200, body = Deleted)),
 )]
 pub async fn delete(
     State(app): State<App>,
     caller: Caller,
     target: Target,
     Params(params): Params<PathParams>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Deleted>, ApiError> {
     let Target { session_id, path } = target;
     let work = FileRequest::Delete { path: path.clone(), recursive: params.recursive };
     let (reply, _) = app.work_on_files(&caller, session_id, work, None).await?;
-    Ok(Json(view(&path, reply)))
+    deleted(path, reply)
 }
 
 fn unpack(path: String) -> FileRequest {
@@ -225,27 +229,8 @@ fn pack(path: String) -> FileRequest {
     FileRequest::GetArchive { path, max_bytes, max_entries }
 }
 
-/// The reply, and the path that it is about.
-fn view(path: &str, reply: FileReply) -> Value {
-    let mut value = serde_json::to_value(reply).unwrap_or_default();
-    if let Some(object) = value.as_object_mut() {
-        object.remove("done");
-        object.insert("path".into(), json!(path));
-    }
-    value
-}
-
-fn created(reply: &FileReply) -> StatusCode {
-    match reply {
-        FileReply::Put { created: true, .. } | FileReply::Mkdir { created: true } => {
-            StatusCode::CREATED
-        }
-        _ => StatusCode::OK,
-    }
-}
-
 /// What a tenant wrote is never shown by a browser as a page of ours.
-fn answer(path: &str, reply: FileReply, rest: Pieces) -> Response {
+fn answer(path: String, reply: FileReply, rest: Pieces) -> Result<Response, ApiError> {
     let mut headers = HeaderMap::new();
     let attachment = header::HeaderValue::from_static("attachment");
     match reply {
@@ -267,12 +252,12 @@ fn answer(path: &str, reply: FileReply, rest: Pieces) -> Response {
             let tar = header::HeaderValue::from_static("application/x-tar");
             headers.insert(header::CONTENT_TYPE, tar);
         }
-        other => return Json(view(path, other)).into_response(),
+        other => return Ok(Json(folder(path, other)?).into_response()),
     }
     headers.insert(header::CONTENT_DISPOSITION, attachment);
     let policy = header::HeaderValue::from_static("default-src 'none'; sandbox");
     headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-    (headers, Body::from_stream(rest)).into_response()
+    Ok((headers, Body::from_stream(rest)).into_response())
 }
 
 /// The client's body as it comes. Whoever breaks off leaves an error, not an end.

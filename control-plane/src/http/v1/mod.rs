@@ -59,6 +59,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(audit::export::export))
         .routes(routes!(audit::reviews::list, audit::reviews::create))
         .routes(routes!(executors::list, executors::enrol))
+        .routes(routes!(executors::alive))
         .routes(routes!(executors::started))
         .routes(routes!(executors::output))
         .routes(routes!(executors::result))

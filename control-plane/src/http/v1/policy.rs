@@ -10,6 +10,7 @@ use domain::ids::SessionId;
 use policy::{Approvers, Decision, Fact, Outcome};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 
 use crate::app::{App, AppError, Caller, CheckCommand, PutPolicy, SimulatePolicy, Simulation};
 use crate::http::ApiError;
@@ -29,8 +30,9 @@ pub struct ShowParams {
 }
 
 /// Body of `PUT /v1/policy`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = PutPolicy)]
 pub struct Put {
     text: String,
     /// The version that it is a change of.
@@ -38,7 +40,8 @@ pub struct Put {
 }
 
 /// A policy as callers see it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Policy)]
 pub struct View {
     /// 0 is the shipped default.
     version: i64,
@@ -60,7 +63,8 @@ impl From<Policy> for View {
 }
 
 /// A version in the list.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = PolicyVersion)]
 pub struct VersionView {
     version: i64,
     author: String,
@@ -81,7 +85,7 @@ impl From<PolicyVersion> for VersionView {
     get, path = "/policy", operation_id = "get_policy", tag = "policy",
     security(("token" = ["read_policy"])),
     params(ShowParams),
-    responses((status = 200, body = serde_json::Value)),
+    responses((status = 200, body = View)),
 )]
 pub async fn show(
     State(app): State<App>,
@@ -95,8 +99,8 @@ pub async fn show(
 #[utoipa::path(
     put, path = "/policy", operation_id = "put_policy", tag = "policy",
     security(("token" = ["write_policy"])),
-    request_body = serde_json::Value,
-    responses((status = 200, body = serde_json::Value)),
+    request_body = Put,
+    responses((status = 200, body = View)),
 )]
 pub async fn put(
     State(app): State<App>,
@@ -121,7 +125,7 @@ pub struct ListParams {
     get, path = "/policy/versions", operation_id = "list_policy_versions", tag = "policy",
     security(("token" = ["read_policy"])),
     params(ListParams),
-    responses((status = 200, body = serde_json::Value)),
+    responses((status = 200, body = Page<VersionView>)),
 )]
 pub async fn versions(
     State(app): State<App>,
@@ -136,8 +140,9 @@ pub async fn versions(
 }
 
 /// Body of `POST /v1/policy/check` and `POST /v1/policy/explain`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = CheckCommand)]
 pub struct Check {
     command: String,
     cwd: Option<String>,
@@ -167,7 +172,8 @@ impl From<Check> for CheckCommand {
 }
 
 /// What a policy says about a command.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = CheckedCommand)]
 pub struct CheckView {
     decision: Outcome,
     rules: Vec<String>,
@@ -193,8 +199,8 @@ fn check_view(decision: Decision, policy_version: Option<i64>) -> CheckView {
 #[utoipa::path(
     post, path = "/policy/check", operation_id = "check_policy", tag = "policy",
     security(("token" = ["read_policy"])),
-    request_body = serde_json::Value,
-    responses((status = 200, body = serde_json::Value)),
+    request_body = Check,
+    responses((status = 200, body = CheckView)),
 )]
 pub async fn check(
     State(app): State<App>,
@@ -206,7 +212,8 @@ pub async fn check(
 }
 
 /// A decision with everything that led to it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ExplainedCommand)]
 pub struct ExplainView {
     #[serde(flatten)]
     decision: CheckView,
@@ -220,8 +227,8 @@ pub struct ExplainView {
 #[utoipa::path(
     post, path = "/policy/explain", operation_id = "explain_policy", tag = "policy",
     security(("token" = ["read_policy"])),
-    request_body = serde_json::Value,
-    responses((status = 200, body = serde_json::Value)),
+    request_body = Check,
+    responses((status = 200, body = ExplainView)),
 )]
 pub async fn explain(
     State(app): State<App>,
@@ -235,8 +242,9 @@ pub async fn explain(
 }
 
 /// Body of `POST /v1/policy/simulate`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = SimulatePolicy)]
 pub struct Simulate {
     text: String,
     since: Option<String>,
@@ -246,8 +254,8 @@ pub struct Simulate {
 #[utoipa::path(
     post, path = "/policy/simulate", operation_id = "simulate_policy", tag = "policy",
     security(("token" = ["read_policy"])),
-    request_body = serde_json::Value,
-    responses((status = 200, body = serde_json::Value)),
+    request_body = Simulate,
+    responses((status = 200, body = Simulation)),
 )]
 pub async fn simulate(
     State(app): State<App>,

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use domain::access::Operation;
 use domain::ids::SessionId;
 use domain::limits::SandboxLimits;
@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 
 use crate::app::{App, AppError, Caller, CreateSession};
 use crate::http::ApiError;
-use crate::http::json::{Body, Id, Params, idempotency_key};
+use crate::http::json::{Body, Id, IdempotencyKey, Params};
 use crate::http::openapi::IdempotencyHeader;
 use crate::http::page::{Page, PageParams, checked_cursor, checked_limit};
 use crate::store::Session;
@@ -81,7 +81,7 @@ impl From<Session> for View {
 pub async fn create(
     State(app): State<App>,
     caller: Caller,
-    headers: HeaderMap,
+    IdempotencyKey(key): IdempotencyKey,
     Body(body): Body<Create>,
 ) -> Result<(StatusCode, Json<View>), ApiError> {
     let request = CreateSession {
@@ -92,7 +92,6 @@ pub async fn create(
         approval_mode: body.approval_mode,
         environment: body.environment,
     };
-    let key = idempotency_key(&headers)?;
     let session = app.create_session(&caller, &request, key.as_deref()).await?;
     Ok((StatusCode::CREATED, Json(session.into())))
 }

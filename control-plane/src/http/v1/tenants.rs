@@ -10,7 +10,8 @@ use utoipa::ToSchema;
 
 use crate::app::{App, Caller};
 use crate::http::ApiError;
-use crate::http::json::{Body, Params};
+use crate::http::json::{Body, IdempotencyKey, Params};
+use crate::http::openapi::IdempotencyHeader;
 use crate::http::page::{Page, PageParams, checked_cursor, checked_limit};
 use crate::store::Tenant;
 
@@ -52,21 +53,29 @@ impl From<Tenant> for View {
     }
 }
 
-/// Makes a tenant; the answer shows its first owner token, once.
+/// Makes a tenant; the answer shows its first owner token, to this request and its repeats
+/// under the same key only.
 #[utoipa::path(
     post, path = "/tenants", operation_id = "create_tenant", tag = "tenants",
     security(("token" = ["manage_tenants"])),
+    params(IdempotencyHeader),
     request_body = Create,
     responses((status = 201, body = View)),
 )]
 pub async fn create(
     State(app): State<App>,
     caller: Caller,
+    IdempotencyKey(key): IdempotencyKey,
     Body(body): Body<Create>,
 ) -> Result<(StatusCode, Json<View>), ApiError> {
-    let (tenant, token) = app.create_tenant(&caller, &body.name).await?;
-    let owner_token = OwnerToken { token_id: token.id, token: token.secret };
-    let view = View { owner_token: Some(owner_token), ..tenant.into() };
+    let created = app.create_tenant(&caller, &body.name, key.as_deref()).await?;
+    let owner_token = OwnerToken { token_id: created.owner_token_id, token: created.owner_token };
+    let view = View {
+        tenant_id: created.id,
+        name: created.name,
+        created_at: created.created_at,
+        owner_token: Some(owner_token),
+    };
     Ok((StatusCode::CREATED, Json(view)))
 }
 

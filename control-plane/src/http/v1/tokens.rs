@@ -11,7 +11,8 @@ use utoipa::ToSchema;
 
 use crate::app::{App, Caller, CreateToken};
 use crate::http::ApiError;
-use crate::http::json::{Body, Id, Params};
+use crate::http::json::{Body, Id, IdempotencyKey, Params};
+use crate::http::openapi::IdempotencyHeader;
 use crate::http::page::{Page, PageParams, checked_cursor, checked_limit};
 
 /// Body of `POST /v1/tokens`.
@@ -56,26 +57,28 @@ pub struct View {
     revoked_at: Option<OffsetDateTime>,
 }
 
-/// Makes a token; the answer shows it, once.
+/// Makes a token; the answer shows it, to this request and its repeats under the same key only.
 #[utoipa::path(
     post, path = "/tokens", operation_id = "create_token", tag = "tokens",
     security(("token" = ["manage_tokens"])),
+    params(IdempotencyHeader),
     request_body = Create,
     responses((status = 201, body = Created)),
 )]
 pub async fn create(
     State(app): State<App>,
     caller: Caller,
+    IdempotencyKey(key): IdempotencyKey,
     Body(body): Body<Create>,
 ) -> Result<(StatusCode, Json<Created>), ApiError> {
     let request = CreateToken { name: body.name, role: body.role, expires_in_s: body.expires_in_s };
-    let created = app.create_token(&caller, &request).await?;
+    let created = app.create_token(&caller, &request, key.as_deref()).await?;
     let view = Created {
-        token_id: created.issued.id,
-        token: created.issued.secret,
+        token_id: created.id,
+        token: created.secret,
         name: request.name,
         role: created.role,
-        expires_at: created.issued.expires_at,
+        expires_at: created.expires_at,
     };
     Ok((StatusCode::CREATED, Json(view)))
 }

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use domain::ids::{SessionId, TurnId};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::app::{App, Caller};
 use crate::http::ApiError;
-use crate::http::json::{Body, Id, idempotency_key};
+use crate::http::json::{Body, Id, IdempotencyKey};
 use crate::http::openapi::IdempotencyHeader;
 use crate::store::Turn;
 
@@ -65,10 +65,9 @@ pub async fn create(
     State(app): State<App>,
     caller: Caller,
     Id(session_id): Id<SessionId>,
-    headers: HeaderMap,
+    IdempotencyKey(key): IdempotencyKey,
     Body(body): Body<Create>,
 ) -> Result<(StatusCode, Json<View>), ApiError> {
-    let key = idempotency_key(&headers)?;
     let turn = app.submit_turn(&caller, session_id, &body.input, key.as_deref()).await?;
     Ok((StatusCode::CREATED, Json(turn.into())))
 }

@@ -10,7 +10,8 @@ use utoipa::ToSchema;
 
 use crate::app::{App, Caller};
 use crate::http::ApiError;
-use crate::http::json::{Body, Id, Params};
+use crate::http::json::{Body, Id, IdempotencyKey, Params};
+use crate::http::openapi::IdempotencyHeader;
 use crate::http::page::{Page, PageParams, checked_cursor, checked_limit};
 use crate::store::Webhook;
 
@@ -51,20 +52,30 @@ impl From<Webhook> for View {
     }
 }
 
-/// Makes a webhook; the answer shows its secret, once.
+/// Makes a webhook; the answer shows its secret, to this request and its repeats under the
+/// same key only.
 #[utoipa::path(
     post, path = "/webhooks", operation_id = "create_webhook", tag = "webhooks",
     security(("token" = ["manage_webhooks"])),
+    params(IdempotencyHeader),
     request_body = Create,
     responses((status = 201, body = View)),
 )]
 pub async fn create(
     State(app): State<App>,
     caller: Caller,
+    IdempotencyKey(key): IdempotencyKey,
     Body(body): Body<Create>,
 ) -> Result<(StatusCode, Json<View>), ApiError> {
-    let (webhook, secret) = app.create_webhook(&caller, &body.url, &body.events).await?;
-    Ok((StatusCode::CREATED, Json(View { secret: Some(secret), ..webhook.into() })))
+    let created = app.create_webhook(&caller, &body.url, &body.events, key.as_deref()).await?;
+    let view = View {
+        webhook_id: created.id,
+        url: created.url,
+        events: created.events,
+        created_at: created.created_at,
+        secret: Some(created.secret),
+    };
+    Ok((StatusCode::CREATED, Json(view)))
 }
 
 /// Lists the tenant's webhooks.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// One thing that a command may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Effect {
     /// Reads files of the workspace, or facts about the sandbox.
     Read,

@@ -20,6 +20,7 @@ use crate::unclear::{Clear, Unclear};
 
 /// What was understood of one command that a script runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Fact {
     /// Program name as written; empty when the script is opaque.
     pub program: String,

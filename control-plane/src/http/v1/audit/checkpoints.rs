@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use domain::access::Operation;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 
 use crate::app::{App, AppError, Caller};
 use crate::http::ApiError;
@@ -23,7 +24,8 @@ pub struct ListParams {
 }
 
 /// A checkpoint as callers see it. `checkpoint` is what an auditor keeps, see docs/audit.md.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AuditCheckpoint)]
 pub struct View {
     number: i64,
     #[serde(with = "time::serde::rfc3339")]
@@ -49,7 +51,7 @@ impl From<StoredProof> for View {
     get, path = "/audit/checkpoints", operation_id = "list_audit_checkpoints", tag = "audit",
     security(("token" = ["read_audit"])),
     params(ListParams),
-    responses((status = 200, body = serde_json::Value)),
+    responses((status = 200, body = Page<View>)),
 )]
 pub async fn list(
     State(app): State<App>,
@@ -67,7 +69,7 @@ pub async fn list(
 #[utoipa::path(
     post, path = "/audit/checkpoints", operation_id = "create_audit_checkpoint", tag = "audit",
     security(("token" = ["read_audit"])),
-    responses((status = 201, body = serde_json::Value)),
+    responses((status = 201, body = View)),
 )]
 pub async fn create(
     State(app): State<App>,

@@ -22,6 +22,7 @@ pub struct LookUp {
     cursor: Option<i64>,
     limit: Option<i64>,
     /// Of exports.
+    #[param(inline)]
     pub(super) format: Option<Format>,
     /// Of exports: the first event.
     pub(super) from: Option<i64>,

@@ -24,7 +24,7 @@ use view::View;
     get, path = "/audit/events", operation_id = "list_audit_events", tag = "audit",
     security(("token" = ["read_audit"])),
     params(LookUp),
-    responses((status = 200, body = serde_json::Value)),
+    responses((status = 200, body = Page<View>)),
 )]
 pub async fn list(
     State(app): State<App>,

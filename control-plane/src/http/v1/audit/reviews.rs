@@ -7,6 +7,7 @@ use domain::access::Operation;
 use domain::ids::ReviewId;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 
 use crate::app::{App, AppError, Caller, CreateReview};
 use crate::http::ApiError;
@@ -25,8 +26,9 @@ pub struct ListParams {
 }
 
 /// Body of `POST /v1/audit/reviews`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = CreateAuditReview)]
 pub struct Create {
     seq: i64,
     verdict: Verdict,
@@ -34,8 +36,9 @@ pub struct Create {
     comment: String,
 }
 
-#[derive(Deserialize, Clone, Copy)]
+#[derive(Deserialize, Clone, Copy, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = ReviewVerdict)]
 enum Verdict {
     Ok,
     Violation,
@@ -43,7 +46,8 @@ enum Verdict {
 }
 
 /// A review as callers see it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AuditReview)]
 pub struct View {
     review_id: ReviewId,
     seq: i64,
@@ -66,7 +70,7 @@ impl From<Review> for View {
     get, path = "/audit/reviews", operation_id = "list_audit_reviews", tag = "audit",
     security(("token" = ["read_audit"])),
     params(ListParams),
-    responses((status = 200, body = serde_json::Value)),
+    responses((status = 200, body = Page<View>)),
 )]
 pub async fn list(
     State(app): State<App>,
@@ -85,8 +89,8 @@ pub async fn list(
 #[utoipa::path(
     post, path = "/audit/reviews", operation_id = "create_audit_review", tag = "audit",
     security(("token" = ["review_audit"])),
-    request_body = serde_json::Value,
-    responses((status = 201, body = serde_json::Value)),
+    request_body = Create,
+    responses((status = 201, body = View)),
 )]
 pub async fn create(
     State(app): State<App>,

@@ -5,11 +5,13 @@ use protocol::grant::hex;
 use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 
 use crate::store::AuditRecord;
 
 /// See the module. Where the detail was erased, what was in it is null.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AuditEvent)]
 pub struct View {
     pub(super) seq: i64,
     #[serde(with = "time::serde::rfc3339")]

@@ -1,4 +1,4 @@
-//! Every list over a million events and a hundred thousand execs.
+//! Every list over many rows: a million events and a hundred thousand execs, or fewer when quick.
 
 use anyhow::{Result, ensure};
 use cli::client::{Client, NewSession};
@@ -6,25 +6,26 @@ use cli::console;
 use cli::dev_file::DevFile;
 
 use super::{psql, tenant_id, timed};
+use crate::bench::Sizes;
 use crate::report::Row;
 use crate::stats::Samples;
 
-const EXECS: u32 = 100_000;
-const EVENTS: u32 = 1_000_000;
-const AUDIT: u32 = 1_000_000;
+/// Number of the first audit event that is made: beyond those that there are.
+const FIRST_AUDIT: u32 = 10_000_000;
 const SAMPLES: usize = 200;
 const GOAL_MS: f64 = 20.0;
 
 /// Measures it.
-pub(super) async fn measure(dev: &DevFile) -> Result<Vec<Row>> {
+pub(super) async fn measure(dev: &DevFile, sizes: &Sizes) -> Result<Vec<Row>> {
     let tenant = tenant_id(dev, "acme").await?;
     let owner = Client::new(&dev.api_url, Some(&dev.tenants["acme"].owner_token))?;
     let session = owner.create_session(&NewSession::default()).await?.session_id;
-    console::say(format_args!("fills the tables: {EXECS} execs, {EVENTS} events"));
-    fill(dev, &tenant, &session)?;
+    let (execs, events) = (sizes.listed_execs, sizes.listed_events);
+    console::say(format_args!("fills the tables: {execs} execs, {events} events"));
+    fill(dev, &tenant, &session, sizes)?;
     // Its connections were closed meanwhile, and nobody could notice.
     let owner = Client::new(&dev.api_url, Some(&dev.tenants["acme"].owner_token))?;
-    let middle = format!("{:032x}", EXECS / 2);
+    let middle = format!("{:032x}", execs / 2);
     let paths = [
         ("sessions", "/v1/sessions?limit=50".to_owned()),
         ("a session's execs", format!("/v1/sessions/{session}/execs?limit=50")),
@@ -34,7 +35,7 @@ pub(super) async fn measure(dev: &DevFile) -> Result<Vec<Row>> {
         ),
         ("those that run", format!("/v1/sessions/{session}/execs?limit=50&state=running")),
         ("pending approvals", "/v1/approvals?state=pending&limit=50".to_owned()),
-        ("audit events", format!("/v1/audit/events?limit=50&after={}", AUDIT / 2)),
+        ("audit events", format!("/v1/audit/events?limit=50&after={}", FIRST_AUDIT + events / 2)),
         ("tokens", "/v1/tokens?limit=50".to_owned()),
         ("executors", "/v1/executors?limit=50".to_owned()),
         ("usage", "/v1/usage".to_owned()),
@@ -58,28 +59,31 @@ pub(super) async fn measure(dev: &DevFile) -> Result<Vec<Row>> {
 }
 
 /// Rows as the service would have written them, but for what they say.
-fn fill(dev: &DevFile, tenant: &str, session: &str) -> Result<()> {
-    let execs = format!(
+fn fill(dev: &DevFile, tenant: &str, session: &str, sizes: &Sizes) -> Result<()> {
+    let (execs, events) = (sizes.listed_execs, sizes.listed_events);
+    let last = events + 99;
+    let exec_rows = format!(
         "INSERT INTO execs (tenant_id, id, session_id, state, command, cwd, env, timeout_ms,
                             created_by, created_at, started_at, finished_at, duration_ms)
          SELECT '{tenant}', 'exe_' || lpad(to_hex(n), 32, '0'), '{session}', 'exited', 'true',
-                '/work', '{{}}', 1000, 'tok', now() - (interval '1 s' * ({EXECS} - n)), now(),
+                '/work', '{{}}', 1000, 'tok', now() - (interval '1 s' * ({execs} - n)), now(),
                 now(), 1
-         FROM generate_series(1, {EXECS}) AS n"
+         FROM generate_series(1, {execs}) AS n"
     );
-    let events = format!(
+    let event_rows = format!(
         "INSERT INTO session_events (tenant_id, session_id, seq, type, data)
          SELECT '{tenant}', '{session}', n, 'exec.output', '{{\"stream\": \"stdout\"}}'
-         FROM generate_series(100, {EVENTS} + 99) AS n;
-         UPDATE sessions SET next_event_seq = {EVENTS} + 100 WHERE id = '{session}'"
+         FROM generate_series(100, {last}) AS n;
+         UPDATE sessions SET next_event_seq = {last} + 1 WHERE id = '{session}'"
     );
     let audit = format!(
-        "INSERT INTO audit_events (chain, seq, time_us, actor, action, object, outcome, detail,
-                                   hash)
-         SELECT '{tenant}', n + 1000000, 0, 'bench', 'bench', 'none', 'ok', '{{}}', '\\x00'
-         FROM generate_series(1, {AUDIT}) AS n"
+        "INSERT INTO audit_events (chain, seq, time_us, role, action, object, outcome,
+                                   detail_sha256, salt, actor, reasons, data, hash)
+         SELECT '{tenant}', {FIRST_AUDIT} + n, n, 'agent', 'bench', 'none', 'ok', nothing,
+                substring(nothing FOR 16), 'bench', '{{}}', '{{}}', nothing
+         FROM generate_series(1, {events}) AS n, decode(repeat('00', 32), 'hex') AS nothing"
     );
-    for sql in [execs, events, audit] {
+    for sql in [exec_rows, event_rows, audit] {
         psql(dev, tenant, &sql)?;
     }
     Ok(())

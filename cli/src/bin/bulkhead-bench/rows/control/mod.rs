@@ -22,7 +22,7 @@ pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let mut rows = tokens::measure(dev).await?;
     // Before the tables are full: the memory is that of the streams.
     rows.extend(streams::measure(dev).await?);
-    rows.extend(lists::measure(dev).await?);
+    rows.extend(lists::measure(dev, &bench.sizes).await?);
     Ok(rows)
 }
 
