@@ -7,6 +7,7 @@ use std::sync::Arc;
 use domain::ids::{ExecId, SandboxId, SessionId};
 use domain::sandbox::SandboxRef;
 use protocol::exec::ExecResult;
+use protocol::git::Unfit;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,8 @@ const EXECS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("execs");
 const RESULTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("results");
 /// Execs that were called off before they started, with the time: none of them may ever start.
 const TOMBSTONES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tombstones");
+/// Execs that were not started because of a repository, under a grant that wants git disarmed.
+const UNFIT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("unfit");
 const SESSIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sessions");
 
 /// The journal failed. What was asked for has not happened.
@@ -104,7 +107,7 @@ impl Journal {
     pub fn open(path: &Path) -> Result<Self, JournalError> {
         let database = Database::create(path).map_err(JournalError::Open)?;
         let write = database.begin_write().map_err(database_error)?;
-        for table in [EXECS, RESULTS, TOMBSTONES, SESSIONS] {
+        for table in [EXECS, RESULTS, TOMBSTONES, UNFIT, SESSIONS] {
             write.open_table(table).map_err(database_error)?;
         }
         write.commit().map_err(database_error)?;
@@ -173,6 +176,29 @@ impl Journal {
     /// See [`JournalError`].
     pub async fn is_buried(&self, exec_id: ExecId) -> Result<bool, JournalError> {
         Ok(self.get::<u64>(TOMBSTONES, exec_id.to_string()).await?.is_some())
+    }
+
+    /// Writes that an exec was certainly not started because of a repository. Takes its start back.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub async fn record_unfit(
+        &self,
+        exec_id: ExecId,
+        unfit: Unfit,
+        now_ms: u64,
+    ) -> Result<(), JournalError> {
+        let refusal = put(UNFIT, &exec_id, &(unfit, now_ms))?;
+        self.write(vec![refusal, (EXECS, exec_id.to_string(), None)]).await
+    }
+
+    /// Why an exec was not started under a grant that wants git disarmed, if it was not.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub async fn find_unfit(&self, exec_id: ExecId) -> Result<Option<Unfit>, JournalError> {
+        let refusal = self.get::<(Unfit, u64)>(UNFIT, exec_id.to_string()).await?;
+        Ok(refusal.map(|(unfit, _)| unfit))
     }
 
     /// Notes that an exec's output needs no more shipping.
@@ -263,6 +289,7 @@ impl Journal {
                 row.closed_at_ms.is_some_and(|closed| closed < before_ms)
             })
             .await?;
+        let unfit = self.rows::<(Unfit, u64)>(UNFIT, move |(_, at)| *at < before_ms).await?;
         let tombstones = self.rows::<u64>(TOMBSTONES, move |buried| *buried < before_ms).await?;
         let count = old.len();
         let mut deletions = Vec::with_capacity(2 * count + tombstones.len() + sessions.len());
@@ -271,6 +298,7 @@ impl Journal {
             deletions.push((RESULTS, exec_id.to_string(), None));
         }
         deletions.extend(tombstones.into_iter().map(|(id, _)| (TOMBSTONES, id, None)));
+        deletions.extend(unfit.into_iter().map(|(id, _)| (UNFIT, id, None)));
         deletions.extend(sessions.into_iter().map(|(id, _)| (SESSIONS, id, None)));
         self.write(deletions).await?;
         Ok(count)

@@ -17,6 +17,7 @@ pub mod enrol;
 pub mod executor;
 pub mod failpoint;
 pub mod grant;
+mod hold;
 mod interaction;
 mod inventory;
 pub mod journal;

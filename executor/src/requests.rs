@@ -124,6 +124,7 @@ impl Requests {
             order: Some(admitted.order),
             order_sha256: admitted.order_sha256,
             expired: admitted.expired,
+            git_folders: admitted.git_folders,
             cancel: CancellationToken::new(),
         };
         let end_it = called_off || request.intent == Intent::Settle;

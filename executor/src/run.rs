@@ -42,6 +42,8 @@ pub(crate) struct Job {
     pub(crate) order_sha256: String,
     /// The grant is over: it may go on, it may not start.
     pub(crate) expired: bool,
+    /// Folders in which git has to be disarmed.
+    pub(crate) git_folders: Vec<String>,
     pub(crate) cancel: CancellationToken,
 }
 
@@ -133,6 +135,11 @@ async fn begin(
     if job.expired {
         return Ok(not_started(NotStarted::GrantExpired, None));
     }
+    if !job.git_folders.is_empty()
+        && let Some(unfit) = shop.journal.find_unfit(job.exec_id).await?
+    {
+        return Ok(not_started(NotStarted::Repository(unfit), None));
+    }
     let wanted = Wanted {
         session_id: order.session_id,
         limits: order.limits,
@@ -148,6 +155,11 @@ async fn begin(
         Ok(made) => made,
         Err(SandboxError::Journal(error)) => return Err(error.into()),
         Err(error) => return Ok(not_started(explain(job.exec_id, &error), None)),
+    };
+    let _hold = tokio::select! {
+        biased;
+        () = job.cancel.cancelled() => return Ok(not_started(NotStarted::Cancelled, None)),
+        hold = sandbox.files.run(order, &job.git_folders) => hold,
     };
     let entry = Entry {
         order_sha256: job.order_sha256.clone(),
@@ -170,7 +182,7 @@ async fn begin(
     // From here on the journal must not guess: PID 1 has to be asked.
     shop.journal.record_start(job.exec_id, &entry).await?;
     failpoint::hit("after_record_start");
-    let start = order_frame(order, shop.uid);
+    let start = order_frame(order, &job.git_folders, shop.uid);
     let dialogue = Dialogue::new(job, &entry, Some(start), ear, sinks, wishes);
     see_through(shop, job, entry, &sandbox, dialogue).await
 }
@@ -191,7 +203,7 @@ async fn resume(
     };
     let ear = sandbox.listen(job.exec_id);
     let order = job.order.as_ref().filter(|_| job.intent == Intent::Run);
-    let start = order.map(|order| order_frame(order, shop.uid));
+    let start = order.map(|order| order_frame(order, &job.git_folders, shop.uid));
     let dialogue = Dialogue::resume(job, &entry, start, ear, sinks, wishes);
     see_through(shop, job, entry, &sandbox, dialogue).await
 }
@@ -222,10 +234,16 @@ async fn see_through(
             finished(&entry, dialogue.sinks(), exit, totals, is_oom_killed(exit, grown))
         }
         Ending::Vanished | Ending::Overdue => lost(&entry, dialogue.sinks()),
+        Ending::Refused(StartFailure::Repository(unfit)) => {
+            // Whoever brings such a grant later hears the same: by then, somebody may be asked.
+            shop.journal.record_unfit(job.exec_id, unfit, now_ms()).await?;
+            return Ok(not_started(NotStarted::Repository(unfit), Some(entry.sandbox)));
+        }
         Ending::Refused(why) => {
             withdraw(shop, job).await?;
             let why = match why {
                 StartFailure::Cwd => NotStarted::CwdMissing,
+                StartFailure::Repository(unfit) => NotStarted::Repository(unfit),
                 StartFailure::Resources | StartFailure::Malformed => NotStarted::SandboxUnavailable,
             };
             return Ok(not_started(why, Some(entry.sandbox)));

@@ -111,6 +111,7 @@ impl Runs {
                 order: None,
                 order_sha256: entry.order_sha256,
                 expired: true,
+                git_folders: Vec::new(),
                 cancel: CancellationToken::new(),
             };
             self.join_or_begin(entry.session_id, job);

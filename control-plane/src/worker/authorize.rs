@@ -16,10 +16,11 @@ use time::OffsetDateTime;
 
 use super::case::Case;
 use super::{ActivityFailure, answering, deciding, order};
+use crate::grants::Permission;
 use crate::judging::Engines;
 use crate::keys::Keys;
 use crate::outcome::closing;
-use crate::store::{Exec, Scope, Store, StoreError};
+use crate::store::{Exec, RecordedDecision, Scope, Store, StoreError};
 use crate::tenant_keys::TenantKeys;
 use crate::{grants, home};
 
@@ -96,10 +97,10 @@ impl Authorizer {
             Next::Wait { approval_id, look_again_in_ms } => {
                 Ok((Authorized::Wait { approval_id: Some(approval_id), look_again_in_ms }, None))
             }
-            Next::Run { policy_version } => {
+            Next::Run(permission) => {
                 // Called off, and yet it may run: only its executor can end it and tell.
                 let intent = if called_off { Intent::Settle } else { Intent::Run };
-                let run = self.grant(&order, intent, home.executor_id, policy_version).await?;
+                let run = self.grant(&order, intent, home.executor_id, permission).await?;
                 let place = Place {
                     executor_id: home.executor_id,
                     limits: order.limits,
@@ -117,11 +118,11 @@ impl Authorizer {
         order: &ExecOrder,
         intent: Intent,
         executor_id: ExecutorId,
-        policy_version: i64,
+        permission: Permission,
     ) -> Result<Authorized, ActivityFailure> {
         let tenant = self.tenant_keys.get(order.tenant_id).await?;
         let now = OffsetDateTime::now_utc();
-        let grant = grants::sign(&self.keys.grant, order, executor_id, policy_version, now)?;
+        let grant = grants::sign(&self.keys.grant, order, executor_id, permission, now)?;
         let context = order_context(order.exec_id);
         let sealed = sealing::seal(&tenant.payload_key, order.tenant_id, &context, order)?;
         Ok(Authorized::Run {
@@ -136,7 +137,15 @@ impl Authorizer {
 pub(super) enum Next {
     Settled,
     Wait { approval_id: ApprovalId, look_again_in_ms: u64 },
-    Run { policy_version: i64 },
+    Run(Permission),
+}
+
+impl Next {
+    /// It may run, by this decision.
+    pub(super) fn run(recorded: &RecordedDecision) -> Self {
+        let policy_version = recorded.policy_version;
+        Self::Run(Permission { policy_version, git_folders: recorded.git_folders() })
+    }
 }
 
 async fn wait_for_executor(mut scope: Scope, exec: &Exec) -> Result<Authorized, ActivityFailure> {

@@ -9,6 +9,7 @@ use domain::sandbox::SandboxRef;
 use serde::{Deserialize, Serialize};
 
 use crate::binary::Binary;
+use crate::git::Unfit;
 use crate::init::TerminalSize;
 use crate::sealed::Sealed;
 
@@ -209,6 +210,8 @@ pub enum NotStarted {
     CwdMissing,
     /// The sandbox could not be made.
     SandboxUnavailable,
+    /// It reads with git, and the repository is not fit for git's disarmed form.
+    Repository(Unfit),
 }
 
 impl NotStarted {
@@ -224,6 +227,7 @@ impl NotStarted {
                 "its executor cannot start a sandbox: Docker does not answer, or refused. \
                  Start it (`systemctl start docker`) or see the executor's log"
             }
+            Self::Repository(unfit) => unfit.message(),
         }
     }
 }

@@ -294,6 +294,7 @@ impl Site {
             executor_id: self.executor_id(),
             order_sha256: order_digest(order),
             policy_version: 1,
+            git_folders: Vec::new(),
         }
     }
 

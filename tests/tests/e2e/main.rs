@@ -8,6 +8,7 @@ mod bad_input;
 mod cli;
 mod cli_files;
 mod events;
+mod git;
 mod idempotency;
 mod interactive;
 mod isolation;
