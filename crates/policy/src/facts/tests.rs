@@ -271,5 +271,7 @@ fn git_is_not_disarmed_beside_git_that_does_more_than_read() {
     assert_eq!(of("git status && /usr/bin/git unknown"), [false, false]);
     assert_eq!(of("git diff && timeout 5 git fetch"), [false, true, true]);
     assert_eq!(of("git diff && sleep 5"), [true, true]);
+    assert_eq!(of("mv evil repo && git diff"), [true, false]);
+    assert_eq!(of("git diff && touch a"), [false, true]);
     assert_eq!(of("sleep 5 && ls && git diff"), [true, true, false]);
 }

@@ -38,19 +38,24 @@ pub(super) fn facts(commands: &[Simple], request: &CommandRequest<'_>) -> Clear<
     }
 }
 
-/// Git is disarmed for a whole script, by variables, when it starts. What of git does more than read
-/// would then run without its hooks and its user's settings: such a script is not disarmed at all.
+/// Git is disarmed for a whole script, by variables, and repositories are looked at when it starts.
+/// What of git does more than read would then run without its hooks and its user's settings, and what
+/// writes could bring another repository: git is not disarmed in such a script.
 fn keep_git_apart(facts: &mut [Fact]) {
     let is_git = |fact: &Fact| fact.program.rsplit('/').next() == Some("git");
     let reads = |fact: &Fact| fact.understood && fact.effects == [Effect::Read];
     let more = facts.iter().any(|fact| is_git(fact) && !fact.hardened && !reads(fact));
-    // Repositories are looked at when the script starts.
+    // What executes could run by itself whatever it made git run.
+    let only_writes = |fact: &Fact| {
+        fact.effects.contains(&Effect::Write) && !fact.effects.contains(&Effect::Execute)
+    };
+    let writes = facts.iter().any(only_writes);
     let waits = facts.iter().position(|fact| fact.program == "sleep").unwrap_or(facts.len());
     for (index, fact) in facts.iter_mut().enumerate().filter(|(_, fact)| fact.hardened) {
         if more {
             fact.doubt("git does more than read in the same script");
-        } else if index > waits {
-            fact.doubt("the repository can change while the script waits");
+        } else if writes || index > waits {
+            fact.doubt("the repository can change after the script has started");
         }
     }
 }
