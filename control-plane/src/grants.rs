@@ -3,11 +3,19 @@
 use domain::ids::ExecutorId;
 use jsonwebtoken::{Algorithm, Header};
 use protocol::exec::ExecOrder;
-use protocol::grant::{AUDIENCE, GrantClaims, ISSUER, order_digest};
+use protocol::grant::{GrantClaims, ISSUER, order_digest};
 use time::OffsetDateTime;
 
 use crate::ids;
 use crate::keys::Signer;
+
+/// What a grant says of the decision behind it.
+pub struct Permission {
+    /// The policy version that decided.
+    pub policy_version: i64,
+    /// Folders in which git has to be disarmed.
+    pub git_folders: Vec<String>,
+}
 
 /// Signs a grant for `order`, to be run by one executor.
 ///
@@ -17,13 +25,14 @@ pub fn sign(
     signer: &Signer,
     order: &ExecOrder,
     executor_id: ExecutorId,
-    policy_version: i64,
+    permission: Permission,
     now: OffsetDateTime,
 ) -> Result<String, jsonwebtoken::errors::Error> {
+    let Permission { policy_version, git_folders } = permission;
     let now = now.unix_timestamp();
     let claims = GrantClaims {
         iss: ISSUER.into(),
-        aud: AUDIENCE.into(),
+        aud: GrantClaims::audience(&git_folders).into(),
         sub: order.exec_id,
         jti: ids::new(),
         iat: now,
@@ -34,6 +43,7 @@ pub fn sign(
         executor_id,
         order_sha256: order_digest(order),
         policy_version,
+        git_folders,
     };
     let mut header = Header::new(Algorithm::EdDSA);
     header.kid = Some(signer.kid.clone());

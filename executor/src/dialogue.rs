@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use domain::ids::ExecId;
 use domain::limits::KILL_GRACE_MS;
-use protocol::init::{Exit, FromInit, Start, StartFailure, Stream, ToInit};
+use protocol::init::{Exit, FromInit, StartFailure, Stream, ToInit};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -45,7 +45,8 @@ pub(crate) struct Dialogue<'a> {
     ear: Ear,
     sinks: [OutputSink; 2],
     interaction: Interaction,
-    start: Option<Start>,
+    /// The frame that starts it, while it may be started.
+    start: Option<ToInit>,
     /// The first thing to say is the start itself.
     fresh: bool,
     unknown_before: bool,
@@ -59,7 +60,7 @@ impl<'a> Dialogue<'a> {
     pub(crate) fn new(
         job: &'a Job,
         entry: &Entry,
-        start: Option<Start>,
+        start: Option<ToInit>,
         ear: Ear,
         sinks: [OutputSink; 2],
         wishes: Wishes,
@@ -88,7 +89,7 @@ impl<'a> Dialogue<'a> {
     pub(crate) fn resume(
         job: &'a Job,
         entry: &Entry,
-        start: Option<Start>,
+        start: Option<ToInit>,
         ear: Ear,
         sinks: [OutputSink; 2],
         wishes: Wishes,
@@ -163,7 +164,7 @@ impl<'a> Dialogue<'a> {
         self.attached = false;
         self.interaction.detached();
         connection.send(match &self.start {
-            Some(start) if std::mem::take(&mut self.fresh) => ToInit::Start(start.clone()),
+            Some(start) if std::mem::take(&mut self.fresh) => start.clone(),
             _ => {
                 let have = [self.sinks[0].bytes_received(), self.sinks[1].bytes_received()];
                 ToInit::Attach { exec_id: self.exec_id, have }
@@ -238,7 +239,7 @@ impl<'a> Dialogue<'a> {
         }
         let start = self.start.clone().filter(|_| !self.cancel.is_cancelled());
         let Some(start) = start else { return Some(Ending::NeverStarted) };
-        self.send(ToInit::Start(start));
+        self.send(start);
         None
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use domain::ids::{ExecutorId, TenantId};
 use jsonwebtoken::{Algorithm, Validation, decode};
 use protocol::exec::{ExecOrder, ToolRequest, order_context};
-use protocol::grant::{AUDIENCE, GrantClaims, ISSUER, order_digest};
+use protocol::grant::{AUDIENCE, AUDIENCE_GIT, GrantClaims, ISSUER, order_digest};
 use sealing::{Key, SealError};
 
 use crate::grant_keys::GrantKeys;
@@ -26,6 +26,9 @@ pub enum Refusal {
     /// Made for a later time.
     #[error("the grant is not valid yet")]
     NotYetValid,
+    /// The grant says two things of how it has to run.
+    #[error("the grant's audience does not fit its folders")]
+    OtherAudience,
     /// The grant is for another exec.
     #[error("the grant is for another exec")]
     OtherExec,
@@ -54,6 +57,8 @@ pub struct Admitted {
     pub order_sha256: String,
     /// The grant is over. Only matters when the exec was not started before.
     pub expired: bool,
+    /// Folders in which git has to be disarmed.
+    pub git_folders: Vec<String>,
 }
 
 /// See the module.
@@ -75,7 +80,7 @@ impl Gate {
     ) -> Self {
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_issuer(&[ISSUER]);
-        validation.set_audience(&[AUDIENCE]);
+        validation.set_audience(&[AUDIENCE, AUDIENCE_GIT]);
         validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
         // Times are checked below: an exec that has started outlives its grant.
         validation.validate_exp = false;
@@ -103,6 +108,9 @@ impl Gate {
         if claims.nbf > now_s.saturating_add(LEEWAY_S) {
             return Err(Refusal::NotYetValid);
         }
+        if claims.aud != GrantClaims::audience(&claims.git_folders) {
+            return Err(Refusal::OtherAudience);
+        }
         if claims.sub != request.exec_id {
             return Err(Refusal::OtherExec);
         }
@@ -125,7 +133,7 @@ impl Gate {
         }
         order.limits.validate().map_err(Refusal::Limits)?;
         let expired = claims.exp < now_s.saturating_sub(LEEWAY_S);
-        Ok(Admitted { order, order_sha256, expired })
+        Ok(Admitted { order, order_sha256, expired, git_folders: claims.git_folders })
     }
 }
 
@@ -216,6 +224,7 @@ mod tests {
             executor_id: Uuid::from_u128(5).into(),
             order_sha256: String::new(),
             policy_version: 1,
+            git_folders: Vec::new(),
         }
     }
 
@@ -254,6 +263,16 @@ mod tests {
     }
 
     #[test]
+    fn folders_come_with_an_audience_of_their_own() {
+        let signer = Signer::new();
+        let request = signer.request(|claims, _| {
+            claims.git_folders.push("/work".into());
+            claims.aud = AUDIENCE_GIT.into();
+        });
+        assert_eq!(signer.gate().admit(&request, NOW).expect("admitted").git_folders, ["/work"]);
+    }
+
+    #[test]
     fn expiry_is_reported_with_a_little_leeway() {
         let signer = Signer::new();
         let expired =
@@ -267,7 +286,9 @@ mod tests {
     #[test]
     fn any_difference_between_grant_and_order_is_refused() {
         let signer = Signer::new();
-        let changes: [fn(&mut GrantClaims, &mut ExecOrder); 10] = [
+        let changes: [fn(&mut GrantClaims, &mut ExecOrder); 12] = [
+            |claims, _| claims.git_folders.push("/work".into()),
+            |claims, _| claims.aud = AUDIENCE_GIT.into(),
             |_, order| order.command.push(' '),
             |_, order| order.cwd = "/".into(),
             |_, order| order.exec_id = Uuid::from_u128(9).into(),

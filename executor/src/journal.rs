@@ -7,6 +7,7 @@ use std::sync::Arc;
 use domain::ids::{ExecId, SandboxId, SessionId};
 use domain::sandbox::SandboxRef;
 use protocol::exec::{ExecResult, NotStarted};
+use protocol::git::Unfit;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,8 @@ const EXECS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("execs");
 const RESULTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("results");
 /// Execs that ended before they started: none of them may ever start.
 const TOMBSTONES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tombstones");
+/// Execs that were not started because of a repository, under a grant that wants git disarmed.
+const UNFIT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("unfit");
 const SESSIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sessions");
 
 /// The journal failed. What was asked for has not happened.
@@ -115,7 +118,7 @@ impl Journal {
         builder.set_cache_size(CACHE_BYTES);
         let database = builder.create(path).map_err(JournalError::Open)?;
         let write = database.begin_write().map_err(database_error)?;
-        for table in [EXECS, RESULTS, TOMBSTONES, SESSIONS] {
+        for table in [EXECS, RESULTS, TOMBSTONES, UNFIT, SESSIONS] {
             write.open_table(table).map_err(database_error)?;
         }
         write.commit().map_err(database_error)?;
@@ -219,6 +222,29 @@ impl Journal {
         Ok(tombstone.map(|tombstone| tombstone.why))
     }
 
+    /// Writes that an exec was certainly not started because of a repository. Takes its start back.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub async fn record_unfit(
+        &self,
+        exec_id: ExecId,
+        unfit: Unfit,
+        now_ms: u64,
+    ) -> Result<(), JournalError> {
+        let refusal = put(UNFIT, &exec_id, &(unfit, now_ms))?;
+        self.write(vec![refusal, (EXECS, exec_id.to_string(), None)]).await
+    }
+
+    /// Why an exec was not started under a grant that wants git disarmed, if it was not.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub async fn find_unfit(&self, exec_id: ExecId) -> Result<Option<Unfit>, JournalError> {
+        let refusal = self.get::<(Unfit, u64)>(UNFIT, exec_id.to_string()).await?;
+        Ok(refusal.map(|(unfit, _)| unfit))
+    }
+
     /// Notes that an exec's output needs no more shipping.
     ///
     /// # Errors
@@ -307,6 +333,7 @@ impl Journal {
                 row.closed_at_ms.is_some_and(|closed| closed < before_ms)
             })
             .await?;
+        let unfit = self.rows::<(Unfit, u64)>(UNFIT, move |(_, at)| *at < before_ms).await?;
         let tombstones = self
             .rows::<Tombstone>(TOMBSTONES, move |buried| buried.buried_at_ms < before_ms)
             .await?;
@@ -317,6 +344,7 @@ impl Journal {
             deletions.push((RESULTS, exec_id.to_string(), None));
         }
         deletions.extend(tombstones.into_iter().map(|(id, _)| (TOMBSTONES, id, None)));
+        deletions.extend(unfit.into_iter().map(|(id, _)| (UNFIT, id, None)));
         deletions.extend(sessions.into_iter().map(|(id, _)| (SESSIONS, id, None)));
         self.write(deletions).await?;
         Ok(count)

@@ -18,6 +18,7 @@ pub mod executor;
 pub mod failpoint;
 pub mod grant;
 pub mod grant_keys;
+mod hold;
 mod interaction;
 mod inventory;
 pub mod journal;

@@ -41,6 +41,8 @@ pub(crate) struct Job {
     pub(crate) order_sha256: String,
     /// The grant is over: it may go on, it may not start.
     pub(crate) expired: bool,
+    /// Folders in which git has to be disarmed.
+    pub(crate) git_folders: Vec<String>,
     pub(crate) cancel: CancellationToken,
     /// The trace that it belongs to.
     pub(crate) traceparent: Option<String>,
@@ -144,6 +146,11 @@ async fn begin(
     if job.expired {
         return Ok(not_started(NotStarted::GrantExpired, None));
     }
+    if !job.git_folders.is_empty()
+        && let Some(unfit) = shop.journal.find_unfit(job.exec_id).await?
+    {
+        return Ok(not_started(NotStarted::Repository(unfit), None));
+    }
     let wanted = Wanted {
         session_id: order.session_id,
         limits: order.limits,
@@ -164,6 +171,11 @@ async fn begin(
             let end = why.is_final();
             return if end { bury(shop, job, why, None).await } else { Ok(not_started(why, None)) };
         }
+    };
+    let _hold = tokio::select! {
+        biased;
+        () = job.cancel.cancelled() => return Ok(not_started(NotStarted::Cancelled, None)),
+        hold = sandbox.files.run(order, &job.git_folders) => hold,
     };
     let entry = Entry {
         order_sha256: job.order_sha256.clone(),
@@ -186,7 +198,7 @@ async fn begin(
     // From here on the journal must not guess: PID 1 has to be asked.
     shop.journal.record_start(job.exec_id, &entry).await?;
     failpoint::hit("after_record_start");
-    let start = order_frame(order, shop.uid);
+    let start = order_frame(order, &job.git_folders, shop.uid);
     let dialogue = Dialogue::new(job, &entry, Some(start), ear, sinks, wishes);
     see_through(shop, job, entry, &sandbox, dialogue).await
 }
@@ -207,7 +219,7 @@ async fn resume(
     };
     let ear = sandbox.listen(job.exec_id);
     let order = job.order.as_ref().filter(|_| job.intent == Intent::Run);
-    let start = order.map(|order| order_frame(order, shop.uid));
+    let start = order.map(|order| order_frame(order, &job.git_folders, shop.uid));
     let dialogue = Dialogue::resume(job, &entry, start, ear, sinks, wishes);
     see_through(shop, job, entry, &sandbox, dialogue).await
 }
@@ -238,9 +250,15 @@ async fn see_through(
             finished(&entry, dialogue.sinks(), exit, totals, is_oom_killed(exit, grown))
         }
         Ending::Vanished | Ending::Overdue => lost(&entry, dialogue.sinks()),
+        Ending::Refused(StartFailure::Repository(unfit)) => {
+            // Whoever brings such a grant later hears the same: by then, somebody may be asked.
+            shop.journal.record_unfit(job.exec_id, unfit, now_ms()).await?;
+            return Ok(not_started(NotStarted::Repository(unfit), Some(entry.sandbox)));
+        }
         Ending::Refused(why) => {
             let why = match why {
                 StartFailure::Cwd => NotStarted::CwdMissing,
+                StartFailure::Repository(unfit) => NotStarted::Repository(unfit),
                 StartFailure::Resources | StartFailure::Malformed => NotStarted::SandboxUnavailable,
             };
             withdraw(shop, job, Some(why)).await?;

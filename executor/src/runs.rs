@@ -137,6 +137,7 @@ impl Runs {
                 order: None,
                 order_sha256: entry.order_sha256,
                 expired: true,
+                git_folders: Vec::new(),
                 cancel: CancellationToken::new(),
                 // Its trace was not written down; its end is reported all the same.
                 traceparent: None,

@@ -14,6 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::cgroup::Cgroup;
 use crate::docker::{Container, Docker};
+use crate::hold::Files;
 use crate::inventory::Held;
 use crate::link::{self, LinkError, Reader};
 use crate::workspace::{Hold, WorkspaceId};
@@ -87,6 +88,7 @@ pub(crate) struct Sandbox {
     workspace: Option<Hold>,
     born: Instant,
     usage: Mutex<Usage>,
+    pub(crate) files: Files,
     shared: Arc<Shared>,
     _held: Held,
     _keeper: AbortOnDropHandle<()>,
@@ -155,6 +157,7 @@ impl Sandbox {
             workspace: birth.workspace,
             born: now.checked_sub(birth.age).unwrap_or(now),
             usage: Mutex::new(Usage { leases: 0, since: now }),
+            files: Files::default(),
             shared,
             _held: birth.held,
             _keeper: AbortOnDropHandle::new(keeper),

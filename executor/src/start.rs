@@ -6,7 +6,8 @@ use std::time::Duration;
 use domain::ids::ExecId;
 use domain::limits::KILL_GRACE_MS;
 use protocol::exec::{ExecKind, ExecOrder};
-use protocol::init::{Rlimit, Start, Stdin};
+use protocol::git::DISARMING_ENV;
+use protocol::init::{Rlimit, Start, Stdin, ToInit};
 
 /// PID 1's program, as it is called inside a sandbox.
 const INIT: &str = "/.bulkhead/init";
@@ -20,8 +21,17 @@ const ENVIRONMENT: [(&str, &str); 4] = [
 /// How long work on files may take to end by itself. It keeps nothing that would be lost.
 const FILES_GRACE_MS: u64 = 200;
 
-/// The frame that starts an order's command.
-pub(crate) fn order_frame(order: &ExecOrder, uid: u32) -> Start {
+/// The frame that starts an order's command, with git disarmed if it reads with it in `git_folders`.
+pub(crate) fn order_frame(order: &ExecOrder, git_folders: &[String], uid: u32) -> ToInit {
+    let mut start = order_start(order, uid);
+    if git_folders.is_empty() {
+        return ToInit::Start(start);
+    }
+    start.env = disarmed(start.env);
+    ToInit::StartGit { start, folders: git_folders.to_vec() }
+}
+
+fn order_start(order: &ExecOrder, uid: u32) -> Start {
     let (argv, stdin) = match order.kind {
         ExecKind::Shell => {
             let argv = ["/bin/bash", "--noprofile", "--norc", "-c", &order.command];
@@ -90,6 +100,13 @@ fn environment(order: &ExecOrder) -> Vec<String> {
     env
 }
 
+/// The same environment, in which git heeds nothing but what disarms it.
+fn disarmed(mut env: Vec<String>) -> Vec<String> {
+    env.retain(|variable| !variable.starts_with("GIT_"));
+    env.extend(DISARMING_ENV.iter().map(|(name, value)| format!("{name}={value}")));
+    env
+}
+
 /// On top of the container's own.
 fn rlimits() -> Vec<Rlimit> {
     Vec::new()
@@ -126,7 +143,7 @@ mod tests {
     fn the_orders_environment_wins_and_impossible_names_are_left_out() {
         let env = [("PATH", "/bin"), ("A=B", "x"), ("", "x"), ("C", "d=e")];
         let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        let start = order_frame(&ExecOrder { env, ..order() }, 10_000);
+        let start = order_start(&ExecOrder { env, ..order() }, 10_000);
         let expected =
             ["HOME=/work", "USER=sandbox", "LANG=C.UTF-8", "TERM=dumb", "C=d=e", "PATH=/bin"];
         assert_eq!(start.env, expected);
@@ -136,11 +153,11 @@ mod tests {
     #[test]
     fn a_terminal_is_named_unless_the_order_names_it() {
         let terminal = Some(TerminalSize { rows: 24, cols: 80 });
-        let start = order_frame(&ExecOrder { terminal, ..order() }, 10_000);
+        let start = order_start(&ExecOrder { terminal, ..order() }, 10_000);
         assert!(start.env.contains(&"TERM=xterm-256color".to_owned()));
         assert_eq!(start.terminal, terminal);
         let env = [("TERM".to_owned(), "vt100".to_owned())].into();
-        let start = order_frame(&ExecOrder { terminal, env, ..order() }, 10_000);
+        let start = order_start(&ExecOrder { terminal, env, ..order() }, 10_000);
         let terms: Vec<_> = start.env.iter().filter(|line| line.starts_with("TERM=")).collect();
         assert_eq!(terms, ["TERM=vt100"]);
     }
@@ -148,7 +165,7 @@ mod tests {
     #[test]
     fn the_text_of_a_tool_call_is_never_on_a_command_line() {
         let tool = ExecOrder { kind: ExecKind::Tool, command: "{\"a\":1}".into(), ..order() };
-        let start = order_frame(&tool, 10_000);
+        let start = order_start(&tool, 10_000);
         assert_eq!(start.argv, ["/.bulkhead/init", "tool"]);
         assert_eq!(start.stdin, Stdin::Bytes(b"{\"a\":1}".to_vec()));
         assert_eq!((start.cwd.as_str(), start.env.len()), ("/work", 5));
@@ -156,10 +173,25 @@ mod tests {
 
     #[test]
     fn input_is_closed_given_or_open() {
-        let stdin = |order: &ExecOrder| order_frame(order, 10_000).stdin;
+        let stdin = |order: &ExecOrder| order_start(order, 10_000).stdin;
         assert_eq!(stdin(&order()), Stdin::Closed);
         assert_eq!(stdin(&ExecOrder { stdin_open: true, ..order() }), Stdin::Open);
         let given = ExecOrder { stdin: Some(Binary(b"x".to_vec())), ..order() };
         assert_eq!(stdin(&given), Stdin::Bytes(b"x".to_vec()));
+    }
+    #[test]
+    fn disarmed_git_heeds_no_variable_of_the_caller() {
+        let env = [("GIT_CONFIG_COUNT", "0"), ("GIT_EXTERNAL_DIFF", "x"), ("A", "b")];
+        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let order = ExecOrder { env, ..order() };
+        let folders = ["/work".to_owned()];
+        let frame = order_frame(&order, &folders, 10_000);
+        let ToInit::StartGit { start, folders } = frame else { panic!("{frame:?}") };
+        assert_eq!(folders, ["/work"]);
+        assert!(start.env.contains(&"A=b".to_owned()));
+        assert!(start.env.contains(&"GIT_CONFIG_GLOBAL=/dev/null".to_owned()));
+        let named = |name: &str| start.env.iter().filter(|line| line.starts_with(name)).count();
+        assert_eq!((named("GIT_CONFIG_COUNT="), named("GIT_EXTERNAL_DIFF=")), (1, 0));
+        assert!(matches!(order_frame(&order, &[], 10_000), ToInit::Start(_)));
     }
 }

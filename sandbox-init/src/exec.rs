@@ -64,12 +64,16 @@ enum Ending {
 }
 
 impl Exec {
-    /// Starts a command.
+    /// Starts a command, if what git would find in `git_folders` is fit for its disarmed form.
     ///
     /// # Errors
     /// Says why it could not be started.
-    pub(crate) fn start(start: Start, now: Instant) -> Result<Self, StartFailure> {
-        let Child { shepherd, status, stdio } = process::spawn(&start)?;
+    pub(crate) fn start(
+        start: Start,
+        git_folders: &[String],
+        now: Instant,
+    ) -> Result<Self, StartFailure> {
+        let Child { shepherd, status, stdio } = process::spawn(&start, git_folders)?;
         let Ours { stdin, output, terminal } = stdio;
         Ok(Self {
             exec_id: start.exec_id,

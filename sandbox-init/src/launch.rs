@@ -14,10 +14,11 @@ use nix::sys::stat::{Mode, SFlag, fstat, major, minor};
 use nix::unistd::{
     Gid, Uid, chdir, dup2_raw, execve, pipe2, setgroups, setresgid, setresuid, setsid,
 };
+use protocol::git::Unfit;
 use protocol::init::Rlimit;
 
 use crate::stdio::Theirs;
-use crate::terminal;
+use crate::{git, terminal};
 
 /// Highest capability number that a kernel may know; unknown ones are skipped.
 const MAX_CAPABILITY: i32 = 63;
@@ -36,11 +37,14 @@ pub(crate) struct Program<'a> {
     pub(crate) env: Vec<CString>,
     pub(crate) cwd: CString,
     pub(crate) rlimits: &'a [Rlimit],
+    /// Folders in which git has to find nothing that is unfit for its disarmed form.
+    pub(crate) git_folders: &'a [String],
 }
 
 /// What failed on the way.
 pub(crate) enum BeforeExec {
     Cwd,
+    Repository(Unfit),
     Other,
 }
 
@@ -51,8 +55,8 @@ impl From<Errno> for BeforeExec {
 }
 
 /// Turns this process into the command. The order matters: capabilities are given up before the
-/// user changes; what is opened by name is opened after, with the command's own rights; the limits
-/// come last, because they would count PID 1's descriptors, which exec closes.
+/// user changes; what is opened by name is opened after, with the command's own rights; repositories
+/// are looked at as late as can be, because others may change them; the limits come last, because they would count PID 1's descriptors, which exec closes.
 pub(crate) fn become_command(
     program: &Program<'_>,
     stdio: &Theirs,
@@ -72,6 +76,7 @@ pub(crate) fn become_command(
     reset_signals();
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     chdir(program.cwd.as_c_str()).map_err(|_| BeforeExec::Cwd)?;
+    git::check(program.git_folders).map_err(BeforeExec::Repository)?;
     for limit in program.rlimits {
         lower(*limit)?;
     }

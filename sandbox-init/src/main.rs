@@ -9,6 +9,7 @@
 
 mod exec;
 mod files;
+mod git;
 mod launch;
 mod link;
 mod process;

@@ -12,6 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe2, read, write};
+use protocol::git::Unfit;
 use protocol::init::{Start, StartFailure};
 
 use crate::launch::{BeforeExec, Program, become_command};
@@ -26,6 +27,8 @@ const FAILED_OTHER: u8 = 2;
 const START_LIMIT: Duration = Duration::from_secs(2);
 /// Milliseconds after which a child may have been stopped by another command.
 const LET_GO_ON_MS: u8 = 20;
+/// On top of the reason's number.
+const FAILED_REPOSITORY: u8 = 16;
 
 /// A command that was started.
 pub(crate) struct Child {
@@ -60,20 +63,21 @@ pub(crate) fn release_memory() {
     unsafe { libc::malloc_trim(0) };
 }
 
-/// Starts a command.
+/// Starts a command, if what git would find in `git_folders` is fit for its disarmed form.
 ///
 /// # Errors
 /// Says why it could not be started; nothing runs then.
-pub(crate) fn spawn(start: &Start) -> Result<Child, StartFailure> {
-    let program = program(start).ok_or(StartFailure::Malformed)?;
+pub(crate) fn spawn(start: &Start, git_folders: &[String]) -> Result<Child, StartFailure> {
+    let program = program(start, git_folders).ok_or(StartFailure::Malformed)?;
     spawn_program(start, &program).unwrap_or(Err(StartFailure::Resources))
 }
 
-fn program(start: &Start) -> Option<Program<'_>> {
+fn program<'a>(start: &'a Start, git_folders: &'a [String]) -> Option<Program<'a>> {
     let argv = c_strings(&start.argv).filter(|argv| !argv.is_empty())?;
     let env = c_strings(&start.env)?;
     let cwd = CString::new(start.cwd.as_str()).ok()?;
-    let program = Program { uid: start.uid, argv, env, cwd, rlimits: &start.rlimits };
+    let rlimits = &start.rlimits;
+    let program = Program { uid: start.uid, argv, env, cwd, rlimits, git_folders };
     (start.uid != 0).then_some(program)
 }
 
@@ -87,6 +91,7 @@ fn spawn_program(start: &Start, program: &Program<'_>) -> nix::Result<Result<Chi
             let launch = || become_command(program, &theirs);
             let code = match shepherd::run(&status_write, launch) {
                 Err(BeforeExec::Cwd) => FAILED_CWD,
+                Err(BeforeExec::Repository(unfit)) => FAILED_REPOSITORY + unfit.number(),
                 Err(BeforeExec::Other) | Ok(_) => FAILED_OTHER,
             };
             let _ = write(&failure_write, &[code]);
@@ -102,8 +107,7 @@ fn spawn_program(start: &Start, program: &Program<'_>) -> nix::Result<Result<Chi
                     tree::kill_all(child);
                     let _ = kill(child, Signal::SIGKILL);
                     let _ = waitpid(child, None);
-                    let cwd = outcome.is_ok() && code[0] == FAILED_CWD;
-                    Err(if cwd { StartFailure::Cwd } else { StartFailure::Resources })
+                    Err(outcome.map_or(StartFailure::Resources, |_| failure(code[0])))
                 }
             })
         }
@@ -126,6 +130,15 @@ fn hear_failure(child: Pid, pipe: &OwnedFd, code: &mut [u8]) -> nix::Result<usiz
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
         }
+    }
+}
+
+fn failure(code: u8) -> StartFailure {
+    let unfit = code.checked_sub(FAILED_REPOSITORY).and_then(Unfit::from_number);
+    match (code, unfit) {
+        (FAILED_CWD, _) => StartFailure::Cwd,
+        (_, Some(unfit)) => StartFailure::Repository(unfit),
+        _ => StartFailure::Resources,
     }
 }
 

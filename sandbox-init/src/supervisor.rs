@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
-use protocol::init::{FromInit, ToInit, VERSION};
+use protocol::init::{FromInit, Start, ToInit, VERSION};
 
 use crate::exec::Exec;
 use crate::link::{Broken, Link};
@@ -226,21 +226,8 @@ impl Supervisor {
 
     fn handle(&mut self, frame: ToInit, now: Instant) -> Option<FromInit> {
         match frame {
-            ToInit::Start(start) => {
-                let exec_id = start.exec_id;
-                if self.started.contains(&exec_id) {
-                    return Some(self.attach(exec_id, [0, 0]));
-                }
-                Some(match Exec::start(start, now) {
-                    Ok(exec) => {
-                        self.started.insert(exec_id);
-                        self.shepherds.insert(exec.shepherd());
-                        self.execs.insert(exec_id, exec);
-                        FromInit::Started { exec_id, again: false }
-                    }
-                    Err(why) => FromInit::Failed { exec_id, why },
-                })
-            }
+            ToInit::Start(start) => Some(self.start(start, &[], now)),
+            ToInit::StartGit { start, folders } => Some(self.start(start, &folders, now)),
             ToInit::Attach { exec_id, have } => Some(self.attach(exec_id, have)),
             // It was heard by `take_frames`.
             ToInit::Welcome { .. } => None,
@@ -279,6 +266,22 @@ impl Supervisor {
                 }
                 None
             }
+        }
+    }
+
+    fn start(&mut self, start: Start, git_folders: &[String], now: Instant) -> FromInit {
+        let exec_id = start.exec_id;
+        if self.started.contains(&exec_id) {
+            return self.attach(exec_id, [0, 0]);
+        }
+        match Exec::start(start, git_folders, now) {
+            Ok(exec) => {
+                self.started.insert(exec_id);
+                self.shepherds.insert(exec.shepherd());
+                self.execs.insert(exec_id, exec);
+                FromInit::Started { exec_id, again: false }
+            }
+            Err(why) => FromInit::Failed { exec_id, why },
         }
     }
 

@@ -84,6 +84,20 @@ impl TestSession {
             .unwrap_or_else(|_| panic!("exec {id} did not become as wanted"))
     }
 
+    /// What the first event of a kind says, once there is one.
+    pub async fn event(&self, kind: &str) -> Value {
+        let mut events = self.agent.0.events(&self.id, 0);
+        let look = async {
+            loop {
+                let event = events.next().await.expect("an event");
+                if event.kind == kind {
+                    return Value::Object(event.data);
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), look).await.expect("the event comes")
+    }
+
     /// Posts a turn and waits for its end.
     pub async fn turn(&self, input: &str) -> Value {
         let path = format!("/v1/sessions/{}/turns", self.id);

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use super::idempotency::claim_key;
 use super::{App, AppError, Caller};
 use crate::judging::is_enough;
-use crate::store::{Approval, Message, NewVote, Scope, StoreError};
+use crate::store::{Approval, EventKind, Message, NewVote, Scope, StoreError};
 
 /// Yes or no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +93,7 @@ impl App {
         scope.append_audit(entry);
         let decided = scope.get_approval(id).await?;
         if outcome == VOTED {
+            announce_vote(&mut scope, &decided).await?;
             scope.commit().await?;
             return Ok(decided);
         }
@@ -105,6 +106,17 @@ impl App {
         }
         Ok(decided)
     }
+}
+
+/// Tells those who wait that one of several yeses is there.
+async fn announce_vote(scope: &mut Scope, approval: &Approval) -> Result<(), AppError> {
+    let needed = approval.decision.as_ref().map(|recorded| &recorded.decision.approvers);
+    let data = json!({
+        "exec_id": approval.exec_id, "approval_id": approval.id,
+        "votes": approval.votes.len(), "approvers": needed,
+    });
+    scope.append_event(approval.session_id, EventKind::ApprovalVoted, data).await?;
+    Ok(scope.queue_webhooks("approval.voted", &approval.id.to_string()).await?)
 }
 
 /// Outcome of a yes that needs others beside it.

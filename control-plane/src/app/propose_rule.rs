@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use super::put_policy::stored_or_shipped;
 use super::{App, AppError, Caller};
-use crate::judging::{Active, GIT_IS_HARDENED, Replay};
+use crate::judging::{Active, Replay};
 use crate::store::{Approval, RecordedCommand};
 
 /// Other commands that are shown.
@@ -85,9 +85,12 @@ impl App {
         let mut before = None;
         while found.len() < EXAMPLES && Instant::now() < deadline {
             let page = self.page(tenant_id, since, before).await?;
-            let Some(last) = page.last() else { break };
-            before = Some(last.exec_id);
+            if page.last.is_none() {
+                break;
+            }
+            before = page.last;
             let new: Vec<RecordedCommand> = page
+                .commands
                 .into_iter()
                 .filter(|command| command.outcome == Outcome::Ask)
                 .filter(|command| seen.insert((command.command.clone(), command.cwd.clone())))
@@ -116,7 +119,7 @@ fn propose(approval: &Approval) -> Result<policy::Proposal, AppError> {
         command: &approval.command,
         cwd: &approval.cwd,
         has_env: !approval.env_names.is_empty(),
-        git_hardened: GIT_IS_HARDENED,
+        git_hardened: true,
         ..CommandRequest::default()
     };
     policy::propose_rule(&request).map_err(|why| refuse(&why))

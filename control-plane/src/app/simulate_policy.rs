@@ -14,10 +14,10 @@ use utoipa::ToSchema;
 
 use super::{App, AppError, Caller};
 use crate::judging::{self, Active, Replay};
-use crate::store::RecordedCommand;
+use crate::store::RecordedPage;
 
 /// Commands read at once.
-const PAGE: i64 = 1000;
+const PAGE: i64 = 2500;
 /// How long a simulation may take before it answers with what it has.
 const LIMIT: Duration = Duration::from_secs(20);
 /// How long a simulation waits for its turn.
@@ -102,12 +102,12 @@ impl App {
         let deadline = Instant::now() + LIMIT;
         let mut page = self.page(tenant_id, request.since, None).await?;
         let complete = loop {
-            let Some(last) = page.last().map(|command| command.exec_id) else { break true };
+            let Some(last) = page.last else { break true };
             if Instant::now() >= deadline || replay.commands >= MAX_COMMANDS {
                 break false;
             }
             let decide = tokio::task::spawn_blocking(move || {
-                replay.add(page);
+                replay.add(page.commands);
                 replay
             });
             let (decided, next) =
@@ -123,7 +123,7 @@ impl App {
         tenant_id: TenantId,
         since: OffsetDateTime,
         before: Option<ExecId>,
-    ) -> Result<Vec<RecordedCommand>, AppError> {
+    ) -> Result<RecordedPage, AppError> {
         let mut scope = self.store.tenant(tenant_id).await?;
         Ok(scope.list_recorded(since, before, PAGE).await?)
     }

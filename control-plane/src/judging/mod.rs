@@ -17,10 +17,6 @@ use protocol::tools::ToolCall;
 
 use crate::store::Scene;
 
-/// Whether sandboxes disarm the configuration of repositories before git runs. While they do not,
-/// git asks.
-pub const GIT_IS_HARDENED: bool = false;
-
 /// A command, who asks for it and where.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
@@ -32,6 +28,8 @@ pub struct Question<'a> {
     pub cwd: &'a str,
     /// Whether it would get variables of its own.
     pub has_env: bool,
+    /// Why git cannot be disarmed for it, if that is known.
+    pub git_refused: Option<&'a str>,
     /// Who asks, and in which session.
     pub subject: Subject<'a>,
     /// How the session treats what policy says.
@@ -75,7 +73,10 @@ impl Active {
 
     /// What policy and mode say.
     pub fn decide(&self, question: &Question<'_>) -> Decision {
-        let decision = by_policy(&self.engine, question);
+        let mut decision = by_policy(&self.engine, question);
+        if let (Some(why), Outcome::Ask) = (question.git_refused, decision.outcome) {
+            decision.reasons.push(why.to_owned());
+        }
         let decision = match self.trouble {
             None => decision,
             Some(trouble) => Decision {
@@ -116,7 +117,7 @@ fn shell<'a>(question: &Question<'a>) -> CommandRequest<'a> {
         command: question.command,
         cwd: question.cwd,
         has_env: question.has_env,
-        git_hardened: GIT_IS_HARDENED,
+        git_hardened: question.git_refused.is_none(),
         subject: question.subject,
     }
 }

@@ -111,18 +111,19 @@ impl Replay {
         outcome: Outcome,
         decision: Option<&Decision>,
     ) {
-        self.commands += 1;
-        self.outcomes[outcome as usize] += 1;
+        self.commands += command.count;
+        self.outcomes[outcome as usize] += command.count;
         if command.outcome == outcome {
             return;
         }
         let change = self.changes.entry((command.outcome, outcome)).or_default();
-        change.count += 1;
+        change.count += command.count;
         let is_full = change.examples.len() >= MAX_EXAMPLES;
         match (change.examples.entry(key), decision) {
-            (Entry::Occupied(mut example), _) => example.get_mut().count += 1,
+            (Entry::Occupied(mut example), _) => example.get_mut().count += command.count,
             (Entry::Vacant(place), Some(decision)) if !is_full => {
-                place.insert(Example { command, count: 1, decision: decision.clone() });
+                let count = command.count;
+                place.insert(Example { command, count, decision: decision.clone() });
             }
             // A command that was decided differently at different times, or one too many.
             (Entry::Vacant(_), _) => {}
@@ -157,6 +158,7 @@ pub fn question<'a>(command: &'a RecordedCommand, tenant: &'a str) -> Question<'
         command: &command.command,
         cwd: &command.cwd,
         has_env: command.has_env,
+        git_refused: command.git_refused.as_deref(),
         subject: Subject {
             role: &command.role,
             token: &command.token,
@@ -171,13 +173,14 @@ pub fn question<'a>(command: &'a RecordedCommand, tenant: &'a str) -> Question<'
 /// Equal for commands that every policy answers equally.
 fn key(command: &RecordedCommand) -> Key {
     let mut hash = Sha256::new();
-    let fields = [
+    let fields: [&str; 7] = [
         &command.command,
         &command.cwd,
         &command.token,
         &command.role,
         &command.session,
         &command.environment,
+        command.git_refused.as_deref().unwrap_or_default(),
     ];
     for field in fields {
         hash.update((field.len() as u64).to_le_bytes());
@@ -195,11 +198,13 @@ mod tests {
 
     fn recorded(number: u128, command: &str, outcome: Outcome) -> RecordedCommand {
         RecordedCommand {
+            count: 1,
             exec_id: uuid::Uuid::from_u128(number).into(),
             is_shell: true,
             command: command.into(),
             cwd: "/work".into(),
             has_env: false,
+            git_refused: None,
             token: "agent".into(),
             role: "agent".into(),
             session: "s".into(),
@@ -215,8 +220,9 @@ mod tests {
             when { context.program == \"touch\" };";
         let mut replay = Replay::new(Active::new(Engine::load(draft).unwrap()), "acme".into());
         let page = |from| {
-            let touches = (0..3_u128).map(move |n| recorded(from + n, "touch a", Outcome::Ask));
-            touches.chain([recorded(from + 3, "ls", Outcome::Allow)]).collect()
+            let twice = RecordedCommand { count: 2, ..recorded(from, "touch a", Outcome::Ask) };
+            let once = recorded(from + 1, "touch a", Outcome::Ask);
+            vec![twice, once, recorded(from + 3, "ls", Outcome::Allow)]
         };
         replay.add(page(0));
         replay.add(page(10));

@@ -54,6 +54,13 @@ async fn not_started(
     exec: &Exec,
     why: NotStarted,
 ) -> Result<Recorded, OutcomeError> {
+    if let NotStarted::Repository(unfit) = why
+        && exec.state == ExecState::Queued
+        && !exec.cancel_requested
+    {
+        scope.refuse_git(exec.id, unfit.message()).await?;
+        return Ok(Recorded::Retry { after_ms: 1 });
+    }
     let may_try_again = matches!(
         why,
         NotStarted::GrantExpired | NotStarted::SandboxUnavailable | NotStarted::DiskFull
@@ -81,6 +88,7 @@ async fn not_started(
         NotStarted::SandboxUnavailable => "sandbox_unavailable",
         NotStarted::DiskFull => "disk_full",
         NotStarted::WorkspaceExceedsMemory => "workspace_exceeds_memory",
+        NotStarted::Repository(_) => "repository_refused",
     };
     let error = ExecError { code: code.into(), message: why.message().into() };
     closing::settle_with(scope, exec, ExecOutcome::Cancelled, Some(&error)).await?;

@@ -61,6 +61,23 @@ impl Scope {
         Ok(())
     }
 
+    /// Takes back that an exec was allowed, which certainly was not started: it is decided about anew.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn refuse_git(&mut self, id: ExecId, reason: &str) -> Result<(), StoreError> {
+        let owner = self.owner.clone();
+        sqlx::query(
+            "UPDATE execs SET git_refused = $3, decision = NULL WHERE tenant_id = $1 AND id = $2",
+        )
+        .bind(owner)
+        .bind(id.to_string())
+        .bind(reason)
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
     /// Writes down why an exec has not started yet.
     ///
     /// # Errors

@@ -55,6 +55,8 @@ pub struct Exec {
     pub decision: Option<RecordedDecision>,
     /// The question that it waits or waited for.
     pub approval_id: Option<ApprovalId>,
+    /// Why git reads of it are asked about: no repository could be disarmed.
+    pub git_refused: Option<String>,
     /// Somebody called it off.
     pub cancel_requested: bool,
     /// Why it has not started yet.
@@ -89,6 +91,9 @@ pub struct Exec {
     pub traceparent: Option<String>,
 }
 
+/// Who decided where nobody did.
+pub const BY_POLICY: &str = "policy";
+
 /// A decision with the version and the person behind it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RecordedDecision {
@@ -97,7 +102,7 @@ pub struct RecordedDecision {
     pub decision: Decision,
     /// The policy version that said it.
     pub policy_version: i64,
-    /// `policy`, or who approved or denied.
+    /// [`BY_POLICY`], or who approved or denied.
     pub decided_by: String,
 }
 
@@ -173,6 +178,7 @@ struct Row {
     timeout_ms: i64,
     decision: Option<Json<RecordedDecision>>,
     approval_id: Option<String>,
+    git_refused: Option<String>,
     cancel_requested: bool,
     waiting_reason: Option<String>,
     error: Option<Json<ExecError>>,
@@ -197,6 +203,16 @@ fn kind(name: &str) -> Option<ExecKind> {
         "shell" => Some(ExecKind::Shell),
         "tool" => Some(ExecKind::Tool),
         _ => None,
+    }
+}
+
+impl RecordedDecision {
+    /// Folders in which git has to be disarmed. What people allowed runs as they saw it.
+    pub fn git_folders(&self) -> Vec<String> {
+        if self.decided_by != BY_POLICY {
+            return Vec::new();
+        }
+        self.decision.git_folders().into_iter().map(str::to_owned).collect()
     }
 }
 
@@ -234,6 +250,7 @@ impl TryFrom<Row> for Exec {
             timeout_ms: row.timeout_ms.try_into().unwrap_or(0),
             decision: row.decision.map(|json| json.0),
             approval_id,
+            git_refused: row.git_refused,
             cancel_requested: row.cancel_requested,
             waiting_reason: row.waiting_reason,
             error: row.error.map(|json| json.0),

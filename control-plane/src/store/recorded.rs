@@ -1,4 +1,5 @@
-//! Recorded commands with what policy said about them, page by page, for simulations.
+//! Recorded commands with what policy said about them, page by page, for simulations. Equal ones of
+//! a page are one row: agents repeat themselves.
 
 use domain::ids::ExecId;
 use policy::{Mode, Outcome};
@@ -8,10 +9,21 @@ use time::OffsetDateTime;
 use super::error::parsed;
 use super::{Scope, StoreError};
 
+/// Commands of one page.
+#[derive(Debug, Default)]
+pub struct RecordedPage {
+    /// Different ones, the newest first.
+    pub commands: Vec<RecordedCommand>,
+    /// The oldest exec of the page; older ones are on the next. `None` when there are none.
+    pub last: Option<ExecId>,
+}
+
 /// A command that was decided about.
 #[derive(Debug, Clone)]
 pub struct RecordedCommand {
-    /// The exec.
+    /// How many of the page are like this one.
+    pub count: u64,
+    /// The newest exec of it.
     pub exec_id: ExecId,
     /// Whether it is a script; a tool's call otherwise.
     pub is_shell: bool,
@@ -21,6 +33,8 @@ pub struct RecordedCommand {
     pub cwd: String,
     /// Whether it had variables of its own.
     pub has_env: bool,
+    /// Why git could not be disarmed for it.
+    pub git_refused: Option<String>,
     /// The name of the token that asked.
     pub token: String,
     /// Its role.
@@ -38,10 +52,13 @@ pub struct RecordedCommand {
 #[derive(FromRow)]
 struct Row {
     id: String,
+    last: String,
+    count: i64,
     is_shell: bool,
     command: String,
     cwd: String,
     has_env: bool,
+    git_refused: Option<String>,
     token: String,
     role: String,
     session: String,
@@ -55,11 +72,13 @@ impl TryFrom<Row> for RecordedCommand {
 
     fn try_from(row: Row) -> Result<Self, StoreError> {
         Ok(Self {
+            count: row.count.unsigned_abs(),
             exec_id: parsed(row.id.parse().ok(), "exec id")?,
             is_shell: row.is_shell,
             command: row.command,
             cwd: row.cwd,
             has_env: row.has_env,
+            git_refused: row.git_refused,
             token: row.token,
             role: row.role,
             session: row.session,
@@ -71,8 +90,8 @@ impl TryFrom<Row> for RecordedCommand {
 }
 
 impl Scope {
-    /// Commands that were decided about since then, newest first, older than `before` if given.
-    /// What a human decided counts as asked.
+    /// Commands that were decided about since then, the newest `limit` of those older than `before`
+    /// if given. What a human decided counts as asked.
     ///
     /// # Errors
     /// When the database fails.
@@ -81,27 +100,43 @@ impl Scope {
         since: OffsetDateTime,
         before: Option<ExecId>,
         limit: i64,
-    ) -> Result<Vec<RecordedCommand>, StoreError> {
+    ) -> Result<RecordedPage, StoreError> {
         let owner = self.owner.clone();
         let rows: Vec<Row> = sqlx::query_as(
-            "SELECT e.id, e.kind = 'shell' AS is_shell, e.command, e.cwd,
-                    e.env <> '{}'::jsonb AS has_env, coalesce(k.name, '') AS token,
-                    coalesce(k.role, '') AS role, s.name AS session, s.environment,
-                    s.approval_mode,
-                    CASE WHEN e.decision->>'decided_by' = 'policy'
-                         THEN e.decision->>'outcome' ELSE 'ask' END AS outcome
-             FROM execs e JOIN sessions s ON s.tenant_id = e.tenant_id AND s.id = e.session_id
-             LEFT JOIN tokens k ON k.tenant_id = e.tenant_id AND k.id = e.created_by
-             WHERE e.tenant_id = $1 AND e.created_at >= $2 AND e.decision IS NOT NULL
-               AND ($3::text IS NULL OR e.id < $3)
-             ORDER BY e.id DESC LIMIT $4",
+            "WITH page AS (
+                 SELECT e.tenant_id, e.id, e.session_id, e.created_by, e.kind, e.command, e.cwd,
+                        e.env, e.git_refused, e.decision
+                 FROM execs e
+                 WHERE e.tenant_id = $1 AND e.created_at >= $2 AND e.decision IS NOT NULL
+                   AND e.id < $3
+                 ORDER BY e.id DESC LIMIT $4
+             ), plain AS (
+                 SELECT e.id, e.kind = 'shell' AS is_shell, e.command, e.cwd,
+                        e.env <> '{}'::jsonb AS has_env, e.git_refused,
+                        coalesce(k.name, '') AS token, coalesce(k.role, '') AS role,
+                        s.name AS session, s.environment, s.approval_mode,
+                        CASE WHEN e.decision->>'decided_by' = 'policy'
+                             THEN e.decision->>'outcome' ELSE 'ask' END AS outcome
+                 FROM page e JOIN sessions s ON s.tenant_id = e.tenant_id AND s.id = e.session_id
+                 LEFT JOIN tokens k ON k.tenant_id = e.tenant_id AND k.id = e.created_by
+             )
+             SELECT max(id) AS id, min(min(id)) OVER () AS last, count(*) AS count, is_shell,
+                    command, cwd, has_env, git_refused, token, role, session, environment,
+                    approval_mode, outcome
+             FROM plain
+             GROUP BY is_shell, command, cwd, has_env, git_refused, token, role, session,
+                      environment, approval_mode, outcome
+             ORDER BY id DESC",
         )
         .bind(owner)
         .bind(since)
-        .bind(before.map(|id| id.to_string()))
+        // Ids sort by the time of their making; all of them are below the default.
+        .bind(before.map_or_else(|| "exf".to_owned(), |id| id.to_string()))
         .bind(limit)
         .fetch_all(self.connection())
         .await?;
-        rows.into_iter().map(RecordedCommand::try_from).collect()
+        let last = rows.first().map(|row| parsed(row.last.parse().ok(), "exec id")).transpose()?;
+        let commands = rows.into_iter().map(RecordedCommand::try_from).collect::<Result<_, _>>()?;
+        Ok(RecordedPage { commands, last })
     }
 }

@@ -18,7 +18,8 @@ use crate::keys::Keys;
 use crate::store::{DueCall, Store, StoreError, Webhook};
 
 /// What a webhook can hear of.
-pub const EVENTS: [&str; 3] = ["approval.pending", "approval.decided", "session.closed"];
+pub const EVENTS: [&str; 4] =
+    ["approval.pending", "approval.voted", "approval.decided", "session.closed"];
 const LOOK: Duration = Duration::from_millis(500);
 /// Less than the first pause, or another control plane would make the same call.
 const TIMEOUT: Duration = Duration::from_secs(4);

@@ -29,7 +29,7 @@ pub(super) async fn again(
             return refuse_changed(scope, case).await;
         }
     }
-    Ok(Next::Run { policy_version: recorded.policy_version })
+    Ok(Next::run(recorded))
 }
 
 async fn refuse_changed(scope: &mut Scope, case: &Case<'_>) -> Result<Next, ActivityFailure> {
@@ -80,6 +80,7 @@ async fn pending(
     if !left.is_positive() {
         let expired = approval.state.settle(ApprovalState::Expired)?;
         scope.settle_approval(approval.id, expired, None, None).await?;
+        scope.queue_webhooks("approval.decided", &approval.id.to_string()).await?;
         let reason = "nobody answered the approval in time";
         closing::settle(scope, case.exec, ExecOutcome::Denied, Some(reason)).await?;
         return Ok(Next::Settled);
@@ -119,6 +120,7 @@ async fn released_by_policy(
     let state = approval.state.settle(ApprovalState::Approved)?;
     let reason = recorded.decision.reasons.join("; ");
     scope.settle_approval(approval.id, state, Some(&recorded.decided_by), Some(&reason)).await?;
+    scope.queue_webhooks("approval.decided", &approval.id.to_string()).await?;
     case.audit_reconsidered(scope, approval.id, &recorded, "approved");
     release(scope, case, recorded).await
 }
@@ -132,6 +134,7 @@ async fn denied_by_policy(
     let state = approval.state.settle(ApprovalState::Denied)?;
     let reason = recorded.decision.reasons.join("; ");
     scope.settle_approval(approval.id, state, Some(&recorded.decided_by), Some(&reason)).await?;
+    scope.queue_webhooks("approval.decided", &approval.id.to_string()).await?;
     case.audit_reconsidered(scope, approval.id, recorded, "denied");
     deciding::deny(scope, case, recorded).await
 }
@@ -151,7 +154,7 @@ async fn release(
     scope.set_exec_decision(case.exec.id, state, &recorded, None).await?;
     let data = json!({ "exec_id": case.exec.id });
     scope.append_event(case.exec.session_id, EventKind::ExecQueued, data).await?;
-    Ok(Next::Run { policy_version: recorded.policy_version })
+    Ok(Next::run(&recorded))
 }
 
 /// The refusal of something that was approved under an earlier version, if the active one forbids it

@@ -17,10 +17,11 @@ use traces::{Attribute, Kind, Span};
 
 use super::case::Case;
 use super::{ActivityFailure, answering, deciding, order};
+use crate::grants::Permission;
 use crate::judging::Engines;
 use crate::keys::Keys;
 use crate::outcome::closing;
-use crate::store::{Exec, Scope, Store, StoreError};
+use crate::store::{Exec, RecordedDecision, Scope, Store, StoreError};
 use crate::tenant_keys::TenantKeys;
 use crate::{grants, home};
 
@@ -104,7 +105,7 @@ impl Authorizer {
             (_, Some(recorded)) => answering::again(&mut scope, &case, recorded).await?,
             (_, None) => deciding::decide(&mut scope, &case).await?,
         };
-        if let Next::Run { .. } = next {
+        if let Next::Run(_) = next {
             scope.set_exec_executor(stored.id, home.executor_id).await?;
         }
         scope.commit().await?;
@@ -113,11 +114,11 @@ impl Authorizer {
             Next::Wait { approval_id, look_again_in_ms } => {
                 Ok((Authorized::Wait { approval_id: Some(approval_id), look_again_in_ms }, None))
             }
-            Next::Run { policy_version } => {
+            Next::Run(permission) => {
                 let ahead = stored.approval_id.is_none() && stored.may_have_started();
                 // Called off, and yet it may run: only its executor can end it and tell.
                 let intent = if called_off { Intent::Settle } else { Intent::Run };
-                let mut run = self.grant(&order, intent, home.executor_id, policy_version).await?;
+                let mut run = self.grant(&order, intent, home.executor_id, permission).await?;
                 if let Authorized::Run { request, .. } = &mut run {
                     request.traceparent = stored.traceparent;
                 }
@@ -138,12 +139,11 @@ impl Authorizer {
         order: &ExecOrder,
         intent: Intent,
         executor_id: ExecutorId,
-        policy_version: i64,
+        permission: Permission,
     ) -> Result<Authorized, ActivityFailure> {
         let tenant = self.tenant_keys.get(order.tenant_id).await?;
         let now = OffsetDateTime::now_utc();
-        let grant =
-            grants::sign(&self.keys.grants.signer(), order, executor_id, policy_version, now)?;
+        let grant = grants::sign(&self.keys.grants.signer(), order, executor_id, permission, now)?;
         let context = order_context(order.exec_id);
         let sealed = sealing::seal(&tenant.payload_key, order.tenant_id, &context, order)?;
         Ok(Authorized::Run {
@@ -164,7 +164,15 @@ impl Authorizer {
 pub(super) enum Next {
     Settled,
     Wait { approval_id: ApprovalId, look_again_in_ms: u64 },
-    Run { policy_version: i64 },
+    Run(Permission),
+}
+
+impl Next {
+    /// It may run, by this decision.
+    pub(super) fn run(recorded: &RecordedDecision) -> Self {
+        let policy_version = recorded.policy_version;
+        Self::Run(Permission { policy_version, git_folders: recorded.git_folders() })
+    }
 }
 
 async fn wait_for_executor(mut scope: Scope, exec: &Exec) -> Result<Authorized, ActivityFailure> {

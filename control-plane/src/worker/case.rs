@@ -7,7 +7,7 @@ use protocol::grant::order_digest;
 use serde_json::json;
 
 use crate::judging::{self, Active, Question};
-use crate::store::{AuditEntry, Evidence, Exec, RecordedDecision, Scene, Scope};
+use crate::store::{AuditEntry, BY_POLICY, Evidence, Exec, RecordedDecision, Scene, Scope};
 
 /// See the module.
 pub(super) struct Case<'a> {
@@ -26,13 +26,14 @@ impl Case<'_> {
             command: &self.order.command,
             cwd: &self.order.cwd,
             has_env: !self.order.env.is_empty(),
+            git_refused: self.exec.git_refused.as_deref(),
             subject: judging::subject(&self.scene),
             mode: self.mode,
         };
         RecordedDecision {
             decision: self.policy.decide(&question),
             policy_version: self.policy.version(),
-            decided_by: "policy".into(),
+            decided_by: BY_POLICY.into(),
         }
     }
 

@@ -38,7 +38,7 @@ pub(super) async fn allow(
     case.audit(scope, recorded, "allow", None, None);
     let state = case.exec.state.apply(ExecEvent::Allow)?;
     scope.set_exec_decision(case.exec.id, state, recorded, None).await?;
-    Ok(Next::Run { policy_version: recorded.policy_version })
+    Ok(Next::run(recorded))
 }
 
 /// Refuses it for good.
@@ -94,6 +94,8 @@ pub(super) async fn answered_for_session(
     let same = |earlier: &RecordedDecision| {
         earlier.decision.rules == recorded.decision.rules
             && earlier.decision.approvers == recorded.decision.approvers
+            // What was shown as a git read that is disarmed is another thing than one that is not.
+            && earlier.decision.git_folders() == recorded.decision.git_folders()
     };
     let Some(earlier) = earlier.into_iter().find(|earlier| same(&earlier.decision)) else {
         return Ok(None);

@@ -11,7 +11,6 @@ mod decision;
 mod engine;
 mod explain;
 mod facts;
-pub mod git;
 mod kinds;
 mod mode;
 mod propose;

@@ -24,8 +24,9 @@ pub struct CommandRequest<'a> {
     pub cwd: &'a str,
     /// Whether variables of the caller's own would be set. Some of them make programs run others.
     pub has_env: bool,
-    /// Whether the platform disarms the configuration of repositories: `git::HARDENED_ENV` is set, and
-    /// `git::check_config` and `git::check_index` pass in `Decision::git_folders`. Without it, git asks.
+    /// Whether the platform disarms the configuration of repositories: variables outrank it, and what
+    /// they cannot outrank is looked for in `Decision::git_folders` before the command starts. Without
+    /// it, git asks.
     pub git_hardened: bool,
     /// Who asks, and where.
     pub subject: Subject<'a>,

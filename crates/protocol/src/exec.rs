@@ -9,6 +9,7 @@ use domain::sandbox::SandboxRef;
 use serde::{Deserialize, Serialize};
 
 use crate::binary::Binary;
+use crate::git::Unfit;
 use crate::init::TerminalSize;
 use crate::sealed::Sealed;
 
@@ -216,6 +217,8 @@ pub enum NotStarted {
     DiskFull,
     /// Workspaces are kept in memory there, and this one is larger than the sandbox's memory.
     WorkspaceExceedsMemory,
+    /// It reads with git, and the repository is not fit for git's disarmed form.
+    Repository(Unfit),
 }
 
 impl NotStarted {
@@ -227,7 +230,11 @@ impl NotStarted {
             | Self::CwdMissing
             | Self::WorkspaceExceedsMemory => true,
             // A refusal says something of the request, and not of the exec.
-            Self::GrantRefused | Self::GrantExpired | Self::SandboxUnavailable | Self::DiskFull => {
+            Self::GrantRefused
+            | Self::GrantExpired
+            | Self::SandboxUnavailable
+            | Self::DiskFull
+            | Self::Repository(_) => {
                 false
             }
         }
@@ -254,6 +261,7 @@ impl NotStarted {
                  limits.workspace_bytes exceeds its limits.memory_bytes: make a session with a \
                  smaller workspace"
             }
+            Self::Repository(unfit) => unfit.message(),
         }
     }
 }

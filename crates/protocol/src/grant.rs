@@ -12,13 +12,15 @@ use crate::exec::{ExecKind, ExecOrder};
 pub const ISSUER: &str = "bulkhead-control-plane";
 /// `aud` of every grant.
 pub const AUDIENCE: &str = "bulkhead-executor";
+/// `aud` of a grant with [`GrantClaims::git_folders`]. An executor that does not know them refuses it.
+pub const AUDIENCE_GIT: &str = "bulkhead-executor/git";
 
 /// The claims of a grant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrantClaims {
     /// [`ISSUER`].
     pub iss: String,
-    /// [`AUDIENCE`].
+    /// [`GrantClaims::audience`].
     pub aud: String,
     /// The exec.
     pub sub: ExecId,
@@ -40,6 +42,17 @@ pub struct GrantClaims {
     pub order_sha256: String,
     /// The policy version that decided.
     pub policy_version: i64,
+    /// Folders in which it reads with git, if it was allowed on the promise that git is disarmed
+    /// there; see [`crate::git`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub git_folders: Vec<String>,
+}
+
+impl GrantClaims {
+    /// The `aud` of a grant with these [`GrantClaims::git_folders`].
+    pub fn audience(git_folders: &[String]) -> &'static str {
+        if git_folders.is_empty() { AUDIENCE } else { AUDIENCE_GIT }
+    }
 }
 
 /// SHA-256 over everything in an order, in hex. Two orders share it only if they are the same.

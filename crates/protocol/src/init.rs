@@ -7,6 +7,7 @@ use domain::ids::{ExecId, SandboxId};
 use serde::{Deserialize, Serialize};
 
 pub use crate::frame::{FrameBuffer, FrameError, MAX_FRAME_BYTES, encode};
+use crate::git::Unfit;
 
 /// Largest piece of output in one frame, in bytes.
 pub const MAX_CHUNK_BYTES: usize = 64 * 1024;
@@ -175,6 +176,14 @@ pub enum ToInit {
         /// The exec.
         exec_id: ExecId,
     },
+    /// The same as [`ToInit::Start`], if the repositories that git would find in these folders are
+    /// fit for its disarmed form; nothing is started otherwise.
+    StartGit {
+        /// The command.
+        start: Start,
+        /// At most [`crate::git::MAX_FOLDERS`], absolute.
+        folders: Vec<String>,
+    },
 }
 
 /// How a process ended, as `waitpid` told.
@@ -203,6 +212,8 @@ pub enum StartFailure {
     Resources,
     /// The request itself is malformed.
     Malformed,
+    /// A repository is not fit for git's disarmed form.
+    Repository(Unfit),
 }
 
 /// What `sandbox-init` tells the executor.

@@ -8,6 +8,7 @@ pub mod enrolment;
 pub mod exec;
 pub mod files;
 pub mod frame;
+pub mod git;
 pub mod grant;
 pub mod init;
 pub mod sealed;

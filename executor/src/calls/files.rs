@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::helper::{Event, Helper, HelperError};
 use super::replica::{Answer, ClientBody, Replica};
 use super::{CallError, Desk};
+use crate::hold::Hold;
 use crate::sandboxes::{SandboxError, Wanted};
 use crate::start::files_frame;
 
@@ -29,8 +30,8 @@ pub(super) async fn work(
     limit: Duration,
 ) -> Result<(), CallError> {
     let body = if reads(request) { Some(replica.get_body().await?) } else { None };
-    let mut helper = match start(desk, call, request, body, limit).await {
-        Ok(helper) => helper,
+    let (mut helper, _hold) = match start(desk, call, request, body, limit).await {
+        Ok(started) => started,
         Err(why) => return Ok(replica.reply(&CallReply::Unavailable(why)).await?),
     };
     let (reply, rest) = match hear_header(&mut helper, request).await {
@@ -63,7 +64,7 @@ async fn start(
     request: &FileRequest,
     body: Option<ClientBody>,
     limit: Duration,
-) -> Result<Helper, String> {
+) -> Result<(Helper, Hold), String> {
     let malformed = |_| "the call is malformed".to_owned();
     call.limits.validate().map_err(|error| error.to_string())?;
     let json = serde_json::to_string(request).map_err(malformed)?;
@@ -82,13 +83,31 @@ async fn start(
     let exec_id = ExecId::from(Uuid::now_v7());
     let stdin = if body.is_some() { Stdin::Open } else { Stdin::Closed };
     let frame = files_frame(exec_id, json, stdin, desk.uid, limit);
-    Ok(Helper::start(sandbox, connection, frame, body))
+    let hold = match changes(request) {
+        true => sandbox.files.change().await,
+        false => Hold::Nothing,
+    };
+    Ok((Helper::start(sandbox, connection, frame, body), hold))
 }
 
 fn explain(error: &SandboxError) -> String {
     match error {
         SandboxError::Closed => "the session is closed".to_owned(),
         _ => error.not_started().message().to_owned(),
+    }
+}
+
+/// Whether it changes files.
+fn changes(request: &FileRequest) -> bool {
+    match request {
+        FileRequest::Put { .. }
+        | FileRequest::Mkdir { .. }
+        | FileRequest::Delete { .. }
+        | FileRequest::PutArchive { .. } => true,
+        FileRequest::Get { .. }
+        | FileRequest::Stat { .. }
+        | FileRequest::List { .. }
+        | FileRequest::GetArchive { .. } => false,
     }
 }
 

@@ -112,6 +112,41 @@ async fn an_invalid_policy_never_replaces_a_valid_one() {
 }
 
 #[tokio::test]
+async fn a_stored_policy_that_no_longer_loads_asks_about_everything() {
+    let stack = Stack::shared();
+    let tenant = TestTenant::shared(stack).await;
+    // What an older version of the program took, and this one does not.
+    let version = tenant.base + 1;
+    let sql = format!(
+        "BEGIN;
+         SELECT set_config('app.tenant_id', 'system', true);
+         SELECT set_config('app.tenant_id', id, true) FROM tenants WHERE name = 'initech';
+         INSERT INTO policies (tenant_id, version, text, created_by, author)
+         SELECT id, {version}, '@id(\"all\") permit (principal, action, resource)
+             when {{ context.forgotten }};', 'tok_x', 'x (owner)'
+         FROM tenants WHERE name = 'initech';
+         COMMIT"
+    );
+    stack.psql(&sql).expect("stored");
+    let session = tenant.session().await;
+    for command in ["ls", "touch a"] {
+        let exec = session.submit(json!({ "command": command })).await;
+        let id = session.approval_of(&exec).await;
+        let shown = session.reviewer.get(&format!("/v1/approvals/{id}")).await.expect(200);
+        assert_eq!(shown["rules"], json!(["policy-unreadable"]), "{shown}");
+        assert_eq!(shown["policy_version"], version);
+        let why = format!("policy version {version} cannot be read by this version of the program");
+        assert_eq!(shown["reasons"], json!([why]));
+    }
+    let answer = tenant.reviewer.post("/v1/policy/check", json!({ "command": "ls" })).await;
+    assert_eq!(answer.expect(200)["decision"], "ask");
+    // A readable one sets it right, and settles what waits.
+    assert_eq!(tenant.put(STRICT).await, version + 1);
+    assert_eq!(session.run("ls").await["state"], "exited");
+    assert_eq!(session.run("touch a").await["state"], "denied");
+}
+
+#[tokio::test]
 async fn two_changes_of_the_same_version_do_not_overwrite_each_other() {
     let tenant = TestTenant::create(Stack::shared(), "policy-race").await;
     let body = |text: &str| Some(json!({ "text": text, "expected_version": 0 }));
@@ -314,7 +349,7 @@ async fn a_long_past_is_simulated_whole() {
                 jsonb_build_object('outcome', CASE n % 3 WHEN 0 THEN 'allow' ELSE 'ask' END,
                     'rules', '[]'::jsonb, 'reasons', '[]'::jsonb, 'facts', '[]'::jsonb,
                     'policy_version', 0, 'decided_by', 'policy'), 'tok_x', now()
-         FROM generate_series(1, 20000) AS n;
+         FROM generate_series(1, 100000) AS n;
          COMMIT",
         session = session.id
     );
@@ -322,10 +357,14 @@ async fn a_long_past_is_simulated_whole() {
     let began = std::time::Instant::now();
     let body = json!({ "text": LOOSE, "since": "1h" });
     let answer = tenant.reviewer.post("/v1/policy/simulate", body).await.expect(200);
-    println!("20 000 commands in {:?}", began.elapsed());
-    assert_eq!((&answer["commands"], &answer["complete"]), (&json!(20_000), &json!(true)));
+    let took = began.elapsed();
+    println!("100 000 commands in {took:?}");
+    assert_eq!((&answer["commands"], &answer["complete"]), (&json!(100_000), &json!(true)));
+    assert_eq!(answer["distinct"], 333);
+    // The goal is 10 s for a release build on an idle machine.
+    assert!(took < std::time::Duration::from_secs(15), "{took:?}");
     let flips = answer["flips"].as_array().expect("a list");
     assert_eq!(flips.len(), 1, "{answer}");
     assert_eq!((&flips[0]["from"], &flips[0]["to"]), (&json!("ask"), &json!("allow")));
-    assert_eq!(flips[0]["count"], 6_667);
+    assert_eq!(flips[0]["count"], 33_334);
 }

@@ -100,6 +100,9 @@ async fn a_rule_gets_as_many_people_as_it_asks_for() {
     assert_eq!(voted["state"], "pending");
     assert_eq!(voted["votes"][0]["role"], "reviewer");
     assert_eq!(voted["approvers"], json!({ "count": 2, "roles": ["owner"] }));
+    let event = session.event("approval.voted").await;
+    assert_eq!((&event["approval_id"], &event["votes"]), (&json!(id), &json!(1)), "{event}");
+    assert_eq!(event["approvers"]["count"], 2);
     let twice = session.reviewer.post(&path, yes.clone()).await;
     assert_eq!((twice.status, twice.code()), (409, "already_voted"));
     let other = tenant.another(stack, "reviewer").await;
@@ -116,6 +119,39 @@ async fn a_rule_gets_as_many_people_as_it_asks_for() {
     let events = tenant.owner.audit_of(&session.id).await;
     let count = |action| events.iter().filter(|event| event["action"] == action).count();
     assert_eq!((count("approval.vote"), count("approval.decide")), (2, 1));
+}
+
+#[tokio::test]
+async fn what_was_approved_before_needs_the_people_of_today() {
+    let stack = Stack::shared();
+    let tenant = TestTenant::shared(stack).await;
+    let session = tenant.session().await;
+    let exec = session.submit(json!({ "command": "touch a" })).await;
+    let approved = session.approval_of(&exec).await;
+    let other = session.submit(json!({ "command": "touch b" })).await;
+    let waiting = session.approval_of(&other).await;
+    // A reviewer's yes that is on record and was not released yet: its hint is still on the way.
+    let sql = format!(
+        "BEGIN;
+         SELECT set_config('app.tenant_id', 'system', true);
+         SELECT set_config('app.tenant_id', id, true) FROM tenants WHERE name = 'initech';
+         INSERT INTO approval_votes (tenant_id, approval_id, token_id, actor, role, scope)
+         SELECT tenant_id, id, 'tok_x', 'Ada (reviewer)', 'reviewer', 'once'
+         FROM approvals WHERE id = '{approved}';
+         UPDATE approvals SET state = 'approved', decided_by = 'Ada (reviewer)', decided_at = now()
+         WHERE id = '{approved}';
+         COMMIT"
+    );
+    stack.psql(&sql).expect("approved");
+    let two = r#"@id("two") @approvers("2") @reason("two people")
+        forbid (principal, action == Action::"AutoApprove", resource);"#;
+    tenant.put(two).await;
+    let exec = session.wait(&exec).await;
+    assert_eq!(exec["state"], "denied", "{exec}");
+    let why = exec["error"]["message"].as_str().expect("a reason");
+    assert!(why.contains("two people") && why.contains("submit it again"), "{why}");
+    let other = session.reviewer.get(&format!("/v1/approvals/{waiting}")).await.expect(200);
+    assert_eq!((&other["state"], &other["approvers"]["count"]), (&json!("pending"), &json!(2)));
 }
 
 #[tokio::test]

@@ -60,7 +60,8 @@ async fn a_call_is_signed_and_made_until_it_is_taken() {
     let stack = Stack::start_with("webhooks", &[("BULKHEAD_WEBHOOKS_ALLOW_PRIVATE", "true")]);
     let owner = stack.owner("acme");
     let (url, mut calls) = server().await;
-    let body = json!({ "url": url, "events": ["approval.pending", "session.closed"] });
+    let body =
+        json!({ "url": url, "events": ["approval.pending", "approval.voted", "session.closed"] });
     let made = owner.post("/v1/webhooks", body).await.expect(201);
     let secret = made["secret"].as_str().expect("shown once").to_owned();
     let listed = owner.get("/v1/webhooks").await.expect(200);

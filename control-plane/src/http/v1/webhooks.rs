@@ -22,7 +22,7 @@ use crate::store::Webhook;
 pub struct Create {
     /// Where calls go: `https://` and a public address.
     url: String,
-    /// Some of `approval.pending`, `approval.decided` and `session.closed`.
+    /// Some of `approval.pending`, `approval.voted`, `approval.decided` and `session.closed`.
     events: Vec<String>,
 }
 

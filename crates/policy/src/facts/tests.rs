@@ -260,3 +260,18 @@ fn git_is_understood_only_where_the_repository_is_disarmed() {
     assert!(read(true));
     assert!(!read(false));
 }
+
+#[test]
+fn git_is_not_disarmed_beside_git_that_does_more_than_read() {
+    let understood = |command: &str| facts(command).iter().map(|fact| fact.understood).collect();
+    let of = |command: &str| -> Vec<bool> { understood(command) };
+    assert_eq!(of("git status && git log -1 && git --version"), [true, true, true]);
+    assert_eq!(of("cargo test && git diff"), [true, true]);
+    assert_eq!(of("git status && git add a && git commit -m x"), [false, true, true]);
+    assert_eq!(of("git status && /usr/bin/git unknown"), [false, false]);
+    assert_eq!(of("git diff && timeout 5 git fetch"), [false, true, true]);
+    assert_eq!(of("git diff && sleep 5"), [true, true]);
+    assert_eq!(of("mv evil repo && git diff"), [true, false]);
+    assert_eq!(of("git diff && touch a"), [false, true]);
+    assert_eq!(of("sleep 5 && ls && git diff"), [true, true, false]);
+}

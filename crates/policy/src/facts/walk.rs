@@ -1,7 +1,7 @@
 //! Reads the commands of a plain script by the catalogue, follows `cd`, and sees through wrappers.
 
 use super::plain::{Joiner, MAX_COMMANDS, Simple};
-use super::{Fact, all_effects, canonical_line, is_plain_cwd};
+use super::{Effect, Fact, all_effects, canonical_line, is_plain_cwd};
 use crate::catalogue::{Catalogue, Reading};
 use crate::request::CommandRequest;
 use crate::unclear::{Clear, Unclear, refuse};
@@ -30,10 +30,33 @@ pub(super) fn facts(commands: &[Simple], request: &CommandRequest<'_>) -> Clear<
             place.follow(&facts[first..]);
         }
     }
+    keep_git_apart(&mut facts);
     // Each is judged by every rule, wrapped ones included.
     match facts.len() > MAX_COMMANDS {
         true => refuse("it runs more than 20 commands, with those behind wrappers"),
         false => Ok(facts),
+    }
+}
+
+/// Git is disarmed for a whole script, by variables, and repositories are looked at when it starts.
+/// What of git does more than read would then run without its hooks and its user's settings, and what
+/// writes could bring another repository: git is not disarmed in such a script.
+fn keep_git_apart(facts: &mut [Fact]) {
+    let is_git = |fact: &Fact| fact.program.rsplit('/').next() == Some("git");
+    let reads = |fact: &Fact| fact.understood && fact.effects == [Effect::Read];
+    let more = facts.iter().any(|fact| is_git(fact) && !fact.hardened && !reads(fact));
+    // What executes could run by itself whatever it made git run.
+    let only_writes = |fact: &Fact| {
+        fact.effects.contains(&Effect::Write) && !fact.effects.contains(&Effect::Execute)
+    };
+    let writes = facts.iter().any(only_writes);
+    let waits = facts.iter().position(|fact| fact.program == "sleep").unwrap_or(facts.len());
+    for (index, fact) in facts.iter_mut().enumerate().filter(|(_, fact)| fact.hardened) {
+        if more {
+            fact.doubt("git does more than read in the same script");
+        } else if writes || index > waits {
+            fact.doubt("the repository can change after the script has started");
+        }
     }
 }
 

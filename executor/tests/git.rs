@@ -1,0 +1,74 @@
+//! Git disarmed by the executor, on a real Docker: what is unfit does not start, and what changes
+//! after it was looked at meets an environment that outranks it.
+#![allow(clippy::expect_used, missing_docs, unreachable_pub)]
+
+mod site;
+
+use protocol::exec::{ExecOrder, NotStarted, ToolRequest};
+use protocol::git::Unfit;
+use protocol::grant::{AUDIENCE_GIT, GrantClaims};
+use site::{Life, Site, session, text};
+
+fn disarmed(site: &Site, order: &ExecOrder, folder: &str) -> ToolRequest {
+    let git_folders = vec![folder.to_owned()];
+    let claims = GrantClaims { aud: AUDIENCE_GIT.into(), git_folders, ..site.claims(order, 300) };
+    site.request(order, &claims)
+}
+
+#[test]
+fn what_was_refused_once_stays_refused_under_such_a_grant_only() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let make = "git init -q repo; git -C repo config diff.external x; mkdir empty";
+    site.run(&life, &site.order(session, make));
+    let order = site.order(session, "cd repo && git status --short && echo ran");
+    let request = disarmed(&site, &order, "/work/repo");
+    let why = |life: &Life| site.why(order.exec_id, &life.exec(&request));
+    assert_eq!(why(&life), NotStarted::Repository(Unfit::Setting));
+    site.run(&life, &site.order(session, "git -C repo config --unset diff.external"));
+    // By now, somebody may be asked about it.
+    assert_eq!(why(&life), NotStarted::Repository(Unfit::Setting));
+    life.kill();
+    let life = site.start();
+    assert_eq!(why(&life), NotStarted::Repository(Unfit::Setting));
+    let result = site.result(order.exec_id, &life.exec(&site.grant(&order)));
+    assert_eq!(text(&result.stdout), "ran\n");
+    let order = site.order(session, "cd repo && git status --short && echo ran");
+    let reply = life.exec(&disarmed(&site, &order, "/work/repo"));
+    assert_eq!(text(&site.result(order.exec_id, &reply).stdout), "ran\n");
+}
+
+#[test]
+fn the_environment_alone_outranks_what_has_a_name() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let make = "set -e; git init -q repo; mkdir empty; cd repo; echo a > a; git add a
+        git -c user.name=a -c user.email=a@b commit -qm one; echo b >> a
+        printf '#!/bin/sh\\ntouch /work/pwned\\n' > ../evil; chmod +x ../evil; mkdir hooks
+        for hook in post-index-change post-checkout pre-auto-gc; do cp ../evil hooks/$hook; done
+        for name in core.fsmonitor core.pager pager.status pager.diff pager.log core.editor \\
+            core.sshCommand core.askPass gpg.program core.alternateRefsCommand; do
+            git config $name /work/evil
+        done
+        git config core.hooksPath \"$PWD/hooks\"; git config log.showSignature true
+        git config status.submoduleSummary true; git config diff.submodule log
+        git init -q --bare inner; git -C inner config core.fsmonitor /work/evil
+        git -C inner config core.bare false; git -C inner config core.worktree /work/repo";
+    assert_eq!(site.run(&life, &site.order(session, make)).exit_code, Some(0));
+    let run = |command: &str| {
+        let order = site.order(session, command);
+        // As if the repository had changed after it was looked at.
+        let result =
+            site.result(order.exec_id, &life.exec(&disarmed(&site, &order, "/work/empty")));
+        text(&result.stdout)
+    };
+    let all =
+        "cd repo; git status --short; git diff; git log -p; git show; git branch; git blame a;
+        git grep -n a; git ls-files -m; git describe --always; git stash list; cd inner; git status
+        test -e /work/pwned || echo clean";
+    let output = run(all);
+    assert!(output.contains("\n+b\n") && output.ends_with("clean\n"), "{output}");
+    // It does run where git is not disarmed.
+    let armed = site.run(&life, &site.order(session, "cd repo; git status; test -e ../pwned"));
+    assert_eq!(armed.exit_code, Some(0));
+}
