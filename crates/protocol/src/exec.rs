@@ -234,9 +234,7 @@ impl NotStarted {
             | Self::GrantExpired
             | Self::SandboxUnavailable
             | Self::DiskFull
-            | Self::Repository(_) => {
-                false
-            }
+            | Self::Repository(_) => false,
         }
     }
 

@@ -1,6 +1,8 @@
 //! Signals on demand.
 
-use protocol::init::{Start, Stdin};
+use std::time::{Duration, Instant};
+
+use protocol::init::{FromInit, Start, Stdin, ToInit};
 
 use crate::harness::{Sandbox, start};
 
@@ -64,4 +66,42 @@ fn a_signal_for_nobody_or_without_a_number_is_not_delivered() {
     assert_eq!(shell.finish().exit.signal, Some(15));
     assert!(!peer.follow(command.exec_id).signal(15), "ended and forgotten");
     assert!(!peer.follow(start("").exec_id).signal(15), "never started");
+}
+
+#[test]
+fn a_command_that_stops_all_others_cannot_hold_pid_1() {
+    let sandbox = Sandbox::new();
+    let mut peer = sandbox.connect();
+    let stop_all = "import os\nprint('ready', flush=True)\nwhile True:\n try: os.kill(-1, 19)\n \
+                    except ProcessLookupError: pass";
+    let hostile = Start {
+        argv: ["/usr/bin/python3", "-c", stop_all].map(str::to_owned).to_vec(),
+        timeout_ms: 4000,
+        ..start("")
+    };
+    peer.begin(&hostile).until_stdout("ready\n");
+    let begin = Instant::now();
+    let mut starts = 0;
+    while begin.elapsed() < Duration::from_secs(3) {
+        let victim = Start { timeout_ms: 300, grace_ms: 100, ..start("true") };
+        let asked = Instant::now();
+        peer.send(&ToInit::Start(victim.clone()));
+        loop {
+            match peer.next() {
+                Some(FromInit::Exited { exec_id, .. } | FromInit::Failed { exec_id, .. })
+                    if exec_id == victim.exec_id =>
+                {
+                    break;
+                }
+                Some(_) => {}
+                None => panic!("PID 1 is gone"),
+            }
+        }
+        assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+        starts += 1;
+    }
+    assert!(starts > 0);
+    let end = peer.attach(hostile.exec_id, b"ready\n").finish();
+    assert!(end.exit.timed_out && begin.elapsed() < Duration::from_secs(8), "{end:?}");
+    assert_eq!(peer.sh("true").exit.code, Some(0));
 }
