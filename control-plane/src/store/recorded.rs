@@ -102,6 +102,9 @@ impl Scope {
         limit: i64,
     ) -> Result<RecordedPage, StoreError> {
         let owner = self.owner.clone();
+        // The newest of a table without statistics: Postgres would sort all of it for every page.
+        // For this transaction only.
+        sqlx::query("SET LOCAL enable_bitmapscan = off").execute(self.connection()).await?;
         let rows: Vec<Row> = sqlx::query_as(
             "WITH page AS (
                  SELECT e.tenant_id, e.id, e.session_id, e.created_by, e.kind, e.command, e.cwd,

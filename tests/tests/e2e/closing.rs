@@ -81,7 +81,7 @@ async fn a_session_that_many_close_at_once_is_closed_once() {
     }
     let deadline = Instant::now() + Duration::from_secs(30);
     let ends = async || {
-        let audit = session.agent.audit_of(&session.id).await;
+        let audit = session.reviewer.audit_of(&session.id).await;
         audit.iter().filter(|event| event["action"] == "session.closed").count()
     };
     while ends().await == 0 {
