@@ -1,6 +1,6 @@
 //! How many requests without a good token one address may send in a minute, at this process.
 //!
-//! Memory is bounded: addresses beyond [`MAX_ADDRESSES`] in one minute share one count.
+//! Memory is bounded: addresses beyond `MAX_ADDRESSES` in one minute share one count.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
