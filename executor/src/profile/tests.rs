@@ -1,3 +1,5 @@
+//! The specification of a sandbox, word for word, and what changes it.
+
 use super::*;
 use uuid::Uuid;
 
