@@ -1,7 +1,7 @@
 //! An executor that is lost: visible in the list, and the sessions that it has are told, once when
 //! it falls silent and once when it is back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tests::{Caller, Stack, TestExecutor};
@@ -98,4 +98,49 @@ async fn sessions_are_told_when_their_executor_is_lost_and_when_it_is_back() {
     };
     assert!(seen.iter().all(|kind| !kind.starts_with("executor.")), "{seen:?}");
     assert!(seen.contains(&"session.closed".to_owned()), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_command_is_given_up_with_its_executor_even_when_its_session_has_moved() {
+    let stack = Stack::shared();
+    let owner = stack.tenant("moving").await;
+    let url = stack.dev().api_url;
+    let env = [("BULKHEAD_POOL_SIZE", "0")];
+    let mut executor = TestExecutor::start(stack, &url, &owner, "moving", &env).await;
+    let session = Watched::create(&owner).await;
+    let path = format!("/v1/sessions/{}/execs", session.id);
+    let body = json!({ "command": "sleep 600", "background": true });
+    let exec = owner.post(&path, body).await.expect(201);
+    let path = format!("/v1/execs/{}", exec["exec_id"].as_str().expect("an id"));
+    let deadline = Instant::now() + Duration::from_secs(45);
+    let state = async |wanted: &str| {
+        loop {
+            let exec = owner.get(&path).await.expect(200);
+            if exec["state"] == wanted {
+                return exec;
+            }
+            assert!(Instant::now() < deadline, "not {wanted}: {exec}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    state("running").await;
+
+    // Gone for an hour, and the session has moved in the same moment: to one that is there.
+    executor.kill();
+    let gone = executor.wait_for("lost").await;
+    let gone = gone["executor_id"].as_str().expect("an id");
+    let other = "exr_00000000000000000000000000000001";
+    let tenant = stack.tenant_id("moving").await;
+    let moved = format!(
+        "BEGIN; SELECT set_config('app.tenant_id', '{tenant}', true);
+         INSERT INTO executors (tenant_id, id, version, host, image_digest, last_seen_at)
+         SELECT tenant_id, '{other}', version, host, image_digest, now() + interval '1 hour'
+         FROM executors WHERE id = '{gone}';
+         UPDATE executors SET last_seen_at = now() - interval '1 hour' WHERE id = '{gone}';
+         UPDATE sessions SET executor_id = '{other}' WHERE id = '{}';
+         COMMIT",
+        session.id
+    );
+    stack.psql(&moved).expect("moves");
+    state("lost").await;
 }
