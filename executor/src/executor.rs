@@ -1,7 +1,6 @@
 //! The executor without Temporal: takes requests through the gate, sees execs through, closes
 //! sessions, and takes up after a restart where the last life ended.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ use crate::run::Workshop;
 use crate::runs::Runs;
 use crate::sandboxes::{SandboxError, Sandboxes, Site};
 use crate::ship::Shipper;
-use crate::spool::sweep_spool;
+use crate::spool_folder::SpoolFolder;
 
 /// How long the journal remembers what is finished.
 const REMEMBERED_MS: u64 = 48 * 60 * 60 * 1000;
@@ -48,8 +47,8 @@ pub enum StartError {
 pub struct Parts {
     /// Where and with what sandboxes are made.
     pub site: Site,
-    /// Folder of the spool files.
-    pub spool_dir: PathBuf,
+    /// Where output waits for the control plane.
+    pub spool: SpoolFolder,
     /// Where output goes.
     pub control: Arc<ControlPlane>,
     /// The tenant's key.
@@ -76,19 +75,19 @@ impl Executor {
     /// # Errors
     /// When Docker or the journal fails.
     pub async fn start(parts: Parts) -> Result<Self, StartError> {
-        let Parts { site, spool_dir, control, payload_key, grant_key } = parts;
+        let Parts { site, spool, control, payload_key, grant_key } = parts;
         let (executor_id, tenant_id, uid) = (site.executor_id, site.tenant_id, site.uid);
         control.identify(executor_id, site.epoch);
         let journal = site.journal.clone();
         prune(&journal).await;
-        sweep_spool(&spool_dir, &journal).await?;
+        spool.sweep(&journal).await?;
         let sandboxes = Arc::new(Sandboxes::new(site));
         sandboxes.recover().await?;
         let runs = Arc::new(Runs::new(Workshop {
             journal: journal.clone(),
             sandboxes: Arc::clone(&sandboxes),
             shipper: Shipper::new(Arc::clone(&control), journal.clone()),
-            spool_dir,
+            spool,
             uid,
         }));
         runs.recover().await?;

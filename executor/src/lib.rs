@@ -32,6 +32,7 @@ pub mod sandboxes;
 pub mod settings;
 pub mod ship;
 mod spool;
+pub mod spool_folder;
 mod start;
 pub mod worker;
 pub mod workspace;

@@ -18,6 +18,7 @@ use executor::journal::Journal;
 use executor::profile::HostFeatures;
 use executor::sandboxes::Site;
 use executor::settings::{Cli, HostSettings, Settings, Task, Work};
+use executor::spool_folder::SpoolFolder;
 use executor::worker;
 use executor::workspace::Workspaces;
 use protocol::enrolment::{EnrolRequest, Enrolment};
@@ -147,9 +148,9 @@ async fn work(settings: Settings, stopping: CancellationToken) -> anyhow::Result
         lifecycle: settings.lifecycle(),
     };
     let (payload_key, grant_key) = keys(&enrolment)?;
-    let spool_dir = data.spool();
+    let spool = SpoolFolder::new(data.spool(), settings.spool_limit_bytes());
     let fence = control.fence().clone();
-    let parts = Parts { site, spool_dir, control, payload_key, grant_key };
+    let parts = Parts { site, spool, control, payload_key, grant_key };
     let executor = Arc::new(Executor::start(parts).await?);
     let client = tokio::select! {
         client = worker::connect(&enrolment, executor_id.to_string(), settings.temporal_api_key)

@@ -2,7 +2,6 @@
 //! journal, talks to PID 1, and writes the end down. Never starts what may have been started, nor
 //! what was settled before.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use domain::exec::ExecOutcome;
@@ -20,7 +19,8 @@ use crate::journal::{Entry, Journal, JournalError, Stage};
 use crate::sandbox::Sandbox;
 use crate::sandboxes::{SandboxError, Sandboxes, Wanted};
 use crate::ship::{Parcel, Shipper};
-use crate::spool::{OutputSink, SpoolError, SpoolView, spool_path};
+use crate::spool::{OutputSink, SpoolError, SpoolView};
+use crate::spool_folder::SpoolFolder;
 use crate::start::order_frame;
 
 /// What the tasks of all execs work with.
@@ -28,7 +28,7 @@ pub(crate) struct Workshop {
     pub(crate) journal: Journal,
     pub(crate) sandboxes: Arc<Sandboxes>,
     pub(crate) shipper: Shipper,
-    pub(crate) spool_dir: PathBuf,
+    pub(crate) spool: SpoolFolder,
     pub(crate) uid: u32,
 }
 
@@ -145,6 +145,9 @@ async fn begin(
 ) -> Result<RunEnd, RunError> {
     if job.expired {
         return Ok(not_started(NotStarted::GrantExpired, None));
+    }
+    if !shop.spool.has_room().map_err(SpoolError::Io)? {
+        return Ok(not_started(NotStarted::SpoolFull, None));
     }
     if !job.git_folders.is_empty()
         && let Some(unfit) = shop.journal.find_unfit(job.exec_id).await?
@@ -308,7 +311,7 @@ impl Drop for AbandonOnDrop {
 }
 
 async fn open_sinks(shop: &Workshop, exec_id: ExecId) -> Result<[OutputSink; 2], SpoolError> {
-    let path = |stream| spool_path(&shop.spool_dir, exec_id, stream);
+    let path = |stream| shop.spool.file(exec_id, stream);
     let [stdout, stderr] = Stream::BOTH.map(path);
     Ok([OutputSink::open(stdout).await?, OutputSink::open(stderr).await?])
 }
@@ -321,7 +324,7 @@ fn parcel(exec_id: ExecId, entry: &Entry, sinks: &[OutputSink; 2], live: bool) -
 /// Ships what an earlier life left.
 pub(crate) fn ship_left_over(shop: &Workshop, exec_id: ExecId, entry: &Entry, end: &ExecResult) {
     let view = |stream, summary| {
-        SpoolView::of_finished(spool_path(&shop.spool_dir, exec_id, stream), summary)
+        SpoolView::of_finished(shop.spool.file(exec_id, stream), summary)
     };
     let views = [view(Stream::Stdout, &end.stdout), view(Stream::Stderr, &end.stderr)];
     shop.shipper.dispatch(Arc::new(Parcel::left_over(exec_id, entry.started_at_ms, views)));

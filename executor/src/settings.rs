@@ -127,6 +127,11 @@ pub struct Settings {
     #[arg(long, env = "BULKHEAD_MAX_LIFETIME_S", default_value_t = 86_400,
         value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
     max_lifetime_s: u64,
+    /// MiB of output that may wait for the control plane before no further command starts (256 to
+    /// 1048576).
+    #[arg(long, env = "BULKHEAD_SPOOL_LIMIT_MIB", default_value_t = 4096,
+        value_parser = clap::value_parser!(u64).range(256..=1_048_576))]
+    spool_limit_mib: u64,
     /// Where traces go.
     #[command(flatten)]
     pub traces: TraceConfig,
@@ -143,6 +148,11 @@ impl Settings {
             idle_timeout: Duration::from_secs(self.idle_timeout_s),
             max_lifetime: Duration::from_secs(self.max_lifetime_s),
         }
+    }
+
+    /// Bytes of output that may wait for the control plane.
+    pub fn spool_limit_bytes(&self) -> u64 {
+        self.spool_limit_mib * 1024 * 1024
     }
 
     /// The bearer token, from the variable or the file.

@@ -3,20 +3,16 @@
 
 use std::collections::VecDeque;
 use std::io::SeekFrom;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use domain::ids::ExecId;
 use domain::limits::{MAX_OUTPUT_BYTES, OUTPUT_HEAD_BYTES};
 use protocol::binary::Binary;
 use protocol::exec::StreamSummary;
 use protocol::grant::hex;
-use protocol::init::Stream;
 use sha2::{Digest as _, Sha256};
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
-
-use crate::journal::{Journal, JournalError};
 
 /// Bytes that a spool file is read in.
 const READ_BYTES: usize = 256 * 1024;
@@ -58,11 +54,6 @@ pub(crate) struct OutputSink {
     bytes_stored: u64,
     cap: u64,
     hash: Sha256,
-}
-
-/// The spool file of a stream.
-pub(crate) fn spool_path(folder: &Path, exec_id: ExecId, stream: Stream) -> PathBuf {
-    folder.join(format!("{exec_id}.{}", stream.as_str()))
 }
 
 impl OutputSink {
@@ -187,26 +178,6 @@ impl OutputSink {
             sha256: hex(&self.hash.clone().finalize()),
         }
     }
-}
-
-/// Removes spool files that belong to nothing in the journal any more.
-///
-/// # Errors
-/// When the journal fails. A file that stays behind is no error.
-pub(crate) async fn sweep_spool(folder: &Path, journal: &Journal) -> Result<(), JournalError> {
-    let mut wanted = Vec::new();
-    for entries in [journal.unfinished().await?, journal.unshipped().await?] {
-        for (exec_id, _) in entries {
-            wanted.extend(Stream::BOTH.map(|stream| spool_path(folder, exec_id, stream)));
-        }
-    }
-    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
-    for path in entries.flatten().map(|entry| entry.path()) {
-        if !wanted.contains(&path) {
-            let _ = std::fs::remove_file(path);
-        }
-    }
-    Ok(())
 }
 
 fn push_tail(tail: &mut VecDeque<u8>, bytes: &[u8]) {

@@ -267,3 +267,19 @@ fn a_disk_that_is_nearly_full_takes_no_new_workspace_and_says_so() {
     drop(disk);
     std::fs::remove_dir_all(folder).expect("nothing is left in it");
 }
+
+#[test]
+fn output_that_nobody_takes_stops_further_commands_and_loses_none() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    assert_eq!(text(&site.run(&life, &site.order(session, "echo before")).stdout), "before\n");
+    // As much as may wait, without the disk that it would take.
+    let waiting = site.folder().join("data/spool/waiting");
+    let file = std::fs::File::create(&waiting).expect("a file");
+    file.set_len(SPOOL_LIMIT_BYTES).expect("is sparse");
+    let order = site.order(session, "echo after");
+    let reply = life.exec(&site.grant(&order));
+    assert_eq!(site.why(order.exec_id, &reply), NotStarted::SpoolFull);
+    std::fs::remove_file(&waiting).expect("is taken");
+    assert_eq!(text(&site.run(&life, &order).stdout), "after\n", "and it recovers by itself");
+}

@@ -31,7 +31,20 @@ impl TestExecutor {
         name: &str,
         env: &[(&str, &str)],
     ) -> Self {
-        let body = json!({ "name": "executor", "role": "executor" });
+        let executor = Self::spawn(stack, url, owner, name, env).await;
+        executor.wait_for("live").await;
+        executor
+    }
+
+    /// Starts one for a tenant that may have others.
+    pub async fn spawn(
+        stack: &Stack,
+        url: &str,
+        owner: &Caller,
+        name: &str,
+        env: &[(&str, &str)],
+    ) -> Self {
+        let body = json!({ "name": name, "role": "executor" });
         let made = owner.post("/v1/tokens", body).await.expect(201);
         let token = made["token"].as_str().expect("a token").to_owned();
         let data_dir = stack.data_dir().join("executors").join(name);
@@ -40,9 +53,7 @@ impl TestExecutor {
             env.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         let child = spawn(url, &token, &data_dir, &env);
         let owner = owner.clone();
-        let executor = Self { child, url: url.to_owned(), token, data_dir, env, owner };
-        executor.wait_for("live").await;
-        executor
+        Self { child, url: url.to_owned(), token, data_dir, env, owner }
     }
 
     /// Starts it again, as a service manager would after a crash.
@@ -65,16 +76,22 @@ impl TestExecutor {
         assert!(status.is_ok_and(|status| status.success()), "{name} was not sent");
     }
 
-    /// Waits until the list of executors calls it `live` or `lost`; gives it as it is listed.
+    /// Waits until the list of executors calls the tenant's only one `live` or `lost`; gives it as it
+    /// is listed.
     pub async fn wait_for(&self, state: &str) -> Value {
+        self.wait_until(|items| items[0]["state"] == state).await[0].clone()
+    }
+
+    /// Waits until the tenant's executors are as wanted.
+    pub async fn wait_until(&self, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         let deadline = Instant::now() + START_LIMIT;
         loop {
             let listed = self.owner.get("/v1/executors").await.expect(200);
-            let executor = &listed["items"][0];
-            if executor["state"] == state {
-                return executor.clone();
+            let items = listed["items"].as_array().expect("a list");
+            if !items.is_empty() && wanted(items) {
+                return items.clone();
             }
-            assert!(Instant::now() < deadline, "not {state} in time: {listed}");
+            assert!(Instant::now() < deadline, "not as wanted in time: {listed}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }

@@ -16,7 +16,7 @@ use crate::client::{Client, Page};
 /// How long an executor may take to enrol.
 pub(super) const START_LIMIT: Duration = Duration::from_secs(60);
 /// What executors get of our environment, if it is there.
-const PASSED_ON: [&str; 9] = [
+const PASSED_ON: [&str; 10] = [
     "BULKHEAD_IDLE_TIMEOUT_S",
     "BULKHEAD_MAX_LIFETIME_S",
     "BULKHEAD_MIN_TIER",
@@ -24,6 +24,7 @@ const PASSED_ON: [&str; 9] = [
     "BULKHEAD_RUNTIME",
     "BULKHEAD_RUN_DIR",
     "BULKHEAD_SANDBOX_IMAGE",
+    "BULKHEAD_SPOOL_LIMIT_MIB",
     "BULKHEAD_WORKSPACE",
     "DOCKER_HOST",
 ];

@@ -14,6 +14,7 @@ mod idempotency;
 mod live;
 mod propose_rule;
 mod put_policy;
+mod recall;
 mod sessions;
 mod simulate_policy;
 mod submit_exec;

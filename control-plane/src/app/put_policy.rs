@@ -39,7 +39,8 @@ impl App {
         stored_or_shipped(&mut scope, version).await
     }
 
-    /// Puts a version, which is active from now on, also for what waits for an answer already.
+    /// Puts a version, which is active from now on, also for what waits for an answer already and for
+    /// what was allowed and has not started.
     ///
     /// # Errors
     /// When the caller may not, the policy is not valid, or somebody else was first.
@@ -48,7 +49,7 @@ impl App {
         caller: &Caller,
         request: &PutPolicy,
     ) -> Result<Policy, AppError> {
-        caller.authorize(Operation::WritePolicy)?;
+        let tenant_id = caller.authorize(Operation::WritePolicy)?;
         let engine = self.load_draft(&request.text).await?;
         let mut scope = caller.open(self, Operation::WritePolicy).await?;
         let active = scope.active_policy_version().await?;
@@ -75,6 +76,7 @@ impl App {
         let stored = scope.get_policy(version).await?;
         scope.commit().await?;
         self.send_in_background(outgoing);
+        self.recall_in_background(tenant_id, version);
         Ok(stored)
     }
 
@@ -103,7 +105,7 @@ impl App {
     }
 
     /// The outbox keeps what does not arrive; the active version is what counts in any case.
-    fn send_in_background(&self, outgoing: Vec<Outgoing>) {
+    pub(super) fn send_in_background(&self, outgoing: Vec<Outgoing>) {
         let dispatcher = self.dispatcher.clone();
         tokio::spawn(async move {
             for outgoing in outgoing {

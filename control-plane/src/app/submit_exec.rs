@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use domain::access::Operation;
-use domain::approval::ApprovalState;
 use domain::exec::ExecOutcome;
 use domain::ids::{ExecId, SessionId};
 use domain::limits;
@@ -20,6 +19,7 @@ use super::idempotency::claim_key;
 use super::{App, AppError, Caller, checks};
 use crate::dispatch::DispatchError;
 use crate::ids;
+use crate::outcome::closing;
 use crate::store::{EventKind, Exec, ExecError, Message, NewExec, Outgoing};
 
 /// With more unfinished work than this, a session's commands wait for their workflow, which carries
@@ -173,27 +173,15 @@ impl App {
         if exec.state.is_terminal() || exec.may_have_started() {
             return Ok(false);
         }
-        if let Some(approval_id) = exec.approval_id {
-            let cancelled = ApprovalState::Cancelled;
-            scope.settle_approval(approval_id, cancelled, None, None).await?;
-        }
         let error = ExecError {
             code: "temporal_unavailable".into(),
             message: "Temporal did not answer when it was submitted".into(),
         };
         // The caller may try again under the same key: this request never came to be.
         scope.release_keys(&exec_id.to_string()).await?;
-        scope.finish_unstarted_exec(exec_id, ExecOutcome::Cancelled.into(), Some(&error)).await?;
-        let mut entry = caller.session_entry(
-            "exec.finish",
-            exec_id.to_string(),
-            exec.session_id,
-            json!({ "error": error }),
-        );
-        entry.outcome = "cancelled";
-        scope.append_audit(entry);
-        let data = json!({ "exec_id": exec_id, "state": "cancelled" });
-        scope.append_event(exec.session_id, EventKind::ExecFinished, data).await?;
+        closing::settle_with(&mut scope, &exec, ExecOutcome::Cancelled, Some(&error))
+            .await
+            .map_err(AppError::internal)?;
         scope.commit().await?;
         Ok(true)
     }

@@ -6,10 +6,11 @@ use protocol::exec::{NotStarted, ToolOutcome, ToolReply, ToolReport, reply_conte
 use protocol::session::Recorded;
 use sealing::Key;
 
-use super::{OutcomeError, closing};
+use super::{OutcomeError, closing, plausible};
 use crate::store::{Exec, ExecError, Scope};
 
-/// Opens a reply. `None` when it was not made with the tenant's key for this exec.
+/// Opens a reply. `None` when it was not made with the tenant's key for this exec, or says what
+/// cannot be.
 pub(crate) fn open(
     key: &Key,
     tenant_id: TenantId,
@@ -17,7 +18,14 @@ pub(crate) fn open(
     reply: &ToolReply,
 ) -> Option<ToolReport> {
     match sealing::open(key, tenant_id, &reply_context(exec.id), &reply.report) {
-        Ok(report) => Some(report),
+        Ok(report) => match plausible::find_fault(&report) {
+            None => Some(report),
+            Some(fault) => {
+                tracing::error!(exec_id = %exec.id, executor_id = %report.executor_id, fault,
+                    "impossible report refused");
+                None
+            }
+        },
         Err(error) => {
             tracing::error!(exec_id = %exec.id, %error, "forged or damaged report refused");
             None
@@ -39,10 +47,10 @@ pub(crate) async fn apply(
             closing::finish(scope, exec, &result, sandbox).await?;
             Ok(Recorded::Done)
         }
-        // Whoever sent it is no executor of the tenant, and what became of the command is not
-        // known.
+        // Whoever sent it is no executor of the tenant, or one that lies: what became of the
+        // command is not known.
         None => {
-            let reason = "the report that came back was not its executor's";
+            let reason = "the report that came back was not its executor's, or cannot be true";
             closing::settle(scope, exec, ExecOutcome::Lost, Some(reason)).await?;
             Ok(Recorded::Done)
         }
@@ -63,7 +71,10 @@ async fn not_started(
     }
     let may_try_again = matches!(
         why,
-        NotStarted::GrantExpired | NotStarted::SandboxUnavailable | NotStarted::DiskFull
+        NotStarted::GrantExpired
+            | NotStarted::SandboxUnavailable
+            | NotStarted::DiskFull
+            | NotStarted::SpoolFull
     );
     if may_try_again && exec.cancel_requested && exec.state != ExecState::Running {
         // Another request for it may be on the way: its executor has to rule that out.
@@ -79,6 +90,12 @@ async fn not_started(
         closing::keep_waiting(scope, exec, why.message()).await?;
         return Ok(Recorded::Retry { after_ms: closing::patience_ms(exec) });
     }
+    if let Some(recalled) = &exec.recalled {
+        let reason = recalled.decision.reasons.join("; ");
+        scope.set_exec_decision(exec.id, exec.state, recalled, None).await?;
+        closing::settle(scope, exec, ExecOutcome::Denied, Some(&reason)).await?;
+        return Ok(Recorded::Done);
+    }
     let code = match why {
         NotStarted::GrantExpired => "grant_expired",
         NotStarted::GrantRefused => "grant_refused",
@@ -87,6 +104,7 @@ async fn not_started(
         NotStarted::CwdMissing => "cwd_missing",
         NotStarted::SandboxUnavailable => "sandbox_unavailable",
         NotStarted::DiskFull => "disk_full",
+        NotStarted::SpoolFull => "spool_full",
         NotStarted::WorkspaceExceedsMemory => "workspace_exceeds_memory",
         NotStarted::Repository(_) => "repository_refused",
     };

@@ -107,6 +107,28 @@ impl Scope {
         Ok(())
     }
 
+    /// Calls off an exec that was allowed, because of what policy says now.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn recall_exec(
+        &mut self,
+        id: ExecId,
+        refused: &RecordedDecision,
+    ) -> Result<(), StoreError> {
+        let owner = self.owner.clone();
+        sqlx::query(
+            "UPDATE execs SET cancel_requested = true, recalled = $3
+             WHERE tenant_id = $1 AND id = $2",
+        )
+        .bind(owner)
+        .bind(id.to_string())
+        .bind(clean(serde_json::to_value(refused).unwrap_or_default()))
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
     /// Calls off every exec of a turn that is not over.
     ///
     /// # Errors

@@ -57,8 +57,10 @@ pub struct Exec {
     pub approval_id: Option<ApprovalId>,
     /// Why git reads of it are asked about: no repository could be disarmed.
     pub git_refused: Option<String>,
-    /// Somebody called it off.
+    /// Somebody called it off, or a later version of the policy did.
     pub cancel_requested: bool,
+    /// What a later version of the policy said against it, after it was allowed.
+    pub recalled: Option<RecordedDecision>,
     /// Why it has not started yet.
     pub waiting_reason: Option<String>,
     /// Why it never started.
@@ -180,6 +182,7 @@ struct Row {
     approval_id: Option<String>,
     git_refused: Option<String>,
     cancel_requested: bool,
+    recalled: Option<Json<RecordedDecision>>,
     waiting_reason: Option<String>,
     error: Option<Json<ExecError>>,
     exit_code: Option<i32>,
@@ -252,6 +255,7 @@ impl TryFrom<Row> for Exec {
             approval_id,
             git_refused: row.git_refused,
             cancel_requested: row.cancel_requested,
+            recalled: row.recalled.map(|json| json.0),
             waiting_reason: row.waiting_reason,
             error: row.error.map(|json| json.0),
             exit_code: row.exit_code,
@@ -365,75 +369,5 @@ impl Scope {
         query.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
         let rows: Vec<Row> = query.build_query_as().fetch_all(self.connection()).await?;
         rows.into_iter().map(Exec::try_from).collect()
-    }
-
-    /// Ids of the execs of a session, or of one turn of it, that are not over.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn list_open_execs(
-        &mut self,
-        session_id: SessionId,
-        turn_id: Option<TurnId>,
-    ) -> Result<Vec<ExecId>, StoreError> {
-        let owner = self.owner.clone();
-        let ids: Vec<String> = sqlx::query_scalar(
-            "SELECT id FROM execs WHERE tenant_id = $1 AND session_id = $2
-               AND finished_at IS NULL AND ($3::text IS NULL OR turn_id = $3) ORDER BY id",
-        )
-        .bind(owner)
-        .bind(session_id.to_string())
-        .bind(turn_id.map(|id| id.to_string()))
-        .fetch_all(self.connection())
-        .await?;
-        parsed(ids.iter().map(|id| id.parse().ok()).collect(), "open execs")
-    }
-
-    /// Execs that were handed to executors that are gone while others are there.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn list_stranded_execs(
-        &mut self,
-        gone_after_s: f64,
-    ) -> Result<Vec<ExecId>, StoreError> {
-        let owner = self.owner.clone();
-        let ids: Vec<String> = sqlx::query_scalar(
-            "SELECT execs.id FROM execs
-             JOIN sessions ON sessions.tenant_id = execs.tenant_id
-                          AND sessions.id = execs.session_id
-             JOIN executors ON executors.tenant_id = sessions.tenant_id
-                           AND executors.id = coalesce(execs.executor_id, sessions.executor_id)
-             WHERE execs.tenant_id = $1 AND execs.finished_at IS NULL
-               AND execs.state IN ('queued', 'running') AND execs.decision IS NOT NULL
-               AND executors.last_seen_at <= now() - make_interval(secs => $2)
-               AND EXISTS (SELECT FROM executors live
-                           WHERE live.tenant_id = $1
-                             AND live.last_seen_at > now() - make_interval(secs => $2))
-             ORDER BY execs.id LIMIT 1000",
-        )
-        .bind(owner)
-        .bind(gone_after_s)
-        .fetch_all(self.connection())
-        .await?;
-        parsed(ids.iter().map(|id| id.parse().ok()).collect(), "stranded execs")
-    }
-
-    /// How many turns and execs of a session are not over.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn count_open_work(&mut self, session_id: SessionId) -> Result<i64, StoreError> {
-        let owner = self.owner.clone();
-        Ok(sqlx::query_scalar(
-            "SELECT (SELECT count(*) FROM execs
-                     WHERE tenant_id = $1 AND session_id = $2 AND finished_at IS NULL)
-                  + (SELECT count(*) FROM turns
-                     WHERE tenant_id = $1 AND session_id = $2 AND finished_at IS NULL)",
-        )
-        .bind(owner)
-        .bind(session_id.to_string())
-        .fetch_one(self.connection())
-        .await?)
     }
 }

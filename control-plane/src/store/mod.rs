@@ -15,6 +15,7 @@ mod exec_changes;
 mod execs;
 mod executors;
 pub mod idempotency;
+mod open_execs;
 mod outbox;
 mod output;
 mod policies;

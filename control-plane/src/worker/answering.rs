@@ -2,7 +2,7 @@
 //! of the policy says that came meanwhile. A stricter one applies at once, a looser one releases.
 
 use domain::approval::ApprovalState;
-use domain::exec::{ExecEvent, ExecOutcome};
+use domain::exec::{ExecEvent, ExecOutcome, ExecState};
 use policy::Outcome;
 use protocol::grant::order_digest;
 use serde_json::json;
@@ -14,10 +14,11 @@ use super::case::Case;
 use super::deciding::{self, answered_for_session};
 use crate::judging::is_enough;
 use crate::outcome::closing;
-use crate::store::{Approval, EventKind, ExecError, RecordedDecision, Scope, StoreError};
+use crate::store::{Approval, EventKind, ExecError, RecordedDecision, Scope, StoreError, Vote};
 
-/// Decided before: the grant expired, the answer got lost, or the executor has it already. Whatever
-/// policy says meanwhile, it may have started: only what was approved is compared with what would run.
+/// Allowed before: the grant expired, the answer got lost, or the executor has it already. What was
+/// approved is compared with what would run. Unless it is known to have started, a version of the
+/// policy that came meanwhile can recall it; whether it ran is then for its executor to tell.
 pub(super) async fn again(
     scope: &mut Scope,
     case: &Case<'_>,
@@ -29,7 +30,33 @@ pub(super) async fn again(
             return refuse_changed(scope, case).await;
         }
     }
+    let may_be_recalled = case.exec.state == ExecState::Queued && !case.exec.cancel_requested;
+    if may_be_recalled
+        && recorded.policy_version != case.policy.version()
+        && let Some(refused) = overtaken(scope, case).await?
+    {
+        case.audit(scope, &refused, "deny", None, None);
+        scope.recall_exec(case.exec.id, &refused).await?;
+        return Ok(Next::recall(recorded));
+    }
     Ok(Next::run(recorded))
+}
+
+/// The refusal of something that was allowed under an earlier version and has not started, if the
+/// active one would not let it run by now.
+async fn overtaken(
+    scope: &mut Scope,
+    case: &Case<'_>,
+) -> Result<Option<RecordedDecision>, ActivityFailure> {
+    let now = case.judge();
+    if answered_for_session(scope, case, &now).await?.is_some() {
+        return Ok(None);
+    }
+    let votes = match case.exec.approval_id {
+        Some(approval_id) => scope.lock_approval(approval_id).await?.votes,
+        None => Vec::new(),
+    };
+    Ok(no_longer(now, &votes))
 }
 
 async fn refuse_changed(scope: &mut Scope, case: &Case<'_>) -> Result<Next, ActivityFailure> {
@@ -53,7 +80,7 @@ pub(super) async fn answer(scope: &mut Scope, case: &Case<'_>) -> Result<Next, A
         ApprovalState::Approved => {
             let asked = asked_by(case)?;
             if asked.policy_version != case.policy.version()
-                && let Some(refused) = no_longer(case, &approval)
+                && let Some(refused) = no_longer(case.judge(), &approval.votes)
             {
                 return deciding::deny(scope, case, &refused).await;
             }
@@ -157,23 +184,22 @@ async fn release(
     Ok(Next::run(&recorded))
 }
 
-/// The refusal of something that was approved under an earlier version, if the active one forbids it
-/// or asks for more people than have approved.
-fn no_longer(case: &Case<'_>, approval: &Approval) -> Option<RecordedDecision> {
-    let mut now = case.judge();
+/// The refusal of something that was let through under an earlier version, if the active one forbids
+/// it or asks for more people than have approved.
+fn no_longer(mut now: RecordedDecision, votes: &[Vote]) -> Option<RecordedDecision> {
     match now.decision.outcome {
         Outcome::Deny => return Some(now),
         Outcome::Allow => return None,
         Outcome::Ask => {}
     }
-    if is_enough(&approval.votes, &now.decision.approvers) {
+    if is_enough(votes, &now.decision.approvers) {
         return None;
     }
     now.decision.outcome = Outcome::Deny;
     let version = now.policy_version;
     now.decision.reasons.push(format!(
-        "it was approved under an earlier version of the policy, and version {version} asks for \
-         more; submit it again"
+        "an earlier version of the policy let it through, and version {version} asks for more; \
+         submit it again"
     ));
     Some(now)
 }

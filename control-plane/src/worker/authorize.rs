@@ -105,7 +105,7 @@ impl Authorizer {
             (_, Some(recorded)) => answering::again(&mut scope, &case, recorded).await?,
             (_, None) => deciding::decide(&mut scope, &case).await?,
         };
-        if let Next::Run(_) = next {
+        if let Next::Run(_) | Next::Recall(_) = next {
             scope.set_exec_executor(stored.id, home.executor_id).await?;
         }
         scope.commit().await?;
@@ -114,7 +114,9 @@ impl Authorizer {
             Next::Wait { approval_id, look_again_in_ms } => {
                 Ok((Authorized::Wait { approval_id: Some(approval_id), look_again_in_ms }, None))
             }
-            Next::Run(permission) => {
+            Next::Run(ref permission) | Next::Recall(ref permission) => {
+                let called_off = called_off || matches!(next, Next::Recall(_));
+                let permission = permission.clone();
                 let ahead = stored.approval_id.is_none() && stored.may_have_started();
                 // Called off, and yet it may run: only its executor can end it and tell.
                 let intent = if called_off { Intent::Settle } else { Intent::Run };
@@ -165,14 +167,25 @@ pub(super) enum Next {
     Settled,
     Wait { approval_id: ApprovalId, look_again_in_ms: u64 },
     Run(Permission),
+    /// It was allowed and must not start any more; its executor has to rule that out.
+    Recall(Permission),
 }
 
 impl Next {
     /// It may run, by this decision.
     pub(super) fn run(recorded: &RecordedDecision) -> Self {
-        let policy_version = recorded.policy_version;
-        Self::Run(Permission { policy_version, git_folders: recorded.git_folders() })
+        Self::Run(permission(recorded))
     }
+
+    /// It was permitted by this decision, which a later one overtook.
+    pub(super) fn recall(recorded: &RecordedDecision) -> Self {
+        Self::Recall(permission(recorded))
+    }
+}
+
+fn permission(recorded: &RecordedDecision) -> Permission {
+    let policy_version = recorded.policy_version;
+    Permission { policy_version, git_folders: recorded.git_folders() }
 }
 
 async fn wait_for_executor(mut scope: Scope, exec: &Exec) -> Result<Authorized, ActivityFailure> {

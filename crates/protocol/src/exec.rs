@@ -215,6 +215,8 @@ pub enum NotStarted {
     SandboxUnavailable,
     /// The executor's disk is nearly full.
     DiskFull,
+    /// The executor holds as much output as it may that the control plane has not taken.
+    SpoolFull,
     /// Workspaces are kept in memory there, and this one is larger than the sandbox's memory.
     WorkspaceExceedsMemory,
     /// It reads with git, and the repository is not fit for git's disarmed form.
@@ -234,6 +236,7 @@ impl NotStarted {
             | Self::GrantExpired
             | Self::SandboxUnavailable
             | Self::DiskFull
+            | Self::SpoolFull
             | Self::Repository(_) => false,
         }
     }
@@ -253,6 +256,10 @@ impl NotStarted {
             Self::DiskFull => {
                 "its executor's disk is nearly full: whoever runs it has to free space under \
                  BULKHEAD_DATA_DIR, or to close sessions that nobody needs"
+            }
+            Self::SpoolFull => {
+                "its executor keeps as much output as it may (BULKHEAD_SPOOL_LIMIT_MIB) that the \
+                 control plane has not taken yet; it starts when that is taken"
             }
             Self::WorkspaceExceedsMemory => {
                 "its executor keeps workspaces in memory, and the session's \

@@ -25,6 +25,7 @@ use executor::docker::Docker;
 use executor::executor::{Executor, Parts};
 use executor::journal::Journal;
 use executor::profile::HostFeatures;
+use executor::spool_folder::SpoolFolder;
 use executor::sandboxes::{Lifecycle, Site as SandboxSite};
 use executor::workspace::{WorkspaceKind, Workspaces};
 use protocol::binary::Binary;
@@ -37,6 +38,8 @@ use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+/// Bytes of output that may wait for the control plane before nothing further starts.
+pub const SPOOL_LIMIT_BYTES: u64 = 1 << 30;
 /// The uid that the tests' commands run under.
 pub const UID: u32 = 10_007;
 
@@ -159,7 +162,7 @@ impl Site {
             let url = self.url.parse().expect("url");
             let parts = Parts {
                 site,
-                spool_dir: data.spool(),
+                spool: SpoolFolder::new(data.spool(), SPOOL_LIMIT_BYTES),
                 control: Arc::new(ControlPlane::new(url, "token".into()).expect("client")),
                 payload_key: self.payload_key.clone(),
                 grant_key: self.signing.verifying_key().to_bytes(),

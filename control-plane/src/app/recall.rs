@@ -1,0 +1,67 @@
+//! After a new version of the policy: what an earlier one allowed and is not known to have started is
+//! decided about anew, and called off where it would not be let through any more. What this misses
+//! is noticed when its grant is over, minutes later: without a new one it cannot start.
+
+use domain::ids::TenantId;
+use protocol::calls::{Call, CallKind};
+use protocol::exec::Intent;
+use protocol::session::{Authorized, ExecRef};
+
+use super::{App, AppError};
+use crate::store::Message;
+use crate::worker::Place;
+
+/// How long an executor may take to say that it ended a command, in milliseconds.
+const END_MS: u64 = 10_000;
+
+impl App {
+    /// Looks at what was allowed before `version`, beside whatever else goes on.
+    pub(super) fn recall_in_background(&self, tenant_id: TenantId, version: i64) {
+        let app = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = app.recall_overtaken(tenant_id, version).await {
+                tracing::warn!(%error, %tenant_id, "left to the end of its grants");
+            }
+        });
+    }
+
+    async fn recall_overtaken(&self, tenant_id: TenantId, version: i64) -> Result<(), AppError> {
+        let mut scope = self.store.tenant(tenant_id).await?;
+        let overtaken = scope.list_overtaken_execs(version).await?;
+        drop(scope);
+        for (session_id, exec_id) in overtaken {
+            let exec = ExecRef { tenant_id, session_id, exec_id };
+            let Ok(_turn) = self.ahead.acquire().await else { return Ok(()) };
+            match self.authorizer.authorize_at(exec).await {
+                Ok((Authorized::Run { request, .. }, Some(place)))
+                    if request.intent == Intent::Settle =>
+                {
+                    self.tell_recalled(exec, place).await?;
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, %exec_id, "left to the end of its grant"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the workflow, which sees it through, and the executor, which is faster.
+    async fn tell_recalled(&self, exec: ExecRef, place: Place) -> Result<(), AppError> {
+        let ExecRef { tenant_id, session_id, exec_id } = exec;
+        let mut scope = self.store.tenant(tenant_id).await?;
+        let outgoing = scope.promise(session_id, Message::CancelExec(exec_id)).await?;
+        scope.commit().await?;
+        self.send_in_background(vec![outgoing]);
+        let Place { executor_id, limits, image_digest, min_generation, .. } = place;
+        let what = CallKind::Cancel { exec_id };
+        let call =
+            Call { session_id, limits, image_digest, min_generation, what, timeout_ms: END_MS };
+        let calls = self.calls.clone();
+        tokio::spawn(async move {
+            if let Err(error) = calls.call(tenant_id, executor_id, call, None).await {
+                tracing::debug!(%exec_id, %error, "left to the workflow");
+            }
+        });
+        Ok(())
+    }
+}
