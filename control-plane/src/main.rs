@@ -46,6 +46,8 @@ enum Command {
         #[command(flatten)]
         keys: KeyConfig,
     },
+    /// Append events to the audit log of a database that is used for nothing else, and say how fast
+    MeasureAppend(command::MeasureConfig),
 }
 
 fn main() -> ExitCode {
@@ -91,5 +93,6 @@ fn run() -> anyhow::Result<()> {
         Command::RotateAuditKey(keys) => Ok(AuditKeys::rotate(&keys.key_dir)?),
         Command::TokenKey { step, keys } => command::change_key(&keys, Purpose::Tokens, step),
         Command::GrantKey { step, keys } => command::change_key(&keys, Purpose::Grants, step),
+        Command::MeasureAppend(config) => runtime.block_on(command::measure_append(config)),
     }
 }

@@ -25,6 +25,9 @@ pub(crate) struct Arguments {
     /// The control plane by itself: token checks, lists over many rows, a thousand streams.
     #[arg(long)]
     control_plane: bool,
+    /// The audit log by itself: appending, looking up, exporting and verifying a million events.
+    #[arg(long, conflicts_with = "control_plane")]
+    audit: bool,
     /// Warm commands on each side [default: 200, or 40 when quick].
     #[arg(long)]
     samples: Option<u32>,
@@ -56,6 +59,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         .arg(workspace::target().join("bench.json"));
     if arguments.control_plane {
         bench.arg("--control-plane");
+    }
+    if arguments.audit {
+        bench.arg("--audit");
     }
     if arguments.quick {
         bench.arg("--quick");

@@ -2,11 +2,13 @@
 
 mod doctor;
 mod keys;
+mod measure;
 mod serve;
 mod work;
 
 pub(crate) use doctor::doctor;
 pub(crate) use keys::{Step, change_key, platform_token};
+pub(crate) use measure::{MeasureConfig, measure_append};
 pub(crate) use serve::serve;
 pub(crate) use work::work;
 

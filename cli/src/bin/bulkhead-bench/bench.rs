@@ -41,6 +41,8 @@ pub(crate) struct Sizes {
     pub(crate) listed_execs: u32,
     /// Events that lists go over, and as many of the audit log.
     pub(crate) listed_events: u32,
+    /// Events that are appended one by one.
+    pub(crate) appended_events: u32,
 }
 
 impl Sizes {
@@ -58,6 +60,7 @@ impl Sizes {
         cancels: 20,
         listed_execs: 100_000,
         listed_events: 1_000_000,
+        appended_events: 10_000,
     };
     /// To see whether something became slow: less than a minute.
     pub(crate) const QUICK: Self = Self {
@@ -73,6 +76,7 @@ impl Sizes {
         cancels: 5,
         listed_execs: 5_000,
         listed_events: 50_000,
+        appended_events: 2_000,
     };
 }
 
@@ -80,6 +84,8 @@ impl Sizes {
 pub(crate) struct Bench {
     /// The running stack.
     pub(crate) stack: Stack,
+    /// Data folder of the stack.
+    pub(crate) data_dir: PathBuf,
     /// The baseline.
     pub(crate) docker: Docker,
     /// The image of both.

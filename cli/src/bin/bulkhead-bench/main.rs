@@ -19,7 +19,7 @@ use cli::console;
 use bench::{Bench, Sizes};
 use docker::Docker;
 use report::Report;
-use rows::{cancel, control, history, inside, memory, output, parallel, start, warm};
+use rows::{audit, cancel, control, history, inside, memory, output, parallel, start, warm};
 use stack::Stack;
 
 /// Measures a running stack.
@@ -43,6 +43,9 @@ struct Arguments {
     /// The control plane by itself, and nothing else.
     #[arg(long)]
     control_plane: bool,
+    /// The audit log by itself, and nothing else.
+    #[arg(long, conflicts_with = "control_plane")]
+    audit: bool,
     /// The program inside every sandbox, to be weighed.
     #[arg(long)]
     sandbox_init: Option<PathBuf>,
@@ -67,6 +70,7 @@ async fn main() -> Result<()> {
     sizes.warm = arguments.samples.unwrap_or(sizes.warm);
     let bench = Bench {
         stack: Stack::find(&arguments.data_dir)?,
+        data_dir: arguments.data_dir,
         docker: Docker::find()?,
         image: arguments.image,
         sandbox_init: arguments.sandbox_init,
@@ -74,10 +78,16 @@ async fn main() -> Result<()> {
         sizes,
     };
     let machine = host::machine(&bench.docker, &arguments.commit)?;
-    let report = match arguments.control_plane {
-        true => measure_control_plane(&bench).await,
-        false => measure(&bench, &arguments.only).await,
-    };
+    let mut report = Report::default();
+    if arguments.control_plane {
+        console::say("measures the control plane");
+        report.take("control plane", control::measure(&bench).await);
+    } else if arguments.audit {
+        console::say("measures the audit log");
+        report.take("audit log", audit::measure(&bench).await);
+    } else {
+        measure(&bench, &arguments.only, &mut report).await;
+    }
     report.print()?;
     let document = serde_json::to_vec_pretty(&report.json(&machine, arguments.quick))?;
     write(&arguments.out, &document)?;
@@ -90,8 +100,7 @@ async fn main() -> Result<()> {
     }
 }
 
-async fn measure(bench: &Bench, only: &[String]) -> Report {
-    let mut report = Report::default();
+async fn measure(bench: &Bench, only: &[String], report: &mut Report) {
     macro_rules! rows {
         ($($name:ident),*) => {$(
             let name = stringify!($name);
@@ -104,14 +113,6 @@ async fn measure(bench: &Bench, only: &[String]) -> Report {
     }
     // What leaves the executor's memory fragmented comes last.
     rows!(warm, inside, start, history, cancel, parallel, memory, output);
-    report
-}
-
-async fn measure_control_plane(bench: &Bench) -> Report {
-    let mut report = Report::default();
-    console::say("measures the control plane");
-    report.take("control plane", control::measure(bench).await);
-    report
 }
 
 fn write(path: &std::path::Path, bytes: &[u8]) -> Result<()> {

@@ -1,5 +1,6 @@
 //! One file per measurement.
 
+pub(crate) mod audit;
 pub(crate) mod cancel;
 pub(crate) mod control;
 pub(crate) mod history;

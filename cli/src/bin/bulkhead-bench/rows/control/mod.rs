@@ -41,7 +41,7 @@ fn psql(dev: &DevFile, tenant_id: &str, sql: &str) -> Result<String> {
 }
 
 /// One request: its time and its status.
-async fn timed(client: &Client, path: &str) -> Result<(Duration, u16)> {
+pub(super) async fn timed(client: &Client, path: &str) -> Result<(Duration, u16)> {
     let begin = Instant::now();
     let answer = client.request(Method::GET, path).send().await?;
     let status = answer.status().as_u16();
@@ -50,7 +50,7 @@ async fn timed(client: &Client, path: &str) -> Result<(Duration, u16)> {
 }
 
 /// The id of a tenant.
-async fn tenant_id(dev: &DevFile, name: &str) -> Result<String> {
+pub(super) async fn tenant_id(dev: &DevFile, name: &str) -> Result<String> {
     let platform = Client::new(&dev.api_url, Some(&dev.platform_token))?;
     let tenants: serde_json::Value = platform.get("/v1/tenants?limit=200").await?;
     let mut items = tenants["items"].as_array().into_iter().flatten();
