@@ -14,7 +14,7 @@ const CONFIG: &str = "BULKHEAD_CONFIG";
 /// What our variables start with.
 const PREFIX: &str = "BULKHEAD_";
 /// Variables of Bulkhead's other programs, which may stand in the same environment.
-const OTHERS: [&str; 20] = [
+const OTHERS: [&str; 21] = [
     "BULKHEAD_URL",
     "BULKHEAD_TOKEN",
     "BULKHEAD_DATA_DIR",

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use domain::exec::ExecOutcome;
 use domain::limits::SandboxLimits;
 use protocol::exec::{ExecOrder, NotStarted};
-use site::{Life, Site, docker, session, text, wait_until};
+use site::{Life, SPOOL_LIMIT_BYTES, Site, docker, session, text, wait_until};
 
 /// A command for the default sandbox, which the pool holds.
 fn usual(site: &Site, session: domain::ids::SessionId, command: &str) -> ExecOrder {

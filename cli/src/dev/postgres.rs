@@ -69,7 +69,7 @@ impl Cluster {
             "listen_addresses=127.0.0.1".to_owned(),
             format!("port={}", self.port),
             "unix_socket_directories=".into(),
-            "shared_buffers=64MB".into(),
+            "shared_buffers=128MB".into(),
             "max_connections=200".into(),
             "fsync=on".into(),
         ];

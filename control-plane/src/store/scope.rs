@@ -1,7 +1,7 @@
 //! A transaction on behalf of one tenant, or of the platform. There is no other way to a table.
 
 use domain::ids::TenantId;
-use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
 
 use super::{AuditEntry, StoreError};
 
@@ -37,9 +37,11 @@ pub struct Scope {
 
 impl Scope {
     pub(super) async fn open(pool: &PgPool, who: Who) -> Result<Self, StoreError> {
-        let mut transaction = pool.begin().await?;
         let owner = who.to_string();
-        set_tenant(&mut transaction, &owner).await?;
+        // One round trip for both. Local to the transaction: a pooled connection never carries it to
+        // the next caller. An id has hex digits and an underscore, nothing that could end the text.
+        let begin = format!("BEGIN; SET LOCAL app.tenant_id = '{owner}'");
+        let transaction = pool.begin_with(AssertSqlSafe(begin)).await?;
         Ok(Self { transaction, owner, who, audit: Vec::new() })
     }
 
@@ -83,7 +85,6 @@ impl Scope {
     }
 }
 
-/// Local to the transaction: a pooled connection never carries it to the next caller.
 async fn set_tenant(connection: &mut PgConnection, owner: &str) -> Result<(), StoreError> {
     sqlx::query("SELECT set_config('app.tenant_id', $1, true)")
         .bind(owner)

@@ -247,6 +247,7 @@ impl Harbour {
         let SandboxRef { id, generation } = sandbox.reference();
         let (docker, container) = (self.site.docker.clone(), sandbox.container().to_owned());
         tokio::spawn(async move {
+            tokio::time::sleep(pool::CALM).await;
             let name = session_name(id, session_id, generation);
             if let Err(error) = docker.rename(&container, &name).await {
                 tracing::debug!(sandbox = %id, %error, "keeps its name");

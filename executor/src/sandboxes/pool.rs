@@ -17,6 +17,8 @@ use crate::sandbox::Sandbox;
 
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(60);
+/// How long Docker is left alone after a container was taken.
+pub(super) const CALM: Duration = Duration::from_millis(200);
 
 /// See the module.
 pub(super) struct Pool {
@@ -88,6 +90,8 @@ impl Pool {
             self.mark_connected();
             if lock(&self.members).len() >= self.size {
                 self.wanted.notified().await;
+                // Whoever took one has a command to start; making the next one can wait for that.
+                tokio::time::sleep(CALM).await;
                 continue;
             }
             let mut cold = self.cold.subscribe();

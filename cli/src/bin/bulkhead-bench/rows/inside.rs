@@ -122,7 +122,7 @@ impl Init {
     }
 
     fn run(&mut self, round: u32) -> Result<Duration> {
-        let exec_id: ExecId = format!("exc_{round:032x}").parse().context("no id of an exec")?;
+        let exec_id: ExecId = format!("exe_{round:032x}").parse().context("no id of an exec")?;
         let argv = ["/bin/bash", "--noprofile", "--norc", "-c", "true"].map(str::to_owned);
         let start = Start {
             exec_id,
