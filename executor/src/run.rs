@@ -323,9 +323,7 @@ fn parcel(exec_id: ExecId, entry: &Entry, sinks: &[OutputSink; 2], live: bool) -
 
 /// Ships what an earlier life left.
 pub(crate) fn ship_left_over(shop: &Workshop, exec_id: ExecId, entry: &Entry, end: &ExecResult) {
-    let view = |stream, summary| {
-        SpoolView::of_finished(shop.spool.file(exec_id, stream), summary)
-    };
+    let view = |stream, summary| SpoolView::of_finished(shop.spool.file(exec_id, stream), summary);
     let views = [view(Stream::Stdout, &end.stdout), view(Stream::Stderr, &end.stderr)];
     shop.shipper.dispatch(Arc::new(Parcel::left_over(exec_id, entry.started_at_ms, views)));
 }

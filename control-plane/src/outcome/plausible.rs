@@ -150,7 +150,11 @@ mod tests {
         ];
         let of_stream = |stdout| ("standard output", ExecResult { stdout, ..result() });
         for (fault, lie) in lies.into_iter().chain(streams.map(of_stream)) {
-            assert_eq!(find_fault(&report(ToolOutcome::Finished(lie.clone()), 1)), Some(fault), "{lie:?}");
+            assert_eq!(
+                find_fault(&report(ToolOutcome::Finished(lie.clone()), 1)),
+                Some(fault),
+                "{lie:?}"
+            );
         }
         for generation in [0, u32::MAX] {
             let report = report(ToolOutcome::Finished(result()), generation);

@@ -79,7 +79,8 @@ impl Scope {
         .bind(version)
         .fetch_all(self.connection())
         .await?;
-        let pair = |(session, id): &(String, String)| Some((session.parse().ok()?, id.parse().ok()?));
+        let pair =
+            |(session, id): &(String, String)| Some((session.parse().ok()?, id.parse().ok()?));
         parsed(ids.iter().map(pair).collect(), "overtaken execs")
     }
 

@@ -165,7 +165,10 @@ impl Authorizer {
 /// What comes of an exec for now.
 pub(super) enum Next {
     Settled,
-    Wait { approval_id: ApprovalId, look_again_in_ms: u64 },
+    Wait {
+        approval_id: ApprovalId,
+        look_again_in_ms: u64,
+    },
     Run(Permission),
     /// It was allowed and must not start any more; its executor has to rule that out.
     Recall(Permission),

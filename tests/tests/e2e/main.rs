@@ -11,6 +11,7 @@ mod cli_files;
 mod closing;
 mod events;
 mod executor_loss;
+mod foreign_queue;
 mod git;
 mod idempotency;
 mod interactive;

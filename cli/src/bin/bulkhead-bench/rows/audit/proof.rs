@@ -23,7 +23,8 @@ const LIMIT: Duration = Duration::from_secs(15 * 60);
 pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let dev = &bench.stack.dev;
     let reviewer = Client::new(&dev.api_url, Some(&dev.tenants["acme"].reviewer_token))?;
-    let _: serde_json::Value = reviewer.post("/v1/audit/checkpoints", &serde_json::json!({})).await?;
+    let _: serde_json::Value =
+        reviewer.post("/v1/audit/checkpoints", &serde_json::json!({})).await?;
     let file = bench.data_dir.join("audit.jsonl");
     let begin = Instant::now();
     run(bench, &["audit", "export", "--tenant", "acme", "--out", &file.to_string_lossy()]).await?;
