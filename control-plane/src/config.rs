@@ -49,6 +49,20 @@ pub struct PatienceConfig {
     pub executor_gone_after_s: f64,
 }
 
+/// How the audit log is looked after.
+#[derive(Args, Debug, Clone)]
+pub struct UpkeepConfig {
+    /// Seconds between two looks for execs without an outcome and details whose time is over
+    #[arg(long, env = "BULKHEAD_AUDIT_SWEEP_S", default_value_t = 60)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub audit_sweep_s: u64,
+    /// Seconds after the end of its time from which a permitted exec that nobody told anything of is
+    /// closed as unknown
+    #[arg(long, env = "BULKHEAD_UNKNOWN_AFTER_S", default_value_t = 86_400)]
+    #[arg(value_parser = clap::value_parser!(u32).range(60..))]
+    pub unknown_after_s: u32,
+}
+
 /// How much one caller may ask for.
 #[derive(Args, Debug, Clone)]
 pub struct CallerConfig {
@@ -103,6 +117,9 @@ pub struct ServeConfig {
     /// the key folder if left out
     #[arg(long, env = "BULKHEAD_CHECKPOINT_FILE")]
     pub checkpoint_file: Option<PathBuf>,
+    /// How the audit log is looked after
+    #[command(flatten)]
+    pub upkeep: UpkeepConfig,
     /// How much one caller may ask for
     #[command(flatten)]
     pub callers: CallerConfig,

@@ -28,5 +28,6 @@ pub mod strangers;
 pub mod streams;
 pub mod tenant_keys;
 pub mod tokens;
+pub mod upkeep;
 pub mod webhooks;
 pub mod worker;

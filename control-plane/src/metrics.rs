@@ -51,6 +51,10 @@ pub struct Metrics {
     answers: Family<Answer, Counter>,
     durations: Family<Route, Histogram>,
     gauges: [Gauge; 7],
+    /// Execs whose outcome nobody told, closed as `unknown`.
+    pub reconciled: Counter,
+    /// Audit events whose details were erased because their time was over.
+    pub erased: Counter,
 }
 
 const GAUGES: [(&str, &str); 7] = [
@@ -61,6 +65,11 @@ const GAUGES: [(&str, &str); 7] = [
     ("bulkhead_database_connections", "Connections to the database"),
     ("bulkhead_database_connections_idle", "Connections to the database that rest"),
     ("bulkhead_outbox_messages", "Messages for workflows that wait; -1 without a database"),
+];
+
+const COUNTERS: [(&str, &str); 2] = [
+    ("bulkhead_execs_reconciled", "Execs without an outcome on record, closed as unknown"),
+    ("bulkhead_audit_details_erased", "Audit events whose details were erased after their time"),
 ];
 
 impl Default for Metrics {
@@ -78,7 +87,12 @@ impl Default for Metrics {
             registry.register(name, help, gauge.clone());
             gauge
         });
-        Self { registry, answers, durations, gauges }
+        let [reconciled, erased] = COUNTERS.map(|(name, help)| {
+            let counter = Counter::default();
+            registry.register(name, help, counter.clone());
+            counter
+        });
+        Self { registry, answers, durations, gauges, reconciled, erased }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tells sessions whose executor is silent, and gives up what ran on executors that are gone for
 //! good: their execs are `lost`, and the sessions go on elsewhere. An executor that nobody could
-//! replace is waited for, however long. Forgets, once an hour, answers that were kept for a day.
+//! replace is waited for, until `upkeep` gives up what it has. Forgets, once an hour, answers that
+//! were kept for a day.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -154,18 +154,38 @@ impl Stack {
 
     /// Runs SQL as the service's own role; gives what `psql` printed, or its error.
     pub fn psql(&self, sql: &str) -> Result<String, String> {
-        let output = Command::new("psql")
-            .args(["--no-psqlrc", "-qAt", "-v", "ON_ERROR_STOP=1", "-c", sql])
-            .arg(&self.dev.database_url)
-            .output()
-            .expect("psql is installed by `cargo xtask setup`");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+        run_psql(&self.dev.database_url, sql)
+    }
+
+    /// The same as `superuser` or `owner`.
+    pub fn psql_as(&self, role: &str, sql: &str) -> Result<String, String> {
+        run_psql(&self.database_as(role), sql)
+    }
+
+    /// The database as another role: `superuser` or `owner`.
+    pub fn database_as(&self, role: &str) -> String {
+        let file = self.data_dir.join("secrets/postgres.json");
+        let passwords: Value =
+            serde_json::from_slice(&std::fs::read(file).expect("is there")).expect("JSON");
+        let user = if role == "superuser" { "postgres" } else { "bulkhead_owner" };
+        let password = passwords[role].as_str().expect("a password");
+        let (_, place) = self.dev.database_url.split_once('@').expect("a host");
+        format!("postgres://{user}:{password}@{place}")
     }
 
     fn tokens(&self, tenant: &str) -> &TenantTokens {
         &self.dev.tenants[tenant]
     }
+}
+
+fn run_psql(url: &str, sql: &str) -> Result<String, String> {
+    let output = Command::new("psql")
+        .args(["--no-psqlrc", "-qAt", "-v", "ON_ERROR_STOP=1", "-c", sql])
+        .arg(url)
+        .output()
+        .expect("psql is installed by `cargo xtask setup`");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
 /// Where the programs under test are: given by `cargo xtask test`, else beside the test itself.

@@ -1,17 +1,14 @@
-//! Reading the audit log out: exports, proofs, reviews. An export is on record before its first
+//! Reading the audit log out: exports and proofs. An export is on record before its first
 //! byte leaves.
 
 use domain::access::Operation;
 use domain::ids::TenantId;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{App, AppError, Caller};
 use crate::checkpoints::CheckpointError;
-use crate::ids;
-use crate::store::{AuditFilter, AuditRecord, NewReview, Review, StoredProof};
+use crate::store::{AuditFilter, AuditRecord, StoredProof};
 
-/// Longest comment of a review, in bytes.
-const MAX_COMMENT_BYTES: usize = 4000;
 /// Events read at a time; each time in a transaction of its own, so that a slow reader holds none.
 const BATCH: i64 = 1000;
 
@@ -33,16 +30,6 @@ pub struct Batch {
     pub records: Vec<AuditRecord>,
     /// The proof.
     pub proof: Option<StoredProof>,
-}
-
-/// What a reviewer says.
-pub struct CreateReview {
-    /// The audit event.
-    pub seq: i64,
-    /// `ok`, `violation` or `needs_rule`.
-    pub verdict: &'static str,
-    /// Why.
-    pub comment: String,
 }
 
 impl App {
@@ -79,43 +66,6 @@ impl App {
             return Err(AppError::invalid("invalid_from", message));
         }
         Ok(Export { app: self.clone(), tenant_id, filter, from, last, next: from })
-    }
-
-    /// Keeps a review, on record.
-    ///
-    /// # Errors
-    /// When the caller may not, or there is no such event.
-    pub async fn create_review(
-        &self,
-        caller: &Caller,
-        request: &CreateReview,
-    ) -> Result<Review, AppError> {
-        let comment = request.comment.as_str();
-        if comment.len() > MAX_COMMENT_BYTES || comment.contains('\0') {
-            return Err(AppError::invalid(
-                "invalid_comment",
-                format!("comment must be at most {MAX_COMMENT_BYTES} bytes without NUL characters"),
-            ));
-        }
-        let mut scope = caller.open(self, Operation::ReviewAudit).await?;
-        let reviewed = scope.get_audit(request.seq).await.map_err(AppError::of("audit event"))?;
-        let review = NewReview {
-            id: ids::new(),
-            seq: request.seq,
-            verdict: request.verdict,
-            comment,
-            reviewed_by: caller.actor(),
-            token_id: caller.token_id,
-        };
-        let stored = scope.insert_review(&review).await?;
-        let detail = json!({
-            "seq": request.seq, "object": reviewed.event.object, "comment": comment,
-        });
-        let mut entry = caller.entry("audit.review", stored.id.to_string(), detail);
-        entry.outcome = request.verdict;
-        scope.append_audit(entry);
-        scope.commit().await?;
-        Ok(stored)
     }
 }
 

@@ -2,10 +2,12 @@
 
 mod approvals;
 mod audit;
+mod audit_settings;
 mod caller;
 mod calls;
 mod check_policy;
 pub mod checks;
+pub(crate) mod erase_audit;
 mod error;
 mod executors;
 mod files;
@@ -15,6 +17,7 @@ mod live;
 mod propose_rule;
 mod put_policy;
 mod recall;
+mod review_audit;
 mod sessions;
 mod simulate_policy;
 mod submit_exec;
@@ -25,7 +28,8 @@ mod usage;
 mod webhooks;
 
 pub use approvals::{DecideApproval, Verdict};
-pub use audit::{Batch, CreateReview, Export};
+pub use audit::{Batch, Export};
+pub use audit_settings::{Active, Retention};
 pub use caller::Caller;
 pub use check_policy::{CheckCommand, Checked, Explained};
 pub use error::AppError;
@@ -34,6 +38,7 @@ pub use hand_over::MAX_AHEAD;
 pub use live::{InputTaken, SendInput};
 pub use propose_rule::Proposed;
 pub use put_policy::PutPolicy;
+pub use review_audit::{CreateReview, Figures};
 pub use sessions::CreateSession;
 pub use simulate_policy::{Example, Flip, SimulatePolicy, Simulation};
 pub use submit_exec::{SubmitExec, SubmittedExec};

@@ -1,11 +1,13 @@
 //! Decisions about commands: the tenant's policy, the session's approval mode, and what people have
 //! answered for the rest of the session. Whoever decides, simulates or explains does it through here.
 
+mod drawing;
 mod engines;
 mod replay;
 mod session_key;
 mod tally;
 
+pub use drawing::draw;
 pub use engines::{Engines, LoadFailure};
 pub use replay::{Example, Replay, question};
 pub use session_key::session_key;

@@ -50,6 +50,46 @@ pub(crate) async fn settle_with(
     outcome: ExecOutcome,
     error: Option<&ExecError>,
 ) -> Result<(), OutcomeError> {
+    settle_as(scope, exec, outcome, Verdict { part: "worker", outcome: outcome.as_str() }, error)
+        .await
+}
+
+/// Ends an exec that was permitted and of which nobody told anything for long after its time. Clients
+/// see it `lost`; the audit log says what is true: `unknown`.
+pub(crate) async fn settle_unknown(scope: &mut Scope, exec: &Exec) -> Result<(), OutcomeError> {
+    let error = ExecError {
+        code: "outcome_unknown".into(),
+        message: "nobody told of its end for long after its time; whether it ran is not known"
+            .into(),
+    };
+    settle_as(scope, exec, ExecOutcome::Lost, UNKNOWN, Some(&error)).await
+}
+
+/// Writes the closing audit event of an exec that ended without one: who changed its row did not say
+/// what happened.
+pub(crate) fn record_unknown(scope: &mut Scope, exec: &Exec) {
+    let reason = "it stood as ended without this event";
+    let detail = json!({ "reason": reason, "state": exec.state.as_str() });
+    scope.append_audit(closing_entry(exec, UNKNOWN, Evidence::default(), detail));
+}
+
+/// Who says in the audit log how an exec ended, and what.
+#[derive(Clone, Copy)]
+struct Verdict {
+    part: &'static str,
+    outcome: &'static str,
+}
+
+/// See [`settle_unknown`].
+const UNKNOWN: Verdict = Verdict { part: "reconciler", outcome: "unknown" };
+
+async fn settle_as(
+    scope: &mut Scope,
+    exec: &Exec,
+    outcome: ExecOutcome,
+    verdict: Verdict,
+    error: Option<&ExecError>,
+) -> Result<(), OutcomeError> {
     let state = exec.state.apply(ExecEvent::Finish(outcome))?;
     scope.finish_unstarted_exec(exec.id, state, error).await?;
     if let Some(approval_id) = exec.approval_id {
@@ -60,7 +100,8 @@ pub(crate) async fn settle_with(
     }
     let reason = error.map(|error| error.message.as_str());
     let detail = json!({ "reason": reason });
-    announce(scope, exec, outcome, None, Evidence::default(), detail).await?;
+    scope.append_audit(closing_entry(exec, verdict, Evidence::default(), detail));
+    announce(scope, exec, outcome, None).await?;
     let reason = reason.unwrap_or("no reason was given");
     let text = match outcome {
         ExecOutcome::Lost => format!("Lost: the command may have run in part. {reason}"),
@@ -99,7 +140,9 @@ pub(crate) async fn finish(
         stderr_sha256: Some(result.stderr.sha256.clone()),
         ..Evidence::default()
     };
-    announce(scope, exec, result.outcome, result.exit_code, evidence, detail).await?;
+    let verdict = Verdict { part: "worker", outcome: result.outcome.as_str() };
+    scope.append_audit(closing_entry(exec, verdict, evidence, detail));
+    announce(scope, exec, result.outcome, result.exit_code).await?;
     let text = match replaced {
         Some(generation) => format!("{}{}", lost_workspace(generation), describe(result)),
         None => describe(result),
@@ -138,22 +181,24 @@ fn lost_workspace(generation: u32) -> String {
     )
 }
 
+/// The one closing audit event.
+fn closing_entry(exec: &Exec, verdict: Verdict, evidence: Evidence, detail: Value) -> AuditEntry {
+    AuditEntry {
+        session_id: Some(exec.session_id),
+        outcome: verdict.outcome,
+        evidence,
+        detail,
+        ..AuditEntry::by_part(verdict.part, "exec.finish", exec.id)
+    }
+}
+
+/// Tells clients.
 async fn announce(
     scope: &mut Scope,
     exec: &Exec,
     outcome: ExecOutcome,
     exit_code: Option<i32>,
-    evidence: Evidence,
-    detail: Value,
 ) -> Result<(), OutcomeError> {
-    let entry = AuditEntry {
-        session_id: Some(exec.session_id),
-        outcome: outcome.as_str(),
-        evidence,
-        detail,
-        ..AuditEntry::by_part("worker", "exec.finish", exec.id)
-    };
-    scope.append_audit(entry);
     let data = json!({
         "exec_id": exec.id, "state": outcome.as_str(), "exit_code": exit_code,
     });

@@ -93,19 +93,6 @@ impl Scope {
         .await?;
         Ok(found.and_then(|(token_id,)| token_id))
     }
-
-    /// Erases the details of this scope's events from `first` to `last`; gives how many there
-    /// were. What is hashed stays, so the chain still verifies.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn erase_audit(&mut self, first: i64, last: i64) -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar("SELECT erase_audit_details($1, $2)")
-            .bind(first)
-            .bind(last)
-            .fetch_one(self.connection())
-            .await?)
-    }
 }
 
 /// Its number, time and hash are the head's matter.

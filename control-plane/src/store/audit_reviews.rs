@@ -1,6 +1,6 @@
 //! What reviewers said about audit events.
 
-use domain::ids::{ReviewId, TokenId};
+use domain::ids::{ExecId, ReviewId, TokenId};
 use sqlx::FromRow;
 use time::OffsetDateTime;
 
@@ -30,6 +30,8 @@ pub struct NewReview<'a> {
     pub id: ReviewId,
     /// The audit event.
     pub seq: i64,
+    /// The exec that it is about, if it is about one.
+    pub exec_id: Option<ExecId>,
     /// `ok`, `violation` or `needs_rule`.
     pub verdict: &'static str,
     /// What the reviewer wrote.
@@ -58,8 +60,9 @@ impl Scope {
     pub async fn insert_review(&mut self, review: &NewReview<'_>) -> Result<Review, StoreError> {
         let owner = self.owner.clone();
         let row: Row = sqlx::query_as(
-            "INSERT INTO audit_reviews (tenant_id, id, seq, verdict, comment, reviewed_by, token_id)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)
+            "INSERT INTO audit_reviews (tenant_id, id, seq, verdict, comment, reviewed_by, token_id,
+                                        exec_id)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
              RETURNING id, seq, verdict, comment, reviewed_by, created_at",
         )
         .bind(owner)
@@ -69,6 +72,7 @@ impl Scope {
         .bind(review.comment)
         .bind(review.reviewed_by)
         .bind(review.token_id.to_string())
+        .bind(review.exec_id.map(|id| id.to_string()))
         .fetch_one(self.connection())
         .await?;
         row.try_into()

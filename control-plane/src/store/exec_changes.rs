@@ -26,7 +26,7 @@ impl Scope {
         let owner = self.owner.clone();
         sqlx::query(
             "UPDATE execs SET state = $3, decision = $4, approval_id = coalesce($5, approval_id),
-                    waiting_reason = NULL
+                    waiting_reason = NULL, decided_at = now()
              WHERE tenant_id = $1 AND id = $2",
         )
         .bind(owner)

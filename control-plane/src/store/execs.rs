@@ -162,7 +162,7 @@ pub struct NewExec<'a> {
 }
 
 #[derive(FromRow)]
-struct Row {
+pub(super) struct Row {
     id: String,
     session_id: String,
     turn_id: Option<String>,

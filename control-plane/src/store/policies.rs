@@ -2,7 +2,9 @@
 //! decisions depend on.
 
 use domain::ids::{SessionId, TokenId};
+use domain::sampling::Sampling;
 use sqlx::FromRow;
+use sqlx::types::Json;
 use time::OffsetDateTime;
 
 use super::{Scope, StoreError};
@@ -60,6 +62,8 @@ pub struct Scene {
     pub environment: String,
     /// The active policy version; 0 where the tenant has none.
     pub policy_version: i64,
+    /// Which execs are reviewed; none where the tenant has not said.
+    pub sampling: Option<Json<Sampling>>,
 }
 
 impl Scope {
@@ -149,7 +153,10 @@ impl Scope {
             "SELECT coalesce(k.name, '') AS token, coalesce(k.role, '') AS role,
                     t.name AS tenant, s.name AS session, s.environment,
                     coalesce((SELECT max(version) FROM policies WHERE tenant_id = $1), 0)
-                        AS policy_version
+                        AS policy_version,
+                    (SELECT value FROM audit_settings
+                     WHERE tenant_id = $1 AND kind = 'sampling' ORDER BY version DESC LIMIT 1)
+                        AS sampling
              FROM sessions s JOIN tenants t ON t.id = s.tenant_id
              LEFT JOIN tokens k ON k.tenant_id = s.tenant_id AND k.id = $3
              WHERE s.tenant_id = $1 AND s.id = $2",

@@ -179,6 +179,7 @@ async fn release(
     case.audit(scope, &recorded, "allow", None, approver);
     let state = case.exec.state.apply(ExecEvent::Allow)?;
     scope.set_exec_decision(case.exec.id, state, &recorded, None).await?;
+    case.sample(scope, &recorded).await?;
     let data = json!({ "exec_id": case.exec.id });
     scope.append_event(case.exec.session_id, EventKind::ExecQueued, data).await?;
     Ok(Next::run(&recorded))

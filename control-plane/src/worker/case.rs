@@ -1,13 +1,15 @@
 //! One exec that is to be decided about, with everything that the decision depends on.
 
 use domain::ids::ApprovalId;
-use policy::Mode;
+use policy::{Mode, Outcome};
 use protocol::exec::ExecOrder;
 use protocol::grant::order_digest;
 use serde_json::json;
 
 use crate::judging::{self, Active, Question};
-use crate::store::{AuditEntry, BY_POLICY, Evidence, Exec, RecordedDecision, Scene, Scope};
+use crate::store::{
+    AuditEntry, BY_POLICY, Evidence, Exec, RecordedDecision, Scene, Scope, StoreError,
+};
 
 /// See the module.
 pub(super) struct Case<'a> {
@@ -51,7 +53,7 @@ impl Case<'_> {
         let detail = json!({
             "command": self.exec.command, "order_sha256": order_digest(self.order),
             "approval_id": approval_id.or(self.exec.approval_id), "decided_by": decided_by,
-            "facts": decision.facts,
+            "facts": decision.facts, "sampled_by": self.sampled_by(recorded),
         });
         scope.append_audit(AuditEntry {
             outcome,
@@ -62,6 +64,30 @@ impl Case<'_> {
                 approver,
             )
         });
+    }
+
+    /// Puts the exec into the queue of reviews, if policy allowed it by itself and a sampling rule draws
+    /// it.
+    pub(super) async fn sample(
+        &self,
+        scope: &mut Scope,
+        recorded: &RecordedDecision,
+    ) -> Result<(), StoreError> {
+        match self.sampled_by(recorded) {
+            Some(rule) => scope.insert_sample(self.exec.id, rule).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The sampling rule that draws the exec.
+    fn sampled_by(&self, recorded: &RecordedDecision) -> Option<&str> {
+        let RecordedDecision { decision, decided_by, .. } = recorded;
+        if decision.outcome != Outcome::Allow || decided_by != BY_POLICY {
+            return None;
+        }
+        let programs: Vec<&str> = decision.facts.iter().map(|fact| fact.program.as_str()).collect();
+        let sampling = self.scene.sampling.as_ref()?;
+        judging::draw(sampling, self.exec.id, &decision.rules, &programs)
     }
 
     /// Writes down that a new version of the policy, and nobody else, settled an approval.

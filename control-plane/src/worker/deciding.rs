@@ -38,6 +38,7 @@ pub(super) async fn allow(
     case.audit(scope, recorded, "allow", None, None);
     let state = case.exec.state.apply(ExecEvent::Allow)?;
     scope.set_exec_decision(case.exec.id, state, recorded, None).await?;
+    case.sample(scope, recorded).await?;
     Ok(Next::run(recorded))
 }
 

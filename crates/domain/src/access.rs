@@ -40,6 +40,8 @@ pub enum Operation {
     ReadAudit,
     /// Say what one thinks of an audit event.
     ReviewAudit,
+    /// Say what of the audit log is reviewed and how long its details stay, and erase them.
+    ManageAudit,
     /// Read policies, ask what they say, and simulate others.
     ReadPolicy,
     /// Put a new version of the policy.
@@ -52,7 +54,7 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ManageTenants,
         Self::ManageTokens,
         Self::Work,
@@ -61,6 +63,7 @@ impl Operation {
         Self::DecideApprovals,
         Self::ReadAudit,
         Self::ReviewAudit,
+        Self::ManageAudit,
         Self::ReadPolicy,
         Self::WritePolicy,
         Self::ManageWebhooks,
@@ -78,6 +81,7 @@ impl Operation {
             Self::DecideApprovals => "decide_approvals",
             Self::ReadAudit => "read_audit",
             Self::ReviewAudit => "review_audit",
+            Self::ManageAudit => "manage_audit",
             Self::ReadPolicy => "read_policy",
             Self::WritePolicy => "write_policy",
             Self::ManageWebhooks => "manage_webhooks",
@@ -160,12 +164,12 @@ mod tests {
         assert_eq!(
             rows,
             [
-                "platform x...........",
-                "owner    .xxxxxxxxxx.",
-                "agent    ..xxx.......",
-                "reviewer ...xxxxxx...",
-                "viewer   ...xx.......",
-                "executor ...........x",
+                "platform x............",
+                "owner    .xxxxxxxxxxx.",
+                "agent    ..xxx........",
+                "reviewer ...xxxxx.x...",
+                "viewer   ...xx........",
+                "executor ............x",
             ]
         );
     }

@@ -10,6 +10,7 @@ pub mod exec;
 pub mod ids;
 pub mod limits;
 pub mod quota;
+pub mod sampling;
 pub mod sandbox;
 pub mod session;
 

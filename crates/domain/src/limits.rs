@@ -48,6 +48,14 @@ pub const MAX_POLICY_BYTES: usize = 256 * 1024;
 pub const MAX_OPEN_WORK: i64 = 256;
 /// Commands that a model may ask for in one answer.
 pub const MAX_CALLS_PER_ANSWER: usize = 16;
+/// Rules of a tenant that say which execs are reviewed.
+pub const MAX_SAMPLING_RULES: usize = 50;
+/// The rarest sample: one exec in so many.
+pub const MAX_SAMPLE_ONE_IN: u32 = 1_000_000;
+/// The longest that details of audit events may be kept, in days, short of for ever (ten years).
+pub const MAX_RETENTION_DAYS: u32 = 3660;
+/// The longest time that figures of reviews are worked out over, in days.
+pub const MAX_FIGURES_DAYS: i64 = 400;
 /// Rows on one page of a list.
 pub const MAX_PAGE: i64 = 200;
 

@@ -5,19 +5,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
-use tests::{Caller, Stack};
+use tests::Stack;
 
 /// A folder for one test, which goes with it.
-struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let path = Stack::shared().data_dir().join(format!("audit-test-{name}"));
         std::fs::create_dir_all(&path).expect("a folder");
         Self(path)
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.0.join(name).to_string_lossy().into_owned()
     }
 }
@@ -41,7 +41,7 @@ fn export(tenant: &str, folder: &Folder, name: &str) -> String {
 }
 
 /// Verifies offline: with an address at which nobody answers.
-fn verify(file: &str, kept: Option<&str>) -> (Option<i32>, Value) {
+pub(crate) fn verify(file: &str, kept: Option<&str>) -> (Option<i32>, Value) {
     let key = Stack::shared().data_dir().join("audit.pub");
     let mut command = Stack::shared().cli(&["audit", "verify", "--json", "--from", file, "--key"]);
     command.arg(key).env("BULKHEAD_URL", "http://127.0.0.1:1");
@@ -54,7 +54,7 @@ fn verify(file: &str, kept: Option<&str>) -> (Option<i32>, Value) {
 }
 
 /// What the second verifier, in Python, says.
-fn verify_independently(file: &str, kept: Option<&str>) -> bool {
+pub(crate) fn verify_independently(file: &str, kept: Option<&str>) -> bool {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("verify_audit.py");
     let key = Stack::shared().data_dir().join("audit.pub");
     let mut python = Command::new("python3");
@@ -116,35 +116,6 @@ async fn an_older_export_does_not_agree_with_a_newer_checkpoint() {
     let problem = report["problem"].as_str().unwrap_or_default();
     assert!(code == Some(1) && problem.contains("old backup"), "{report}");
     assert!(!verify_independently(&file, Some(&kept)));
-}
-
-#[tokio::test]
-async fn erased_details_leave_a_chain_that_verifies_and_words_that_are_not_found() {
-    let stack = Stack::shared();
-    let tenants = stack.platform().post("/v1/tenants", json!({ "name": "erasure" })).await;
-    let tenant = tenants.expect(201);
-    let owner = stack.caller(tenant["owner_token"]["token"].as_str());
-    let name = "Mallory Example";
-    owner.post("/v1/tokens", json!({ "name": name, "role": "viewer" })).await.expect(201);
-    let found = async |caller: &Caller| {
-        let page = caller.get("/v1/audit/events?q=mallory").await.expect(200);
-        page["items"].as_array().map_or(0, Vec::len)
-    };
-    assert_eq!(found(&owner).await, 1);
-    let id = tenant["tenant_id"].as_str().expect("an id");
-    let scope = format!("SELECT set_config('app.tenant_id', '{id}', true)");
-    let erase = "SELECT erase_audit_details(1, 1000)";
-    stack.psql(&format!("BEGIN; {scope}; {erase}; COMMIT")).expect("erases");
-    assert_eq!(found(&owner).await, 0);
-    let file = owner.get("/v1/audit/export").await;
-    assert_eq!(file.status, 200);
-    assert!(!file.text.contains("Mallory"), "{}", file.text);
-    let folder = Folder::new("erased");
-    let path = folder.path("audit.jsonl");
-    std::fs::write(&path, file.text).expect("a file");
-    let (code, report) = verify(&path, None);
-    assert!(code == Some(0) && report["erased"].as_u64() > Some(0), "{report}");
-    assert!(verify_independently(&path, None));
 }
 
 #[tokio::test]

@@ -76,10 +76,18 @@ impl Objects {
             | "list_policy_versions"
             | "list_audit_checkpoints"
             | "list_audit_reviews"
+            | "list_audit_queue"
+            | "get_audit_figures"
+            | "get_audit_sampling"
+            | "get_audit_retention"
             | "export_audit"
             | "create_audit_checkpoint" => plain(None),
             "put_policy" | "simulate_policy" => plain(Some(json!({ "text": "no policy" }))),
             "check_policy" | "explain_policy" => plain(Some(json!({ "command": "ls" }))),
+            // No rule, no time and no scope: nothing is set or erased by those who may.
+            "put_audit_sampling" => plain(Some(json!({ "rules": [{ "id": "", "one_in": 1 }] }))),
+            "put_audit_retention" => plain(Some(json!({ "days": 0 }))),
+            "create_audit_erasure" => plain(Some(json!({}))),
             "create_audit_review" => plain(Some(json!({ "verdict": "none" }))),
             "propose_rule" => of(&self.approval, None),
             "create_webhook" => plain(Some(json!({ "url": "x", "events": [] }))),

@@ -2,8 +2,10 @@
 
 mod approvals;
 mod attacks;
+mod audit_erasure;
 mod audit_log;
 mod audit_proof;
+mod audit_review;
 mod authorization;
 mod bad_input;
 mod cli;
@@ -24,6 +26,7 @@ mod outages;
 mod policy;
 mod policy_approvals;
 mod policy_cli;
+mod reconciler;
 mod replicas;
 mod sandbox;
 mod secrecy;

@@ -19,23 +19,11 @@ fn run(stack: &Stack, arguments: &[&str], env: &[(&str, String)]) -> Output {
     command.output().expect("runs")
 }
 
-/// The database as another role: `superuser` or `owner`.
-fn database_as(stack: &Stack, role: &str) -> String {
-    let file = stack.data_dir().join("secrets/postgres.json");
-    let passwords: Value =
-        serde_json::from_slice(&std::fs::read(file).expect("is there")).expect("JSON");
-    let user = if role == "superuser" { "postgres" } else { "bulkhead_owner" };
-    let password = passwords[role].as_str().expect("a password");
-    let url = stack.dev().database_url;
-    let (_, place) = url.split_once('@').expect("a host");
-    format!("postgres://{user}:{password}@{place}")
-}
-
 #[test]
 fn the_service_refuses_a_role_that_is_above_row_security() {
     let stack = Stack::shared();
     for (role, name) in [("superuser", "superuser"), ("owner", "table owner")] {
-        let env = [("DATABASE_URL", database_as(stack, role))];
+        let env = [("DATABASE_URL", stack.database_as(role))];
         for command in ["serve", "worker", "doctor"] {
             let output = run(stack, &[command], &env);
             let said = String::from_utf8_lossy(&output.stderr);
@@ -48,7 +36,7 @@ fn the_service_refuses_a_role_that_is_above_row_security() {
 #[test]
 fn a_role_that_may_bypass_row_security_is_refused_too() {
     let stack = Stack::start("bypass");
-    let root = database_as(&stack, "superuser");
+    let root = stack.database_as("superuser");
     let status = Command::new("psql")
         .arg(&root)
         .args(["--no-psqlrc", "-qc", "ALTER ROLE bulkhead_app BYPASSRLS"])

@@ -1,8 +1,10 @@
 //! `bulkhead audit`: what was decided and done, by whom; and the proof of it.
 
+mod erase;
 mod export;
 mod look_up;
 mod review;
+mod sampling;
 mod verify;
 
 use anyhow::Result;
@@ -38,6 +40,20 @@ enum Action {
     },
     /// Say what you think of an audit event.
     Review(review::Arguments),
+    /// Which of the execs that policy allows by itself are put before reviewers.
+    Sampling(sampling::Arguments),
+    /// What waits for a review, the longest waiting first.
+    Queue {
+        /// The shortest waiting first.
+        #[arg(long)]
+        newest: bool,
+    },
+    /// How much policy allows by itself, and what reviewers think of it.
+    Figures(sampling::FigureArguments),
+    /// Erase details of events for good. That they happened, and the proof of it, stays.
+    Erase(erase::Arguments),
+    /// For how long details of events stay.
+    Retention(erase::RetentionArguments),
 }
 
 /// Runs the command.
@@ -46,27 +62,29 @@ enum Action {
 /// When the control plane refuses or cannot be reached, or a file cannot be used.
 pub async fn run(connection: Connection, arguments: Arguments) -> Result<u8> {
     let json = connection.json;
-    if let Action::Verify(arguments) = arguments.action {
-        return verify::run(&arguments, json);
-    }
-    let client = connection.client(Caller::Reviewer)?;
+    let reviewer = || connection.client(Caller::Reviewer);
     match arguments.action {
-        Action::List(arguments) => look_up::run(&client, &arguments, json).await?,
-        Action::Export(arguments) => export::run(&client, &arguments).await?,
-        Action::Checkpoint(arguments) => export::checkpoint(&client, &arguments).await?,
+        Action::Verify(arguments) => return verify::run(&arguments, json),
+        Action::List(arguments) => look_up::run(&reviewer()?, &arguments, json).await?,
+        Action::Export(arguments) => export::run(&reviewer()?, &arguments).await?,
+        Action::Checkpoint(arguments) => export::checkpoint(&reviewer()?, &arguments).await?,
         Action::Checkpoints => {
-            let items = listing::fetch(&client, "/v1/audit/checkpoints?limit=200").await?;
+            let items = listing::fetch(&reviewer()?, "/v1/audit/checkpoints?limit=200").await?;
             listing::print(&items, json, &["number", "time", "size"])?;
         }
         Action::Reviews { seq } => {
             let filter = seq.map(|seq| format!("&seq={seq}")).unwrap_or_default();
             let path = format!("/v1/audit/reviews?limit=200{filter}");
-            let items = listing::fetch(&client, &path).await?;
+            let items = listing::fetch(&reviewer()?, &path).await?;
             let columns = ["review_id", "seq", "verdict", "comment", "reviewed_by", "created_at"];
             listing::print(&items, json, &columns)?;
         }
-        Action::Review(arguments) => review::run(&client, &arguments, json).await?,
-        Action::Verify(_) => {}
+        Action::Review(arguments) => review::run(&reviewer()?, &arguments, json).await?,
+        Action::Sampling(arguments) => sampling::run(&connection, &arguments).await?,
+        Action::Queue { newest } => sampling::queue(&connection, newest).await?,
+        Action::Figures(arguments) => sampling::figures(&connection, &arguments).await?,
+        Action::Erase(arguments) => erase::run(&connection, &arguments).await?,
+        Action::Retention(arguments) => erase::retention(&connection, &arguments).await?,
     }
     Ok(0)
 }

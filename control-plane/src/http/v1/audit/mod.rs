@@ -2,10 +2,15 @@
 
 pub mod checkpoints;
 mod csv;
+pub mod erasures;
 pub mod export;
+pub mod figures;
 mod filter;
 mod ocsf;
+pub mod queue;
+pub mod retention;
 pub mod reviews;
+pub mod sampling;
 mod view;
 
 use axum::Json;

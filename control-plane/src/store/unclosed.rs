@@ -1,0 +1,131 @@
+//! Execs that should have an end on record and have none: permitted ones whose time is long over,
+//! and ended ones without their closing audit event.
+
+use domain::ids::ExecId;
+use sqlx::AssertSqlSafe;
+use time::OffsetDateTime;
+
+use super::error::parsed;
+use super::execs::Row;
+use super::{Exec, Scope, StoreError};
+
+/// An exec that was permitted, and whose time is over by more than `$2` seconds. Counted from its
+/// start if that is known, else from its decision.
+const OVERDUE: &str = "tenant_id = $1 AND finished_at IS NULL AND state IN ('queued', 'running')
+    AND decision->>'outcome' = 'allow'
+    AND coalesce(started_at, decided_at, created_at)
+        < now() - make_interval(secs => $2 + timeout_ms / 1000.0)";
+
+/// An exec that ended without its event.
+const UNRECORDED: &str = "tenant_id = $1 AND finished_at IS NOT NULL
+    AND NOT EXISTS (SELECT FROM audit_events a
+                    WHERE a.chain = $1 AND a.exec_id = execs.id AND a.action = 'exec.finish')";
+
+/// One step through the execs that ended.
+#[derive(Debug)]
+pub struct EndedPage {
+    /// Those of them without a closing audit event.
+    pub unrecorded: Vec<ExecId>,
+    /// The end of the last one.
+    pub last: Option<OffsetDateTime>,
+    /// How many there were.
+    pub length: usize,
+}
+
+impl Scope {
+    /// Permitted execs whose time is over by more than `patience_s` seconds.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn list_overdue_execs(
+        &mut self,
+        patience_s: f64,
+        limit: i64,
+    ) -> Result<Vec<ExecId>, StoreError> {
+        let owner = self.owner.clone();
+        let sql = format!("SELECT id FROM execs WHERE {OVERDUE} ORDER BY id LIMIT $3");
+        let ids: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql))
+            .bind(owner)
+            .bind(patience_s)
+            .bind(limit)
+            .fetch_all(self.connection())
+            .await?;
+        parsed(ids.iter().map(|id| id.parse().ok()).collect(), "overdue execs")
+    }
+
+    /// The exec, if it is still overdue and nobody else holds its row. Holds it until the transaction
+    /// ends.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn lock_overdue_exec(
+        &mut self,
+        id: ExecId,
+        patience_s: f64,
+    ) -> Result<Option<Exec>, StoreError> {
+        let owner = self.owner.clone();
+        let sql = format!("SELECT * FROM execs WHERE {OVERDUE} AND id = $3 FOR UPDATE SKIP LOCKED");
+        let row: Option<Row> = sqlx::query_as(AssertSqlSafe(sql))
+            .bind(owner)
+            .bind(patience_s)
+            .bind(id.to_string())
+            .fetch_optional(self.connection())
+            .await?;
+        row.map(Exec::try_from).transpose()
+    }
+
+    /// Looks through at most `limit` execs that ended at that time or later, in this order.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn list_unrecorded_ends(
+        &mut self,
+        from: OffsetDateTime,
+        limit: i64,
+    ) -> Result<EndedPage, StoreError> {
+        let owner = self.owner.clone();
+        let rows: Vec<(String, OffsetDateTime, bool)> = sqlx::query_as(
+            "SELECT e.id, e.finished_at,
+                    EXISTS (SELECT FROM audit_events a
+                            WHERE a.chain = $1 AND a.exec_id = e.id AND a.action = 'exec.finish')
+             FROM execs e WHERE e.tenant_id = $1 AND e.finished_at >= $2
+             ORDER BY e.finished_at LIMIT $3",
+        )
+        .bind(owner)
+        .bind(from)
+        .bind(limit)
+        .fetch_all(self.connection())
+        .await?;
+        let (last, length) = (rows.last().map(|(_, at, _)| *at), rows.len());
+        let unrecorded = rows.iter().filter(|(.., is_recorded)| !is_recorded);
+        let unrecorded = unrecorded.map(|(id, ..)| id.parse().ok()).collect();
+        Ok(EndedPage { unrecorded: parsed(unrecorded, "ended execs")?, last, length })
+    }
+
+    /// The exec, if its end is still without its event and nobody else holds its row. Holds it until
+    /// the transaction ends.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn lock_unrecorded_end(&mut self, id: ExecId) -> Result<Option<Exec>, StoreError> {
+        let owner = self.owner.clone();
+        // Two statements: the second one sees what the holder before us committed.
+        let held: Option<String> = sqlx::query_scalar(
+            "SELECT id FROM execs WHERE tenant_id = $1 AND id = $2 FOR UPDATE SKIP LOCKED",
+        )
+        .bind(&owner)
+        .bind(id.to_string())
+        .fetch_optional(self.connection())
+        .await?;
+        if held.is_none() {
+            return Ok(None);
+        }
+        let sql = format!("SELECT * FROM execs WHERE {UNRECORDED} AND id = $2");
+        let row: Option<Row> = sqlx::query_as(AssertSqlSafe(sql))
+            .bind(owner)
+            .bind(id.to_string())
+            .fetch_optional(self.connection())
+            .await?;
+        row.map(Exec::try_from).transpose()
+    }
+}

@@ -1,0 +1,76 @@
+//! Looks after what nobody asks for, tenant by tenant: ends that nobody wrote down (see `reconcile`),
+//! and details of the audit log whose time is over (see `retention`). Safe beside other control
+//! planes, which do the same.
+
+mod reconcile;
+mod retention;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::ids::TenantId;
+use time::OffsetDateTime;
+
+use crate::config::UpkeepConfig;
+use crate::dispatch::Dispatcher;
+use crate::metrics::Metrics;
+use crate::outcome::OutcomeError;
+use crate::store::Store;
+
+/// Rest after each tenant: with many of them, looking is work.
+const PER_TENANT: Duration = Duration::from_millis(50);
+
+/// See the module.
+pub struct Upkeep {
+    store: Store,
+    dispatcher: Arc<Dispatcher>,
+    metrics: Arc<Metrics>,
+    pause: Duration,
+    /// Seconds after the end of its time from which nobody is expected to tell of an exec.
+    unknown_after_s: f64,
+    /// Up to which end each tenant's execs were looked through. Empty at the start: all of them are.
+    seen: HashMap<TenantId, OffsetDateTime>,
+}
+
+impl Upkeep {
+    /// Looks as often and waits as long as `config` says.
+    pub fn new(
+        store: Store,
+        dispatcher: Arc<Dispatcher>,
+        metrics: Arc<Metrics>,
+        config: &UpkeepConfig,
+    ) -> Self {
+        let pause = Duration::from_secs(config.audit_sweep_s);
+        let unknown_after_s = config.unknown_after_s.into();
+        Self { store, dispatcher, metrics, pause, unknown_after_s, seen: HashMap::new() }
+    }
+
+    /// Looks for as long as the process lives.
+    pub async fn run(mut self) {
+        loop {
+            tokio::time::sleep(self.pause).await;
+            if let Err(error) = self.sweep().await {
+                tracing::warn!(%error, "cannot look after the audit log; will try again");
+            }
+        }
+    }
+
+    async fn sweep(&mut self) -> Result<(), OutcomeError> {
+        let tenants = self.store.platform().await?.list_tenants(None, i64::MAX).await?;
+        for tenant in tenants {
+            // One tenant's trouble is not another's.
+            if let Err(error) = self.look_after(tenant.id).await {
+                tracing::warn!(%error, tenant_id = %tenant.id, "cannot look after its audit log");
+            }
+            tokio::time::sleep(PER_TENANT).await;
+        }
+        Ok(())
+    }
+
+    async fn look_after(&mut self, tenant_id: TenantId) -> Result<(), OutcomeError> {
+        self.end_overdue(tenant_id).await?;
+        self.record_ends(tenant_id).await?;
+        Ok(self.apply_retention(tenant_id).await?)
+    }
+}

@@ -1,0 +1,139 @@
+//! No intent is left without an outcome: what nobody tells of any more is closed as `unknown`, once.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tests::{Replica, Stack, TestSession, TestTenant};
+
+const EVERY_SECOND: [(&str, &str); 1] = [("BULKHEAD_AUDIT_SWEEP_S", "1")];
+
+/// The id of a tenant that this process made.
+async fn id_of(stack: &Stack, name: &str) -> String {
+    stack.tenant_id(&format!("{name}-{}", std::process::id())).await
+}
+
+fn change(stack: &Stack, tenant: &str, sql: &str) {
+    let scope = format!("SELECT set_config('app.tenant_id', '{tenant}', true)");
+    stack.psql(&format!("BEGIN; {scope}; {sql}; COMMIT")).expect("changes");
+}
+
+async fn finishes(session: &TestSession, exec_id: &str) -> Vec<Value> {
+    let path = format!("/v1/audit/events?action=exec.finish&exec_id={exec_id}");
+    let page = session.reviewer.get(&path).await.expect(200);
+    page["items"].as_array().cloned().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_permitted_exec_that_nobody_tells_of_is_closed_as_unknown_by_one_of_two() {
+    let stack = Stack::shared();
+    // Its executor only enrolled: what it is given is never heard of again.
+    let tenant = TestTenant::create(stack, "unknown").await;
+    let session = tenant.session().await;
+    let id = id_of(stack, "unknown").await;
+    let mut execs = Vec::new();
+    for command in ["echo queued", "echo running", "echo patient", "touch asked"] {
+        let exec = session.submit(json!({ "command": command })).await;
+        execs.push(session.wait_until(&exec, |exec| !exec["decision"].is_null()).await);
+    }
+    let exec_id = |n: usize| execs[n]["exec_id"].as_str().expect("an id").to_owned();
+    // Three days pass for all but one of them, for which it is an hour.
+    change(
+        stack,
+        &id,
+        &format!(
+            "UPDATE execs SET created_at = created_at - interval '3 days',
+                    decided_at = decided_at - CASE WHEN id = '{}' THEN interval '1 hour'
+                                                   ELSE interval '3 days' END
+             WHERE session_id = '{}';
+             UPDATE execs SET state = 'running', started_at = decided_at WHERE id = '{}'",
+            exec_id(2),
+            session.id,
+            exec_id(1)
+        ),
+    );
+    let (one, two) =
+        tokio::join!(Replica::start(stack, &EVERY_SECOND), Replica::start(stack, &EVERY_SECOND));
+    for n in [0, 1] {
+        let exec = session.wait(&execs[n]).await;
+        assert_eq!(
+            (&exec["state"], &exec["error"]["code"]),
+            (&json!("lost"), &json!("outcome_unknown"))
+        );
+        let finishes = finishes(&session, &exec_id(n)).await;
+        assert_eq!(finishes.len(), 1, "{finishes:?}");
+        assert_eq!(finishes[0]["outcome"], "unknown");
+        assert_eq!(finishes[0]["role"], "reconciler");
+    }
+    // Patience is not over for one, and the other was never permitted.
+    for (n, state) in [(2, "queued"), (3, "pending_approval")] {
+        let exec = session.agent.get(&format!("/v1/execs/{}", exec_id(n))).await.expect(200);
+        assert_eq!(exec["state"], state);
+    }
+    // One of the two did it, and says so; the stack's own may have been first.
+    for replica in [&one, &two] {
+        let metrics = replica.caller(None).get("/metrics").await;
+        assert!(metrics.text.contains("bulkhead_execs_reconciled_total"), "{}", metrics.text);
+    }
+}
+
+#[tokio::test]
+async fn an_exec_that_ended_without_its_event_gets_one() {
+    let stack = Stack::shared();
+    let tenant = TestTenant::create(stack, "unrecorded").await;
+    let session = tenant.session().await;
+    let id = id_of(stack, "unrecorded").await;
+    let asked = session.submit(json!({ "command": "touch asked" })).await;
+    let approval = session.approval_of(&asked).await;
+    session.decide(&approval, "deny", None).await;
+    session.wait(&asked).await;
+    let recorded = asked["exec_id"].as_str().expect("an id");
+    // A copy of it, which nobody ever spoke of.
+    let copy = "exe_0123456789abcdef0123456789abcdef";
+    change(
+        stack,
+        &id,
+        &format!(
+            "INSERT INTO execs (tenant_id, id, session_id, state, command, cwd, env, timeout_ms,
+                                created_by, finished_at)
+             SELECT tenant_id, '{copy}', session_id, 'exited', command, cwd, env, timeout_ms,
+                    created_by, now() FROM execs WHERE id = '{recorded}'"
+        ),
+    );
+    let _one = Replica::start(stack, &EVERY_SECOND).await;
+    let _two = Replica::start(stack, &EVERY_SECOND).await;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let event = loop {
+        if let Some(event) = finishes(&session, copy).await.pop() {
+            break event;
+        }
+        assert!(Instant::now() < deadline, "no event");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!((&event["outcome"], &event["role"]), (&json!("unknown"), &json!("reconciler")));
+    assert_eq!(event["detail"]["state"], "exited");
+    assert_eq!(event["session_id"], session.id);
+    // It got one only, also from the other one, and who had one got none.
+    change(
+        stack,
+        &id,
+        &format!("UPDATE execs SET finished_at = now() WHERE id IN ('{copy}', '{recorded}')"),
+    );
+    let other = "exe_0123456789abcdef0123456789abcde0";
+    change(
+        stack,
+        &id,
+        &format!(
+            "INSERT INTO execs (tenant_id, id, session_id, state, command, cwd, env, timeout_ms,
+                                created_by, finished_at)
+             SELECT tenant_id, '{other}', session_id, 'exited', command, cwd, env, timeout_ms,
+                    created_by, now() + interval '1 second' FROM execs WHERE id = '{recorded}'"
+        ),
+    );
+    // Looked through after both of them.
+    while finishes(&session, other).await.is_empty() {
+        assert!(Instant::now() < deadline, "no event");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(finishes(&session, copy).await.len(), 1);
+    assert_eq!(finishes(&session, recorded).await.len(), 1);
+}
