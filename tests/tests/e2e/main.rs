@@ -1,6 +1,7 @@
 //! End-to-end tests on the real Temporal, Postgres and Docker: one stack for all of them.
 
 mod approvals;
+mod audit_faults;
 mod audit_log;
 mod audit_proof;
 mod authorization;
