@@ -4,6 +4,7 @@ mod approvals;
 mod audit_faults;
 mod audit_log;
 mod audit_proof;
+mod audit_rows;
 mod authorization;
 mod bad_input;
 mod cli;
