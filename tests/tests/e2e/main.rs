@@ -10,6 +10,7 @@ mod bad_input;
 mod cli;
 mod cli_files;
 mod events;
+mod evidence;
 mod idempotency;
 mod interactive;
 mod isolation;
