@@ -2,8 +2,10 @@
 
 mod approvals;
 mod attacks;
+mod audit_faults;
 mod audit_log;
 mod audit_proof;
+mod audit_rows;
 mod authorization;
 mod bad_input;
 mod cli;
@@ -12,6 +14,7 @@ mod closing;
 mod events;
 mod executor_loss;
 mod git;
+mod evidence;
 mod idempotency;
 mod interactive;
 mod isolation;

@@ -56,6 +56,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(policy::simulate))
         .routes(routes!(audit::list))
         .routes(routes!(audit::checkpoints::list, audit::checkpoints::create))
+        .routes(routes!(audit::evidence::list))
         .routes(routes!(audit::export::export))
         .routes(routes!(audit::reviews::list, audit::reviews::create))
         .routes(routes!(executors::list, executors::enrol))

@@ -2,6 +2,7 @@
 
 pub mod checkpoints;
 mod csv;
+pub mod evidence;
 pub mod export;
 mod filter;
 mod ocsf;
