@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::listing;
-use crate::client::NewSession;
+use crate::client::{NewSession, encode};
 use crate::connection::{Caller, Connection};
 
 /// Arguments of `bulkhead sessions`.
@@ -85,7 +85,11 @@ pub async fn run(connection: Connection, arguments: Arguments) -> Result<u8> {
             }
         }
         Action::Evidence { id } => {
-            let items = listing::fetch(&client, &format!("/v1/sessions/{id}/evidence")).await?;
+            let items = listing::fetch(
+                &client,
+                &format!("/v1/sessions/{}/evidence?limit=200", encode(&id)),
+            )
+            .await?;
             listing::print(
                 &items,
                 connection.json,

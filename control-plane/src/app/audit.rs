@@ -2,13 +2,12 @@
 //! byte leaves.
 
 use domain::access::Operation;
-use domain::ids::TenantId;
 use serde_json::{Value, json};
 
 use super::{App, AppError, Caller};
 use crate::checkpoints::CheckpointError;
 use crate::ids;
-use crate::store::{AuditFilter, AuditRecord, NewReview, Review, StoredProof};
+use crate::store::{AuditFilter, AuditRecord, NewReview, Review, StoredProof, Who};
 
 /// Longest comment of a review, in bytes.
 const MAX_COMMENT_BYTES: usize = 4000;
@@ -18,7 +17,7 @@ const BATCH: i64 = 1000;
 /// An export that is on record and may begin.
 pub struct Export {
     app: App,
-    tenant_id: TenantId,
+    chain: Who,
     filter: AuditFilter,
     /// The first event.
     pub from: i64,
@@ -51,8 +50,8 @@ impl App {
     /// # Errors
     /// When the caller may not, or nothing can be signed.
     pub async fn checkpoint_audit(&self, caller: &Caller) -> Result<StoredProof, AppError> {
-        let tenant_id = caller.authorize(Operation::ReadAudit)?;
-        Ok(self.checkpointer.prove(&tenant_id.to_string()).await?)
+        let chain = caller.audit_chain()?;
+        Ok(self.checkpointer.prove(&chain.to_string()).await?)
     }
 
     /// Puts an export on record and prepares it.
@@ -66,19 +65,19 @@ impl App {
         filter: AuditFilter,
         detail: Value,
     ) -> Result<Export, AppError> {
-        let tenant_id = caller.authorize(Operation::ReadAudit)?;
+        let chain = caller.audit_chain()?;
         if from < 1 {
             return Err(AppError::invalid("invalid_from", "from must be at least 1"));
         }
-        let mut scope = caller.open(self, Operation::ReadAudit).await?;
-        scope.append_audit(caller.entry("audit.export", tenant_id.to_string(), detail));
+        let mut scope = self.store.open(chain).await?;
+        scope.append_audit(caller.entry("audit.export", chain.to_string(), detail));
         scope.commit().await?;
-        let last = self.checkpointer.prove(&tenant_id.to_string()).await?;
+        let last = self.checkpointer.prove(&chain.to_string()).await?;
         if from > last.proof.size {
             let message = format!("from is beyond the last event, {}", last.proof.size);
             return Err(AppError::invalid("invalid_from", message));
         }
-        Ok(Export { app: self.clone(), tenant_id, filter, from, last, next: from })
+        Ok(Export { app: self.clone(), chain, filter, from, last, next: from })
     }
 
     /// Keeps a review, on record.
@@ -128,7 +127,7 @@ impl Export {
         if self.from == 1 {
             return Ok(audit::GENESIS);
         }
-        let mut scope = self.app.store.tenant(self.tenant_id).await?;
+        let mut scope = self.app.store.open(self.chain).await?;
         Ok(scope.get_audit(self.from - 1).await?.hash)
     }
 
@@ -146,7 +145,7 @@ impl Export {
         if self.next > last {
             return Ok(None);
         }
-        let mut scope = self.app.store.tenant(self.tenant_id).await?;
+        let mut scope = self.app.store.open(self.chain).await?;
         let mut records = scope.list_audit(&self.filter, self.next - 1, BATCH).await?;
         records.retain(|record| record.event.seq <= last);
         let is_full = i64::try_from(records.len()).is_ok_and(|length| length == BATCH);

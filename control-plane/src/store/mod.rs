@@ -26,6 +26,7 @@ mod schema;
 mod scope;
 mod sessions;
 mod tenants;
+mod terminals;
 mod text;
 mod tokens;
 mod turns;
@@ -50,6 +51,7 @@ pub use schema::SchemaFault;
 pub use scope::{Scope, Who};
 pub use sessions::{NewSession, Session};
 pub use tenants::Tenant;
+pub use terminals::{Arrival, Resized};
 pub use tokens::{NewToken, Token};
 pub use turns::{StoredStep, Turn};
 pub use votes::{NewVote, SessionApproval, Vote};
@@ -120,6 +122,14 @@ impl Store {
     /// When the database cannot be reached.
     pub async fn platform(&self) -> Result<Scope, StoreError> {
         Scope::open(&self.pool, Who::Platform).await
+    }
+
+    /// Opens a transaction on behalf of either.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn open(&self, who: Who) -> Result<Scope, StoreError> {
+        Scope::open(&self.pool, who).await
     }
 
     /// A connection of its own that hears announcements on [`EVENTS_CHANNEL`].

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Role {
-    /// Manages tenants and sees no tenant's data.
+    /// Manages tenants, reads its own audit log, and sees no tenant's data.
     Platform,
     /// Everything inside one tenant.
     Owner,
@@ -36,7 +36,8 @@ pub enum Operation {
     ReadApprovals,
     /// Approve or deny.
     DecideApprovals,
-    /// Read the audit log, export it, and have it sealed by a checkpoint.
+    /// Read the audit log of one's own tenant (the platform: its own), export it, and have it sealed
+    /// by a checkpoint.
     ReadAudit,
     /// Say what one thinks of an audit event.
     ReviewAudit,
@@ -100,7 +101,7 @@ impl Role {
     pub fn allows(self, operation: Operation) -> bool {
         use Operation as O;
         match self {
-            Self::Platform => matches!(operation, O::ManageTenants),
+            Self::Platform => matches!(operation, O::ManageTenants | O::ReadAudit),
             Self::Owner => !matches!(operation, O::ManageTenants | O::Execute),
             Self::Agent => matches!(operation, O::Work | O::ReadWork | O::ReadApprovals),
             Self::Reviewer => matches!(
@@ -160,7 +161,7 @@ mod tests {
         assert_eq!(
             rows,
             [
-                "platform x...........",
+                "platform x.....x.....",
                 "owner    .xxxxxxxxxx.",
                 "agent    ..xxx.......",
                 "reviewer ...xxxxxx...",

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tests::{Answer, Stack};
+use tests::{Answer, Replica, Stack};
 
 const OTHERS: &str = "FROM pg_stat_activity WHERE usename = current_user
                       AND pid <> pg_backend_pid()";
@@ -46,12 +46,12 @@ fn counted(stack: &Stack, acme: &str) -> String {
     stack.psql(&format!("BEGIN; {scope}; {count}; COMMIT")).expect("numbers")
 }
 
-/// Exports a tenant's log and verifies it without the server.
-fn assert_verifies(stack: &Stack, tenant: &str) {
+/// Exports a log, `--tenant NAME` or `--system`, and verifies it without the server.
+fn assert_verifies(stack: &Stack, whose: &[&str]) {
     let file = stack.data_dir().join("faults.jsonl");
     let file = file.to_string_lossy();
-    let mut export = stack.cli(&["audit", "export", "--out", &file, "--tenant", tenant]);
-    let output = export.output().expect("it starts");
+    let mut export = stack.cli(&["audit", "export", "--out", &file]);
+    let output = export.args(whose).output().expect("it starts");
     assert!(output.status.success(), "{output:?}");
     let key = stack.data_dir().join("audit.pub");
     let mut verify = stack.cli(&["audit", "verify", "--from", &file, "--key"]);
@@ -103,7 +103,7 @@ async fn a_read_only_database_refuses_every_change_and_recovers() {
     assert_eq!(waiting["state"], "pending", "{waiting}");
     session.decide(&approval, "approve", None).await;
     assert_eq!(session.wait(&asked).await["state"], "exited");
-    assert_verifies(&stack, "acme");
+    assert_verifies(&stack, &["--tenant", "acme"]);
 }
 
 /// A transaction of ours that stays open until this is dropped.
@@ -162,7 +162,7 @@ async fn a_backend_killed_between_insert_and_commit_leaves_a_chain_that_verifies
     let token = |name: &str| json!({ "name": name, "role": "viewer" });
     owner.post("/v1/tokens", token("before")).await.expect(201);
     let scope = format!("SET LOCAL app.tenant_id = '{chain}'");
-    // The first stops it when its token is inserted and its event is not; the second when its
+    // Each stops it at another place of its one statement. The first stops it when its token is inserted and its event is not; the second when its
     // event is inserted as well: the words under which it will be found are ours already.
     let at_head =
         format!("{scope}; SELECT seq FROM audit_heads WHERE chain = '{chain}' FOR UPDATE");
@@ -186,11 +186,106 @@ async fn a_backend_killed_between_insert_and_commit_leaves_a_chain_that_verifies
         })
         .await;
     }
+    length_of(&stack, &chain);
+    assert_verifies(&stack, &["--tenant", "globex"]);
+}
+
+/// How long a chain is, which has no gap and ends where its head says.
+fn length_of(stack: &Stack, chain: &str) -> i64 {
     let read = format!(
-        "SELECT count(*) = max(seq) AND max(seq) = (SELECT seq FROM audit_heads
-             WHERE chain = '{chain}') FROM audit_events WHERE chain = '{chain}'"
+        "BEGIN; SET LOCAL app.tenant_id = '{chain}';
+         SELECT count(*), min(e.seq), max(e.seq), max(h.seq) FROM audit_events e
+         JOIN audit_heads h USING (chain) WHERE chain = '{chain}'; COMMIT"
     );
-    let gapless = stack.psql(&format!("BEGIN; {scope}; {read}; COMMIT")).expect("one row");
-    assert_eq!(gapless, "t");
-    assert_verifies(&stack, "globex");
+    let read = stack.psql(&read).expect("one row");
+    let numbers: Vec<i64> = read.split('|').map(|n| n.parse().expect("a number")).collect();
+    let length = numbers[0];
+    assert_eq!(numbers, [length, 1, length, length]);
+    length
+}
+
+/// The backend of a request that wrote its audit event and waits, with its transaction open, to
+/// insert a token: the `LOCK TABLE` of a test stops it there.
+const BETWEEN: &str = "SELECT a.pid FROM pg_stat_activity a
+    JOIN pg_locks l ON l.pid = a.pid AND l.granted AND l.relation = 'audit_events'::regclass
+    WHERE l.mode = 'RowExclusiveLock' AND a.wait_event_type = 'Lock'
+      AND a.query LIKE 'INSERT INTO tokens%' LIMIT 1";
+
+#[tokio::test]
+async fn a_control_plane_killed_between_insert_and_commit_leaves_the_chain_as_it_was() {
+    let stack = Stack::start("killed-control-plane");
+    let replica = Replica::start(&stack, &[]).await;
+    let platform = replica.caller(Some(&stack.dev().platform_token));
+    let before = length_of(&stack, "system");
+    let held = Held::new(&stack, "LOCK TABLE tokens IN SHARE MODE");
+    // It appends to the chain of the platform first, and then makes the tenant's first token.
+    let body = json!({ "name": "killed" });
+    let made = tokio::spawn(async move { platform.post("/v1/tenants", body).await });
+    let backend = until("its audit event is inserted", async || {
+        stack.psql(BETWEEN).ok().filter(|pid| !pid.is_empty())
+    });
+    let backend = backend.await;
+    // SIGKILL.
+    drop(replica);
+    drop(held);
+    assert_eq!(made.await.expect("no panic").status, 0, "no answer came");
+    let gone = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {backend}");
+    until("its backend ends", async || stack.psql(&gone).ok().filter(|count| count == "0")).await;
+    assert_eq!(length_of(&stack, "system"), before);
+    // Its number and the tenant's name are free.
+    stack.platform().post("/v1/tenants", json!({ "name": "killed" })).await.expect(201);
+    assert_eq!(length_of(&stack, "system"), before + 1);
+    assert_verifies(&stack, &["--system"]);
+
+    nothing_acknowledged_is_lost(&stack).await;
+}
+
+/// Many make tokens until the control plane that they talk to is killed in the midst of it.
+async fn nothing_acknowledged_is_lost(stack: &Stack) {
+    let replica = Replica::start(stack, &[]).await;
+    let (sender, mut acknowledged) = tokio::sync::mpsc::unbounded_channel();
+    for _ in 0..16 {
+        let owner = replica.caller(Some(&stack.dev().tenants["globex"].owner_token));
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            let body = json!({ "name": "kill", "role": "viewer" });
+            loop {
+                let answer = owner.post("/v1/tokens", body.clone()).await;
+                if answer.status != 201 {
+                    let _ = sender.send(Err(answer));
+                    return;
+                }
+                let _ = sender.send(Ok(answer.body["token_id"].clone()));
+            }
+        });
+    }
+    drop(sender);
+    let mut tokens = Vec::new();
+    while tokens.len() < 100 {
+        tokens.push(acknowledged.recv().await.expect("they go on").expect("a token"));
+    }
+    drop(replica);
+    while let Some(last) = acknowledged.recv().await {
+        match last {
+            Ok(token) => tokens.push(token),
+            Err(answer) => assert_eq!(answer.status, 0, "{answer:?}"),
+        }
+    }
+    let chain = stack.tenant_id("globex").await;
+    let scope = format!("SET LOCAL app.tenant_id = '{chain}'");
+    let ids: Vec<String> =
+        tokens.iter().map(|id| format!("'{}'", id.as_str().expect("an id"))).collect();
+    let kept = format!("SELECT count(*) FROM tokens WHERE id IN ({})", ids.join(","));
+    let kept = stack.psql(&format!("BEGIN; {scope}; {kept}; COMMIT")).expect("a number");
+    assert_eq!(kept, tokens.len().to_string(), "what was answered is there");
+    // No change without its row and no row without its change, answered or not.
+    let apart = format!(
+        "SELECT count(*) FROM tokens t FULL JOIN (
+             SELECT object FROM audit_events WHERE chain = '{chain}' AND action = 'token.create'
+         ) e ON e.object = t.id WHERE t.id IS NULL OR e.object IS NULL"
+    );
+    let apart = stack.psql(&format!("BEGIN; {scope}; {apart}; COMMIT")).expect("a number");
+    assert_eq!(apart, "0");
+    length_of(stack, &chain);
+    assert_verifies(stack, &["--tenant", "globex"]);
 }

@@ -101,7 +101,9 @@ impl Objects {
             "create_exec" => of(&self.session, Some(json!({ "command": "true" }))),
             "create_turn" => of(&self.session, Some(json!({ "input": "hi" }))),
             "get_turn" => of(&self.turn, None),
-            "get_exec" | "read_exec_output" | "cancel_exec" => of(&self.exec, None),
+            "get_exec" | "read_exec_output" | "get_exec_cast" | "cancel_exec" => {
+                of(&self.exec, None)
+            }
             "send_exec_input" => of(&self.exec, Some(json!({ "data": "x" }))),
             "signal_exec" => of(&self.exec, Some(json!({ "signal": "TERM" }))),
             "resize_exec" => of(&self.exec, Some(json!({ "rows": 1, "cols": 1 }))),

@@ -16,6 +16,9 @@ use crate::connection::{Caller, Connection};
 pub struct Arguments {
     #[command(subcommand)]
     action: Action,
+    /// The platform's own log, with the platform's token, instead of a tenant's.
+    #[arg(long, global = true)]
+    system: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -49,7 +52,8 @@ pub async fn run(connection: Connection, arguments: Arguments) -> Result<u8> {
     if let Action::Verify(arguments) = arguments.action {
         return verify::run(&arguments, json);
     }
-    let client = connection.client(Caller::Reviewer)?;
+    let fitting = if arguments.system { Caller::Platform } else { Caller::Reviewer };
+    let client = connection.client(fitting)?;
     match arguments.action {
         Action::List(arguments) => look_up::run(&client, &arguments, json).await?,
         Action::Export(arguments) => export::run(&client, &arguments).await?,

@@ -3,6 +3,7 @@
 mod approvals;
 mod audit;
 mod calls;
+mod casts;
 mod events;
 mod execs;
 mod executors;
@@ -39,6 +40,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(turns::show))
         .routes(routes!(execs::show))
         .routes(routes!(execs::output))
+        .routes(routes!(casts::show))
         .routes(routes!(execs::cancel))
         .routes(routes!(live::stdin))
         .routes(routes!(live::signal))

@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use domain::access::Operation;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -59,7 +58,7 @@ pub async fn list(
     Params(params): Params<ListParams>,
 ) -> Result<Json<Page<View>>, ApiError> {
     let limit = checked_limit(params.limit)?;
-    let mut scope = caller.open(&app, Operation::ReadAudit).await?;
+    let mut scope = caller.open_audit(&app).await?;
     let proofs = scope.list_proofs(params.cursor, limit).await.map_err(AppError::from)?;
     let views = proofs.into_iter().map(View::from).collect();
     Ok(Json(Page::new(views, limit, |view: &View| view.number.to_string())))

@@ -3,9 +3,9 @@
 
 use axum::Json;
 use axum::extract::State;
-use domain::access::Operation;
 use domain::ids::SessionId;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::view::View;
 use crate::app::{App, AppError, Caller};
@@ -25,7 +25,8 @@ pub struct EvidenceParams {
 }
 
 /// An audit event of the session, and what it is evidence of.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EvidenceItem)]
 pub struct Item {
     kind: &'static str,
     #[serde(flatten)]
@@ -44,7 +45,7 @@ fn kind_of(action: &str) -> &'static str {
         "exec.create" => "command",
         "exec.authorize" => "decision",
         "exec.finish" => "result",
-        // Input, signals and the end that somebody asked for.
+        // Input, signals, sizes and the end that somebody asked for.
         _ if action.starts_with("exec.") => "control",
         _ if action.starts_with("approval.") => "approval",
         _ if action.starts_with("turn.") => "turn",
@@ -60,7 +61,7 @@ fn kind_of(action: &str) -> &'static str {
     get, path = "/sessions/{id}/evidence", operation_id = "list_session_evidence", tag = "audit",
     security(("token" = ["read_audit"])),
     params(("id" = SessionId, Path), EvidenceParams),
-    responses((status = 200, body = serde_json::Value)),
+    responses((status = 200, body = Page<Item>)),
 )]
 pub async fn list(
     State(app): State<App>,
@@ -69,7 +70,7 @@ pub async fn list(
     Params(params): Params<EvidenceParams>,
 ) -> Result<Json<Page<Item>>, ApiError> {
     let limit = checked_limit(params.limit)?;
-    let mut scope = caller.open(&app, Operation::ReadAudit).await?;
+    let mut scope = caller.open_audit(&app).await?;
     scope.get_session(id).await.map_err(AppError::of("session"))?;
     let filter = AuditFilter { session_id: Some(id.to_string()), ..AuditFilter::default() };
     let after = params.cursor.unwrap_or(0);
