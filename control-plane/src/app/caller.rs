@@ -81,11 +81,11 @@ impl Caller {
     /// # Errors
     /// [`AppError::Forbidden`] when it may read none.
     pub fn audit_chain(&self) -> Result<Who, AppError> {
-        let allowed = self.role.allows(Operation::ReadAudit);
+        let allowed = self.role.allows(Operation::ReadChain);
         if allowed && self.role == Role::Platform && self.tenant_id.is_none() {
             return Ok(Who::Platform);
         }
-        Ok(Who::Tenant(self.authorize(Operation::ReadAudit)?))
+        Ok(Who::Tenant(self.authorize(Operation::ReadChain)?))
     }
 
     /// A transaction on the audit chain that the caller may read.

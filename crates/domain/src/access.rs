@@ -36,8 +36,10 @@ pub enum Operation {
     ReadApprovals,
     /// Approve or deny.
     DecideApprovals,
-    /// Read the audit log of one's own tenant (the platform: its own), export it, and have it sealed
-    /// by a checkpoint.
+    /// Read one's own audit chain (the platform has one too), export it, and have it sealed by a
+    /// checkpoint.
+    ReadChain,
+    /// Read what else the audit log has of a tenant: sessions as evidence, and reviews.
     ReadAudit,
     /// Say what one thinks of an audit event.
     ReviewAudit,
@@ -53,13 +55,14 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ManageTenants,
         Self::ManageTokens,
         Self::Work,
         Self::ReadWork,
         Self::ReadApprovals,
         Self::DecideApprovals,
+        Self::ReadChain,
         Self::ReadAudit,
         Self::ReviewAudit,
         Self::ReadPolicy,
@@ -77,6 +80,7 @@ impl Operation {
             Self::ReadWork => "read_work",
             Self::ReadApprovals => "read_approvals",
             Self::DecideApprovals => "decide_approvals",
+            Self::ReadChain => "read_chain",
             Self::ReadAudit => "read_audit",
             Self::ReviewAudit => "review_audit",
             Self::ReadPolicy => "read_policy",
@@ -101,7 +105,7 @@ impl Role {
     pub fn allows(self, operation: Operation) -> bool {
         use Operation as O;
         match self {
-            Self::Platform => matches!(operation, O::ManageTenants | O::ReadAudit),
+            Self::Platform => matches!(operation, O::ManageTenants | O::ReadChain),
             Self::Owner => !matches!(operation, O::ManageTenants | O::Execute),
             Self::Agent => matches!(operation, O::Work | O::ReadWork | O::ReadApprovals),
             Self::Reviewer => matches!(
@@ -109,6 +113,7 @@ impl Role {
                 O::ReadWork
                     | O::ReadApprovals
                     | O::DecideApprovals
+                    | O::ReadChain
                     | O::ReadAudit
                     | O::ReviewAudit
                     | O::ReadPolicy
@@ -161,12 +166,12 @@ mod tests {
         assert_eq!(
             rows,
             [
-                "platform x.....x.....",
-                "owner    .xxxxxxxxxx.",
-                "agent    ..xxx.......",
-                "reviewer ...xxxxxx...",
-                "viewer   ...xx.......",
-                "executor ...........x",
+                "platform x.....x......",
+                "owner    .xxxxxxxxxxx.",
+                "agent    ..xxx........",
+                "reviewer ...xxxxxxx...",
+                "viewer   ...xx........",
+                "executor ............x",
             ]
         );
     }

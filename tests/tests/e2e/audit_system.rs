@@ -60,7 +60,7 @@ async fn nobody_reads_a_chain_that_is_not_his_own() {
     let found = stack.platform().get(&path).await.expect(200);
     assert_eq!(found["items"], json!([]));
     let evidence = format!("/v1/sessions/{}/evidence", session.id);
-    assert_eq!(stack.platform().get(&evidence).await.status, 404);
+    assert_eq!(stack.platform().get(&evidence).await.status, 403);
     let all = stack.platform().get("/v1/audit/events?limit=200").await.expect(200);
     let items = all["items"].as_array().expect("a list");
     let own = ["tenant.create", "tenant.quota", "token.create", "audit.export"];

@@ -48,7 +48,7 @@ impl From<StoredProof> for View {
 /// Lists checkpoints, newest first.
 #[utoipa::path(
     get, path = "/audit/checkpoints", operation_id = "list_audit_checkpoints", tag = "audit",
-    security(("token" = ["read_audit"])),
+    security(("token" = ["read_chain"])),
     params(ListParams),
     responses((status = 200, body = Page<View>)),
 )]
@@ -67,7 +67,7 @@ pub async fn list(
 /// Makes a checkpoint now.
 #[utoipa::path(
     post, path = "/audit/checkpoints", operation_id = "create_audit_checkpoint", tag = "audit",
-    security(("token" = ["read_audit"])),
+    security(("token" = ["read_chain"])),
     responses((status = 201, body = View)),
 )]
 pub async fn create(

@@ -3,6 +3,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use domain::access::Operation;
 use domain::ids::SessionId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -70,7 +71,7 @@ pub async fn list(
     Params(params): Params<EvidenceParams>,
 ) -> Result<Json<Page<Item>>, ApiError> {
     let limit = checked_limit(params.limit)?;
-    let mut scope = caller.open_audit(&app).await?;
+    let mut scope = caller.open(&app, Operation::ReadAudit).await?;
     scope.get_session(id).await.map_err(AppError::of("session"))?;
     let filter = AuditFilter { session_id: Some(id.to_string()), ..AuditFilter::default() };
     let after = params.cursor.unwrap_or(0);

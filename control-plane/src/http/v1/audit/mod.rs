@@ -23,7 +23,7 @@ use view::View;
 /// Lists audit events, oldest first.
 #[utoipa::path(
     get, path = "/audit/events", operation_id = "list_audit_events", tag = "audit",
-    security(("token" = ["read_audit"])),
+    security(("token" = ["read_chain"])),
     params(LookUp),
     responses((status = 200, body = Page<View>)),
 )]

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use domain::access::Operation;
 use domain::ids::ReviewId;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -78,7 +79,7 @@ pub async fn list(
 ) -> Result<Json<Page<View>>, ApiError> {
     let limit = checked_limit(params.limit)?;
     let before = checked_cursor(params.cursor.as_ref())?;
-    let mut scope = caller.open_audit(&app).await?;
+    let mut scope = caller.open(&app, Operation::ReadAudit).await?;
     let reviews = scope.list_reviews(params.seq, before, limit).await.map_err(AppError::from)?;
     let views = reviews.into_iter().map(View::from).collect();
     Ok(Json(Page::new(views, limit, |view: &View| view.review_id.to_string())))
