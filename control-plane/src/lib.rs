@@ -4,6 +4,7 @@
 //! Docker: commands run where executors are.
 
 pub mod app;
+pub mod asciicast;
 pub mod audit_keys;
 pub mod calls;
 pub mod checkpoints;

@@ -67,6 +67,11 @@ enum Action {
         #[arg(short, long)]
         follow: bool,
     },
+    /// What its terminal showed, as asciicast v2: `bulkhead execs cast ID > x.cast` is for asciinema.
+    Cast {
+        /// Its id.
+        id: String,
+    },
     /// Wait for its end and exit as `bulkhead exec` would.
     Wait {
         /// Its id.
@@ -129,6 +134,12 @@ pub async fn run(connection: Connection, arguments: Arguments) -> Result<u8> {
                 Which::Stderr => Stream::Stderr,
             };
             logs(&client, &encode(&id), stream, offset, follow).await?;
+        }
+        Action::Cast { id } => {
+            let mut download = client.download(&format!("{}/cast", path(&id))).await?;
+            while let Some(piece) = download.next().await? {
+                console::write_stream(Stream::Stdout, &piece)?;
+            }
         }
         Action::Wait { id, timeout } => {
             let exec = wait(&client, &encode(&id), timeout).await?;

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::listing;
-use crate::client::NewSession;
+use crate::client::{NewSession, encode};
 use crate::connection::{Caller, Connection};
 
 /// Arguments of `bulkhead sessions`.
@@ -39,6 +39,11 @@ enum Action {
         #[arg(long, value_name = "NAME")]
         environment: Option<String>,
     },
+    /// What the audit log has about a session, in order; as --json with digests and details.
+    Evidence {
+        /// Its id.
+        id: String,
+    },
     /// Close a session; its sandbox goes away.
     Close {
         /// Its id.
@@ -51,7 +56,11 @@ enum Action {
 /// # Errors
 /// When the control plane refuses or cannot be reached.
 pub async fn run(connection: Connection, arguments: Arguments) -> Result<u8> {
-    let client = connection.client(Caller::Agent)?;
+    let caller = match &arguments.action {
+        Action::Evidence { .. } => Caller::Reviewer,
+        _ => Caller::Agent,
+    };
+    let client = connection.client(caller)?;
     match arguments.action {
         Action::List => {
             let items = listing::fetch(&client, "/v1/sessions").await?;
@@ -74,6 +83,18 @@ pub async fn run(connection: Connection, arguments: Arguments) -> Result<u8> {
             } else {
                 crate::console::print(session.session_id)?;
             }
+        }
+        Action::Evidence { id } => {
+            let items = listing::fetch(
+                &client,
+                &format!("/v1/sessions/{}/evidence?limit=200", encode(&id)),
+            )
+            .await?;
+            listing::print(
+                &items,
+                connection.json,
+                &["seq", "time", "kind", "actor", "action", "object", "outcome"],
+            )?;
         }
         Action::Close { id } => {
             client.close_session(&id).await?;

@@ -2,12 +2,11 @@
 //! byte leaves.
 
 use domain::access::Operation;
-use domain::ids::TenantId;
 use serde_json::Value;
 
 use super::{App, AppError, Caller};
 use crate::checkpoints::CheckpointError;
-use crate::store::{AuditFilter, AuditRecord, StoredProof};
+use crate::store::{AuditFilter, AuditRecord, StoredProof, Who};
 
 /// Events read at a time; each time in a transaction of its own, so that a slow reader holds none.
 const BATCH: i64 = 1000;
@@ -15,7 +14,7 @@ const BATCH: i64 = 1000;
 /// An export that is on record and may begin.
 pub struct Export {
     app: App,
-    tenant_id: TenantId,
+    chain: Who,
     filter: AuditFilter,
     /// The first event.
     pub from: i64,
@@ -38,8 +37,8 @@ impl App {
     /// # Errors
     /// When the caller may not, or nothing can be signed.
     pub async fn checkpoint_audit(&self, caller: &Caller) -> Result<StoredProof, AppError> {
-        let tenant_id = caller.authorize(Operation::ReadAudit)?;
-        Ok(self.checkpointer.prove(&tenant_id.to_string()).await?)
+        let chain = caller.audit_chain()?;
+        Ok(self.checkpointer.prove(&chain.to_string()).await?)
     }
 
     /// Puts an export on record and prepares it.
@@ -53,19 +52,19 @@ impl App {
         filter: AuditFilter,
         detail: Value,
     ) -> Result<Export, AppError> {
-        let tenant_id = caller.authorize(Operation::ReadAudit)?;
+        let chain = caller.audit_chain()?;
         if from < 1 {
             return Err(AppError::invalid("invalid_from", "from must be at least 1"));
         }
-        let mut scope = caller.open(self, Operation::ReadAudit).await?;
-        scope.append_audit(caller.entry("audit.export", tenant_id.to_string(), detail));
+        let mut scope = self.store.open(chain).await?;
+        scope.append_audit(caller.entry("audit.export", chain.to_string(), detail));
         scope.commit().await?;
-        let last = self.checkpointer.prove(&tenant_id.to_string()).await?;
+        let last = self.checkpointer.prove(&chain.to_string()).await?;
         if from > last.proof.size {
             let message = format!("from is beyond the last event, {}", last.proof.size);
             return Err(AppError::invalid("invalid_from", message));
         }
-        Ok(Export { app: self.clone(), tenant_id, filter, from, last, next: from })
+        Ok(Export { app: self.clone(), chain, filter, from, last, next: from })
     }
 }
 
@@ -78,7 +77,7 @@ impl Export {
         if self.from == 1 {
             return Ok(audit::GENESIS);
         }
-        let mut scope = self.app.store.tenant(self.tenant_id).await?;
+        let mut scope = self.app.store.open(self.chain).await?;
         Ok(scope.get_audit(self.from - 1).await?.hash)
     }
 
@@ -96,7 +95,7 @@ impl Export {
         if self.next > last {
             return Ok(None);
         }
-        let mut scope = self.app.store.tenant(self.tenant_id).await?;
+        let mut scope = self.app.store.open(self.chain).await?;
         let mut records = scope.list_audit(&self.filter, self.next - 1, BATCH).await?;
         records.retain(|record| record.event.seq <= last);
         let is_full = i64::try_from(records.len()).is_ok_and(|length| length == BATCH);

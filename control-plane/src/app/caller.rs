@@ -7,7 +7,7 @@ use domain::ids::{SessionId, TenantId, TokenId};
 use serde_json::Value;
 
 use super::{App, AppError};
-use crate::store::{AuditEntry, Evidence, Scope};
+use crate::store::{AuditEntry, Evidence, Scope, Who};
 use crate::tokens::{Claims, Pass};
 
 /// An authenticated caller.
@@ -73,6 +73,27 @@ impl Caller {
     /// [`AppError::Forbidden`] when it may not; database errors.
     pub async fn open(&self, app: &App, operation: Operation) -> Result<Scope, AppError> {
         Ok(app.store.tenant(self.authorize(operation)?).await?)
+    }
+
+    /// Whose audit chain the caller may read: its tenant's, or `system`, the platform's own. Nobody
+    /// reads both.
+    ///
+    /// # Errors
+    /// [`AppError::Forbidden`] when it may read none.
+    pub fn audit_chain(&self) -> Result<Who, AppError> {
+        let allowed = self.role.allows(Operation::ReadChain);
+        if allowed && self.role == Role::Platform && self.tenant_id.is_none() {
+            return Ok(Who::Platform);
+        }
+        Ok(Who::Tenant(self.authorize(Operation::ReadChain)?))
+    }
+
+    /// A transaction on the audit chain that the caller may read.
+    ///
+    /// # Errors
+    /// As [`Caller::audit_chain`]; database errors.
+    pub async fn open_audit(&self, app: &App) -> Result<Scope, AppError> {
+        Ok(app.store.open(self.audit_chain()?).await?)
     }
 
     /// A transaction of the platform, if this is its token.

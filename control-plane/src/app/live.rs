@@ -1,5 +1,7 @@
 //! Input, signals and window sizes for execs that run.
 
+use std::time::Instant;
+
 use domain::access::Operation;
 use domain::ids::ExecId;
 use domain::limits::MAX_STDIN_BYTES;
@@ -58,10 +60,8 @@ impl App {
             "bytes": input.bytes.len(), "sha256": hex(&Sha256::digest(&input.bytes)),
             "offset": input.offset, "close": input.close,
         });
-        let exec = self.announce(caller, exec_id, "exec.stdin", detail).await?;
-        if !exec.stdin_open {
-            return Err(not_interactive());
-        }
+        let takes_input = |exec: &Exec| exec.stdin_open;
+        let exec = self.announce(caller, exec_id, "exec.stdin", detail, takes_input).await?;
         let what = CallKind::Stdin { exec_id, offset: input.offset, close: input.close };
         let body: Pieces = Box::pin(stream::iter([Ok(Bytes::from(input.bytes))]));
         match self.call(caller, exec.session_id, what, TIMEOUT_MS, Some(body)).await?.reply {
@@ -81,7 +81,7 @@ impl App {
         signal: i32,
     ) -> Result<(), AppError> {
         let detail = json!({ "signal": signal });
-        let exec = self.announce(caller, exec_id, "exec.signal", detail).await?;
+        let exec = self.announce(caller, exec_id, "exec.signal", detail, |_| true).await?;
         let what = CallKind::Signal { exec_id, signal };
         match self.call(caller, exec.session_id, what, TIMEOUT_MS, None).await?.reply {
             CallReply::Done => Ok(()),
@@ -102,31 +102,36 @@ impl App {
         if !is_terminal_size(size) {
             return Err(AppError::invalid("invalid_tty", TERMINAL_SIZES));
         }
-        let mut scope = caller.open(self, Operation::Work).await?;
-        let exec = scope.get_exec(exec_id).await.map_err(AppError::of("exec"))?;
-        drop(scope);
-        check_runs(&exec)?;
-        if exec.terminal.is_none() {
-            return Err(not_interactive());
-        }
+        let detail = json!({ "rows": size.rows, "cols": size.cols });
+        let has_terminal = |exec: &Exec| exec.terminal.is_some();
+        let exec = self.announce(caller, exec_id, "exec.resize", detail, has_terminal).await?;
+        let begun = Instant::now();
         let what = CallKind::Resize { exec_id, size };
         match self.call(caller, exec.session_id, what, TIMEOUT_MS, None).await?.reply {
-            CallReply::Done => Ok(()),
-            other => Err(refusal(other)),
+            CallReply::Done => {}
+            other => return Err(refusal(other)),
         }
+        // For its recording, with the time before what the command did about it.
+        let mut scope = caller.open(self, Operation::Work).await?;
+        scope.insert_terminal_size(exec_id, size, begun.elapsed()).await?;
+        Ok(scope.commit().await?)
     }
 
-    /// Writes down what is about to be done to an exec that runs. Fails closed.
+    /// Writes down what is about to be done to an exec that runs and `takes` it. Fails closed.
     async fn announce(
         &self,
         caller: &Caller,
         exec_id: ExecId,
         action: &'static str,
         detail: serde_json::Value,
+        takes: impl FnOnce(&Exec) -> bool,
     ) -> Result<Exec, AppError> {
         let mut scope = caller.open(self, Operation::Work).await?;
         let exec = scope.get_exec(exec_id).await.map_err(AppError::of("exec"))?;
         check_runs(&exec)?;
+        if !takes(&exec) {
+            return Err(not_interactive());
+        }
         let entry = caller.session_entry(action, exec_id.to_string(), exec.session_id, detail);
         scope.append_audit(entry);
         scope.commit().await?;

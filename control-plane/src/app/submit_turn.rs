@@ -3,11 +3,14 @@
 use domain::access::Operation;
 use domain::ids::{SessionId, TurnId};
 use domain::limits::MAX_TURN_BYTES;
+use protocol::grant::hex;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use super::idempotency::claim_key;
 use super::{App, AppError, Caller, checks};
 use crate::ids;
+use crate::outcome::turns;
 use crate::store::{EventKind, Message, Turn};
 
 impl App {
@@ -49,7 +52,10 @@ impl App {
         }
         quota.check_turn(&usage)?;
         scope.insert_turn(turn_id, session_id, input, caller.token_id, caller.trace()).await?;
-        let entry = caller.session_entry("turn.create", turn_id.to_string(), session_id, json!({}));
+        let detail = json!({
+            "input_bytes": input.len(), "input_sha256": hex(&Sha256::digest(input)),
+        });
+        let entry = caller.session_entry("turn.create", turn_id.to_string(), session_id, detail);
         scope.append_audit(entry);
         let data = json!({ "turn_id": turn_id });
         scope.append_event(session_id, EventKind::TurnCreated, data).await?;
@@ -60,9 +66,7 @@ impl App {
             if scope.lock_turn(turn_id).await?.state == "queued" {
                 scope.release_keys(&turn_id.to_string()).await?;
                 let why = "Temporal did not answer when it was submitted";
-                scope.finish_turn(turn_id, "failed", None, Some(why)).await?;
-                let data = json!({ "turn_id": turn_id, "state": "failed" });
-                scope.append_event(session_id, EventKind::TurnFinished, data).await?;
+                turns::end(&mut scope, session_id, turn_id, "failed", None, Some(why)).await?;
                 scope.commit().await?;
                 return Err(AppError::TemporalUnavailable(error));
             }

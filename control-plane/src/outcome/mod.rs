@@ -1,9 +1,10 @@
-//! How execs end, whoever brings the news: the worker, or an executor that reports directly. Both
+//! How execs and turns end. Execs: whoever brings the news: the worker, or an executor that reports directly. Both
 //! ways lead through here, under the exec's row lock, so that each exec ends once.
 
 pub(crate) mod closing;
 mod plausible;
 pub(crate) mod reply;
+pub(crate) mod turns;
 
 use crate::store::StoreError;
 

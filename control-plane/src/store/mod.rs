@@ -30,6 +30,7 @@ mod schema;
 mod scope;
 mod sessions;
 mod tenants;
+mod terminals;
 mod text;
 mod tokens;
 mod turns;
@@ -58,6 +59,7 @@ pub use schema::SchemaFault;
 pub use scope::{Scope, Who};
 pub use sessions::{NewSession, Session};
 pub use tenants::Tenant;
+pub use terminals::{Arrival, Resized};
 pub use tokens::{NewToken, Token};
 pub use turns::{StoredStep, Turn};
 pub use unclosed::EndedPage;
@@ -129,6 +131,14 @@ impl Store {
     /// When the database cannot be reached.
     pub async fn platform(&self) -> Result<Scope, StoreError> {
         Scope::open(&self.pool, Who::Platform).await
+    }
+
+    /// Opens a transaction on behalf of either.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn open(&self, who: Who) -> Result<Scope, StoreError> {
+        Scope::open(&self.pool, who).await
     }
 
     /// A connection of its own that hears announcements on [`EVENTS_CHANNEL`].

@@ -14,7 +14,9 @@ use super::case::Case;
 use super::deciding::{self, answered_for_session};
 use crate::judging::is_enough;
 use crate::outcome::closing;
-use crate::store::{Approval, EventKind, ExecError, RecordedDecision, Scope, StoreError, Vote};
+use crate::store::{
+    Approval, AuditEntry, EventKind, ExecError, RecordedDecision, Scope, StoreError, Vote,
+};
 
 /// Allowed before: the grant expired, the answer got lost, or the executor has it already. What was
 /// approved is compared with what would run. Unless it is known to have started, a version of the
@@ -107,6 +109,12 @@ async fn pending(
     if !left.is_positive() {
         let expired = approval.state.settle(ApprovalState::Expired)?;
         scope.settle_approval(approval.id, expired, None, None).await?;
+        scope.append_audit(AuditEntry {
+            session_id: Some(case.exec.session_id),
+            exec_id: Some(case.exec.id),
+            outcome: expired.as_str(),
+            ..AuditEntry::by_part("worker", "approval.expire", approval.id)
+        });
         scope.queue_webhooks("approval.decided", &approval.id.to_string()).await?;
         let reason = "nobody answered the approval in time";
         closing::settle(scope, case.exec, ExecOutcome::Denied, Some(reason)).await?;

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use domain::ids::{ExecId, SessionId, TenantId, TurnId};
 use domain::limits::{DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS};
 use protocol::session::{ModelRequest, ModelStep};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::mpsc;
 use traces::{Attribute, Kind, Span};
 
 use super::{Activities, ActivityFailure};
 use crate::ids;
 use crate::model::{Answer, ModelError, ModelToolCall, Prompt, read_answer};
+use crate::outcome::turns;
 use crate::store::{AuditEntry, EventKind, NewExec, Scope, StoredStep, Turn};
 
 /// How often pieces of an answer are handed to clients.
@@ -185,11 +186,9 @@ async fn store_call(
 async fn finish(
     scope: &mut Scope,
     turn: &Turn,
-    state: &str,
+    state: &'static str,
     answer: Option<&str>,
     error: Option<&str>,
 ) -> Result<(), ActivityFailure> {
-    scope.finish_turn(turn.id, state, answer, error).await?;
-    let data: Value = json!({ "turn_id": turn.id, "state": state, "error": error });
-    Ok(scope.append_event(turn.session_id, EventKind::TurnFinished, data).await?)
+    Ok(turns::end(scope, turn.session_id, turn.id, state, answer, error).await?)
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use traces::{Attribute, Kind, Span};
 
 use super::{Activities, ActivityFailure};
-use crate::outcome::{closing, reply};
+use crate::outcome::{closing, reply, turns};
 use crate::store::{AuditEntry, EventKind, Scope};
 
 impl Activities {
@@ -115,9 +115,7 @@ async fn turn_ended(
         TurnEnd::ModelUnavailable => ("failed", "the model could not be reached in time"),
         TurnEnd::TooManySteps => ("failed", "it took more model calls than a turn may"),
     };
-    scope.finish_turn(turn_id, state, None, Some(error)).await?;
-    let data = json!({ "turn_id": turn_id, "state": state, "error": error });
-    scope.append_event(session_id, EventKind::TurnFinished, data).await?;
+    turns::end(scope, session_id, turn_id, state, None, Some(error)).await?;
     Ok(Recorded::Done)
 }
 
@@ -127,9 +125,7 @@ async fn session_closed(
 ) -> Result<Recorded, ActivityFailure> {
     for turn in scope.list_open_turns(session_id).await? {
         let error = Some("its session ended");
-        scope.finish_turn(turn.id, "interrupted", None, error).await?;
-        let data = json!({ "turn_id": turn.id, "state": "interrupted" });
-        scope.append_event(session_id, EventKind::TurnFinished, data).await?;
+        turns::end(scope, session_id, turn.id, "interrupted", None, error).await?;
     }
     let session = scope.hold_session(session_id).await?;
     if session.state == SessionState::Closed {

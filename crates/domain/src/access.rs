@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Role {
-    /// Manages tenants and sees no tenant's data.
+    /// Manages tenants, reads its own audit log, and sees no tenant's data.
     Platform,
     /// Everything inside one tenant.
     Owner,
@@ -36,7 +36,10 @@ pub enum Operation {
     ReadApprovals,
     /// Approve or deny.
     DecideApprovals,
-    /// Read the audit log, export it, and have it sealed by a checkpoint.
+    /// Read one's own audit chain (the platform has one too), export it, and have it sealed by a
+    /// checkpoint.
+    ReadChain,
+    /// Read what else the audit log has of a tenant: sessions as evidence, and reviews.
     ReadAudit,
     /// Say what one thinks of an audit event.
     ReviewAudit,
@@ -54,13 +57,14 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::ManageTenants,
         Self::ManageTokens,
         Self::Work,
         Self::ReadWork,
         Self::ReadApprovals,
         Self::DecideApprovals,
+        Self::ReadChain,
         Self::ReadAudit,
         Self::ReviewAudit,
         Self::ManageAudit,
@@ -79,6 +83,7 @@ impl Operation {
             Self::ReadWork => "read_work",
             Self::ReadApprovals => "read_approvals",
             Self::DecideApprovals => "decide_approvals",
+            Self::ReadChain => "read_chain",
             Self::ReadAudit => "read_audit",
             Self::ReviewAudit => "review_audit",
             Self::ManageAudit => "manage_audit",
@@ -104,7 +109,7 @@ impl Role {
     pub fn allows(self, operation: Operation) -> bool {
         use Operation as O;
         match self {
-            Self::Platform => matches!(operation, O::ManageTenants),
+            Self::Platform => matches!(operation, O::ManageTenants | O::ReadChain),
             Self::Owner => !matches!(operation, O::ManageTenants | O::Execute),
             Self::Agent => matches!(operation, O::Work | O::ReadWork | O::ReadApprovals),
             Self::Reviewer => matches!(
@@ -112,6 +117,7 @@ impl Role {
                 O::ReadWork
                     | O::ReadApprovals
                     | O::DecideApprovals
+                    | O::ReadChain
                     | O::ReadAudit
                     | O::ReviewAudit
                     | O::ReadPolicy
@@ -164,12 +170,12 @@ mod tests {
         assert_eq!(
             rows,
             [
-                "platform x............",
-                "owner    .xxxxxxxxxxx.",
-                "agent    ..xxx........",
-                "reviewer ...xxxxx.x...",
-                "viewer   ...xx........",
-                "executor ............x",
+                "platform x.....x.......",
+                "owner    .xxxxxxxxxxxx.",
+                "agent    ..xxx.........",
+                "reviewer ...xxxxxx.x...",
+                "viewer   ...xx.........",
+                "executor .............x",
             ]
         );
     }

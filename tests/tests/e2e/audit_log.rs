@@ -1,7 +1,7 @@
 //! The audit log: complete, chained, and closed to change.
 
 use serde_json::json;
-use tests::Stack;
+use tests::{Stack, TestTenant};
 
 #[tokio::test]
 async fn every_exec_has_its_authorization_before_its_one_end() {
@@ -39,6 +39,31 @@ async fn every_exec_has_its_authorization_before_its_one_end() {
             "exec.finish denied",
         ]
     );
+}
+
+#[tokio::test]
+async fn an_approval_that_nobody_answered_in_time_is_on_record() {
+    let stack = Stack::shared();
+    let tenant = TestTenant::shared(stack).await;
+    let session = tenant.session().await;
+    let exec = session.submit(json!({ "command": "touch asked" })).await;
+    let approval = session.approval_of(&exec).await;
+    // Seven days later.
+    let scope = format!("SET LOCAL app.tenant_id = '{}'", stack.tenant_id("initech").await);
+    let later = format!("UPDATE approvals SET expires_at = now() WHERE id = '{approval}'");
+    stack.psql(&format!("BEGIN; {scope}; {later}; COMMIT")).expect("the clock is put on");
+    // A new version makes open questions be looked at.
+    let text = tenant.owner.get("/v1/policy").await.expect(200)["text"].clone();
+    tenant.put(text.as_str().expect("a text")).await;
+    assert_eq!(session.wait(&exec).await["state"], "denied");
+    let events = session.reviewer.audit_of(&session.id).await;
+    let text = |event: &serde_json::Value, key: &str| event[key].as_str().map(ToOwned::to_owned);
+    let ends: Vec<_> = events
+        .iter()
+        .skip(events.len() - 2)
+        .map(|event| [text(event, "action"), text(event, "outcome")].map(Option::unwrap_or_default))
+        .collect();
+    assert_eq!(ends, [["approval.expire", "expired"], ["exec.finish", "denied"]]);
 }
 
 #[tokio::test]

@@ -94,16 +94,24 @@ impl Objects {
             "list_webhooks" => plain(None),
             "delete_webhook" => of(&format!("whk_{RANDOM}"), None),
             "revoke_token" => of(&self.token, None),
-            "get_session" | "delete_session" | "shutdown_session" | "interrupt_session"
-            | "list_execs" | "follow_session" | "list_files" | "get_file" | "delete_file" => {
-                of(&self.session, None)
-            }
+            "get_session"
+            | "delete_session"
+            | "shutdown_session"
+            | "interrupt_session"
+            | "list_execs"
+            | "follow_session"
+            | "list_files"
+            | "get_file"
+            | "delete_file"
+            | "list_session_evidence" => of(&self.session, None),
             "put_file" => of(&self.session, Some(json!("content"))),
             "put_workspace" => Row { query: "?kind=tar", ..of(&self.session, Some(json!("tar"))) },
             "create_exec" => of(&self.session, Some(json!({ "command": "true" }))),
             "create_turn" => of(&self.session, Some(json!({ "input": "hi" }))),
             "get_turn" => of(&self.turn, None),
-            "get_exec" | "read_exec_output" | "cancel_exec" => of(&self.exec, None),
+            "get_exec" | "read_exec_output" | "get_exec_cast" | "cancel_exec" => {
+                of(&self.exec, None)
+            }
             "send_exec_input" => of(&self.exec, Some(json!({ "data": "x" }))),
             "signal_exec" => of(&self.exec, Some(json!({ "signal": "TERM" }))),
             "resize_exec" => of(&self.exec, Some(json!({ "rows": 1, "cols": 1 }))),

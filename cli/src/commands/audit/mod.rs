@@ -18,6 +18,9 @@ use crate::connection::{Caller, Connection};
 pub struct Arguments {
     #[command(subcommand)]
     action: Action,
+    /// The platform's own log, with the platform's token, instead of a tenant's.
+    #[arg(long, global = true)]
+    system: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -62,24 +65,25 @@ enum Action {
 /// When the control plane refuses or cannot be reached, or a file cannot be used.
 pub async fn run(connection: Connection, arguments: Arguments) -> Result<u8> {
     let json = connection.json;
-    let reviewer = || connection.client(Caller::Reviewer);
+    let fitting = if arguments.system { Caller::Platform } else { Caller::Reviewer };
+    let reader = || connection.client(fitting);
     match arguments.action {
         Action::Verify(arguments) => return verify::run(&arguments, json),
-        Action::List(arguments) => look_up::run(&reviewer()?, &arguments, json).await?,
-        Action::Export(arguments) => export::run(&reviewer()?, &arguments).await?,
-        Action::Checkpoint(arguments) => export::checkpoint(&reviewer()?, &arguments).await?,
+        Action::List(arguments) => look_up::run(&reader()?, &arguments, json).await?,
+        Action::Export(arguments) => export::run(&reader()?, &arguments).await?,
+        Action::Checkpoint(arguments) => export::checkpoint(&reader()?, &arguments).await?,
         Action::Checkpoints => {
-            let items = listing::fetch(&reviewer()?, "/v1/audit/checkpoints?limit=200").await?;
+            let items = listing::fetch(&reader()?, "/v1/audit/checkpoints?limit=200").await?;
             listing::print(&items, json, &["number", "time", "size"])?;
         }
         Action::Reviews { seq } => {
             let filter = seq.map(|seq| format!("&seq={seq}")).unwrap_or_default();
             let path = format!("/v1/audit/reviews?limit=200{filter}");
-            let items = listing::fetch(&reviewer()?, &path).await?;
+            let items = listing::fetch(&reader()?, &path).await?;
             let columns = ["review_id", "seq", "verdict", "comment", "reviewed_by", "created_at"];
             listing::print(&items, json, &columns)?;
         }
-        Action::Review(arguments) => review::run(&reviewer()?, &arguments, json).await?,
+        Action::Review(arguments) => review::run(&reader()?, &arguments, json).await?,
         Action::Sampling(arguments) => sampling::run(&connection, &arguments).await?,
         Action::Queue { newest } => sampling::queue(&connection, newest).await?,
         Action::Figures(arguments) => sampling::figures(&connection, &arguments).await?,

@@ -3,6 +3,7 @@
 mod approvals;
 mod audit;
 mod calls;
+mod casts;
 mod events;
 mod execs;
 mod executors;
@@ -39,6 +40,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(turns::show))
         .routes(routes!(execs::show))
         .routes(routes!(execs::output))
+        .routes(routes!(casts::show))
         .routes(routes!(execs::cancel))
         .routes(routes!(live::stdin))
         .routes(routes!(live::signal))
@@ -56,6 +58,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(policy::simulate))
         .routes(routes!(audit::list))
         .routes(routes!(audit::checkpoints::list, audit::checkpoints::create))
+        .routes(routes!(audit::evidence::list))
         .routes(routes!(audit::export::export))
         .routes(routes!(audit::reviews::list, audit::reviews::create))
         .routes(routes!(audit::sampling::show, audit::sampling::put))

@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use domain::access::Operation;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -49,7 +48,7 @@ impl From<StoredProof> for View {
 /// Lists checkpoints, newest first.
 #[utoipa::path(
     get, path = "/audit/checkpoints", operation_id = "list_audit_checkpoints", tag = "audit",
-    security(("token" = ["read_audit"])),
+    security(("token" = ["read_chain"])),
     params(ListParams),
     responses((status = 200, body = Page<View>)),
 )]
@@ -59,7 +58,7 @@ pub async fn list(
     Params(params): Params<ListParams>,
 ) -> Result<Json<Page<View>>, ApiError> {
     let limit = checked_limit(params.limit)?;
-    let mut scope = caller.open(&app, Operation::ReadAudit).await?;
+    let mut scope = caller.open_audit(&app).await?;
     let proofs = scope.list_proofs(params.cursor, limit).await.map_err(AppError::from)?;
     let views = proofs.into_iter().map(View::from).collect();
     Ok(Json(Page::new(views, limit, |view: &View| view.number.to_string())))
@@ -68,7 +67,7 @@ pub async fn list(
 /// Makes a checkpoint now.
 #[utoipa::path(
     post, path = "/audit/checkpoints", operation_id = "create_audit_checkpoint", tag = "audit",
-    security(("token" = ["read_audit"])),
+    security(("token" = ["read_chain"])),
     responses((status = 201, body = View)),
 )]
 pub async fn create(

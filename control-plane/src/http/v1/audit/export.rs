@@ -22,7 +22,7 @@ use crate::http::json::Params;
 /// Streams an export.
 #[utoipa::path(
     get, path = "/audit/export", operation_id = "export_audit", tag = "audit",
-    security(("token" = ["read_audit"])),
+    security(("token" = ["read_chain"])),
     params(LookUp),
     responses((status = 200, body = String, content_type = "application/jsonl")),
 )]

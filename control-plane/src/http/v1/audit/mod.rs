@@ -1,8 +1,10 @@
-//! `/v1/audit`: the tenant's audit log; to look things up, to export it with its proof, to review.
+//! `/v1/audit`: the audit log of the caller's tenant, or the platform's own; to look things up, to
+//! export it with its proof, to review.
 
 pub mod checkpoints;
 mod csv;
 pub mod erasures;
+pub mod evidence;
 pub mod export;
 pub mod figures;
 mod filter;
@@ -15,7 +17,6 @@ mod view;
 
 use axum::Json;
 use axum::extract::State;
-use domain::access::Operation;
 
 use crate::app::{App, AppError, Caller};
 use crate::http::ApiError;
@@ -27,7 +28,7 @@ use view::View;
 /// Lists audit events, oldest first.
 #[utoipa::path(
     get, path = "/audit/events", operation_id = "list_audit_events", tag = "audit",
-    security(("token" = ["read_audit"])),
+    security(("token" = ["read_chain"])),
     params(LookUp),
     responses((status = 200, body = Page<View>)),
 )]
@@ -38,7 +39,7 @@ pub async fn list(
 ) -> Result<Json<Page<View>>, ApiError> {
     let (after, limit) = params.page()?;
     let filter = params.filter()?;
-    let mut scope = caller.open(&app, Operation::ReadAudit).await?;
+    let mut scope = caller.open_audit(&app).await?;
     let records = scope.list_audit(&filter, after, limit).await.map_err(AppError::from)?;
     let views = records.into_iter().map(View::from).collect();
     Ok(Json(Page::new(views, limit, |view: &View| view.seq.to_string())))

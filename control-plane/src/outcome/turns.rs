@@ -1,0 +1,29 @@
+//! How turns end: the one place that ends them, each with its row in the audit log.
+
+use domain::ids::{SessionId, TurnId};
+use protocol::grant::hex;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::store::{AuditEntry, EventKind, Scope, StoreError};
+
+/// Ends a turn that is not over. The caller holds its row.
+pub(crate) async fn end(
+    scope: &mut Scope,
+    session_id: SessionId,
+    turn_id: TurnId,
+    state: &'static str,
+    answer: Option<&str>,
+    error: Option<&str>,
+) -> Result<(), StoreError> {
+    scope.finish_turn(turn_id, state, answer, error).await?;
+    let answer_sha256 = answer.map(|answer| hex(&Sha256::digest(answer)));
+    scope.append_audit(AuditEntry {
+        session_id: Some(session_id),
+        outcome: state,
+        detail: json!({ "answer_sha256": answer_sha256, "error": error }),
+        ..AuditEntry::by_part("worker", "turn.finish", turn_id)
+    });
+    let data = json!({ "turn_id": turn_id, "state": state, "error": error });
+    scope.append_event(session_id, EventKind::TurnFinished, data).await
+}
