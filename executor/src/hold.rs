@@ -5,11 +5,39 @@ use std::sync::Arc;
 
 use protocol::exec::{ExecKind, ExecOrder};
 use protocol::tools::ToolCall;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 /// The workspace of one sandbox. Whoever came first is let through first.
 #[derive(Default)]
 pub(crate) struct Files(Arc<RwLock<()>>);
+
+/// What an exec has to do with the files of its workspace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileUse {
+    /// Nothing that others would have to know.
+    #[default]
+    Free,
+    /// It changes files beside the scripts.
+    Changes,
+    /// It rests on what was seen of them: nobody may change any.
+    Keeps,
+}
+
+impl FileUse {
+    /// Of an order that reads with disarmed git in `git_folders`.
+    pub(crate) fn of(order: &ExecOrder, git_folders: &[String]) -> Self {
+        let writes = || ToolCall::from_text(&order.command).is_ok_and(|call| call.writes());
+        if !git_folders.is_empty() {
+            Self::Keeps
+        } else if order.kind == ExecKind::Tool && writes() {
+            Self::Changes
+        } else {
+            Self::Free
+        }
+    }
+}
 
 /// Kept until what it is for is over.
 pub(crate) enum Hold {
@@ -22,20 +50,26 @@ pub(crate) enum Hold {
 }
 
 impl Files {
-    /// To change files.
-    pub(crate) async fn change(&self) -> Hold {
-        Hold::Changes { _guard: Arc::clone(&self.0).read_owned().await }
+    /// Waits until what `use_of_files` says may be done.
+    pub(crate) async fn take(&self, use_of_files: FileUse) -> Hold {
+        let files = Arc::clone(&self.0);
+        match use_of_files {
+            FileUse::Free => Hold::Nothing,
+            FileUse::Changes => Hold::Changes { _guard: files.read_owned().await },
+            FileUse::Keeps => Hold::Keeps { _guard: files.write_owned().await },
+        }
     }
 
-    /// To run an order, which reads with disarmed git in `git_folders`.
-    pub(crate) async fn run(&self, order: &ExecOrder, git_folders: &[String]) -> Hold {
-        let changes = || ToolCall::from_text(&order.command).is_ok_and(|call| call.writes());
-        if !git_folders.is_empty() {
-            Hold::Keeps { _guard: Arc::clone(&self.0).write_owned().await }
-        } else if order.kind == ExecKind::Tool && changes() {
-            self.change().await
-        } else {
-            Hold::Nothing
+    /// What an exec of an earlier life still has: it runs on, and nobody else has begun yet. `None`
+    /// when others are there, which never held it at the same time.
+    pub(crate) fn take_back(&self, use_of_files: FileUse) -> Option<Hold> {
+        let files = Arc::clone(&self.0);
+        match use_of_files {
+            FileUse::Free => Some(Hold::Nothing),
+            FileUse::Changes => {
+                files.try_read_owned().ok().map(|_guard| Hold::Changes { _guard })
+            }
+            FileUse::Keeps => files.try_write_owned().ok().map(|_guard| Hold::Keeps { _guard }),
         }
     }
 }
@@ -73,16 +107,31 @@ mod tests {
         let folders = ["/work".to_owned()];
         let patch = order(ExecKind::Tool, "apply_patch\n*** Begin Patch\n*** End Patch\n");
         let look = order(ExecKind::Tool, "list_dir {\"dir_path\":\"/work\"}");
-        let held = files.run(&git, &folders).now_or_never().expect("nobody is there");
-        assert!(files.change().now_or_never().is_none());
-        assert!(files.run(&patch, &[]).now_or_never().is_none());
-        assert!(files.run(&look, &[]).now_or_never().is_some());
-        assert!(files.run(&git, &[]).now_or_never().is_some());
+        let run = |order, folders: &[String]| files.take(FileUse::of(order, folders)).now_or_never();
+        let held = run(&git, &folders).expect("nobody is there");
+        assert!(run(&patch, &[]).is_none());
+        assert!(run(&look, &[]).is_some());
+        assert!(run(&git, &[]).is_some());
         drop(held);
-        let first = files.change().now_or_never().expect("git is done");
-        let second = files.run(&patch, &[]).now_or_never().expect("they may both");
-        assert!(files.run(&git, &folders).now_or_never().is_none());
+        let first = files.take(FileUse::Changes).now_or_never().expect("git is done");
+        let second = run(&patch, &[]).expect("they may both");
+        assert!(run(&git, &folders).is_none());
         drop((first, second));
-        assert!(files.run(&git, &folders).now_or_never().is_some());
+        assert!(run(&git, &folders).is_some());
+    }
+
+    #[test]
+    fn what_runs_on_is_taken_back_before_others_come() {
+        let files = Files::default();
+        let kept = files.take_back(FileUse::Keeps).expect("nobody is there");
+        assert!(files.take(FileUse::Changes).now_or_never().is_none());
+        assert!(files.take_back(FileUse::Changes).is_none());
+        assert!(files.take_back(FileUse::Free).is_some());
+        drop(kept);
+        let one = files.take_back(FileUse::Changes).expect("nobody is there");
+        let other = files.take_back(FileUse::Changes).expect("they may both");
+        assert!(files.take_back(FileUse::Keeps).is_none());
+        drop((one, other));
+        assert!(files.take_back(FileUse::Keeps).is_some());
     }
 }

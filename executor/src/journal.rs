@@ -12,6 +12,7 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition}
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::hold::FileUse;
 use crate::workspace::WorkspaceId;
 
 /// What the database may keep in memory; its own default is a gibibyte.
@@ -86,6 +87,9 @@ pub struct Entry {
     pub terminal: bool,
     /// The sandbox's count of out-of-memory kills before it.
     pub oom_kills_before: Option<u64>,
+    /// What it has to do with the files of its workspace.
+    #[serde(default)]
+    pub files: FileUse,
     /// How far it is.
     pub stage: Stage,
 }

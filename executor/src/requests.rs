@@ -137,6 +137,7 @@ impl Requests {
             order_sha256: admitted.order_sha256,
             expired: admitted.expired,
             git_folders: admitted.git_folders,
+            held: None,
             cancel: CancellationToken::new(),
             traceparent: request.traceparent.clone(),
         };

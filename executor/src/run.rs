@@ -2,6 +2,7 @@
 //! journal, talks to PID 1, and writes the end down. Never starts what may have been started, nor
 //! what was settled before.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use domain::exec::ExecOutcome;
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::now_ms;
 use crate::dialogue::{Dialogue, Ending};
 use crate::failpoint;
+use crate::hold::{FileUse, Hold};
 use crate::interaction::Wishes;
 use crate::journal::{Entry, Journal, JournalError, Stage};
 use crate::sandbox::Sandbox;
@@ -43,6 +45,8 @@ pub(crate) struct Job {
     pub(crate) expired: bool,
     /// Folders in which git has to be disarmed.
     pub(crate) git_folders: Vec<String>,
+    /// What it has kept of its workspace's files since an earlier life.
+    pub(crate) held: Option<Hold>,
     pub(crate) cancel: CancellationToken,
     /// The trace that it belongs to.
     pub(crate) traceparent: Option<String>,
@@ -175,10 +179,11 @@ async fn begin(
             return if end { bury(shop, job, why, None).await } else { Ok(not_started(why, None)) };
         }
     };
+    let files = FileUse::of(order, &job.git_folders);
     let _hold = tokio::select! {
         biased;
         () = job.cancel.cancelled() => return Ok(not_started(NotStarted::Cancelled, None)),
-        hold = sandbox.files.run(order, &job.git_folders) => hold,
+        hold = sandbox.files.take(files) => hold,
     };
     let entry = Entry {
         order_sha256: job.order_sha256.clone(),
@@ -190,6 +195,7 @@ async fn begin(
         stdin_open: order.stdin_open,
         terminal: order.terminal.is_some(),
         oom_kills_before: sandbox.oom_kills(),
+        files,
         stage: Stage::Starting,
     };
     let sinks = open_sinks(shop, job.exec_id).await?;
@@ -224,7 +230,17 @@ async fn resume(
     let order = job.order.as_ref().filter(|_| job.intent == Intent::Run);
     let start = order.map(|order| order_frame(order, &job.git_folders, shop.uid));
     let dialogue = Dialogue::resume(job, &entry, start, ear, sinks, wishes);
-    see_through(shop, job, entry, &sandbox, dialogue).await
+    // After a failure of ours it runs without its hold: whoever changes files now is waited for.
+    let files = if job.held.is_some() { FileUse::Free } else { entry.files };
+    let keep = async {
+        let _hold = sandbox.files.take(files).await;
+        std::future::pending::<Infallible>().await
+    };
+    tokio::select! {
+        biased;
+        never = keep => match never {},
+        end = see_through(shop, job, entry, &sandbox, dialogue) => end,
+    }
 }
 
 async fn see_through(

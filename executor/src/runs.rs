@@ -131,6 +131,9 @@ impl Runs {
         let unshipped = self.shop.journal.unshipped().await?;
         tracing::info!(unfinished = unfinished.len(), unshipped = unshipped.len(), "journal read");
         for (exec_id, entry) in unfinished {
+            // Before anybody is listened to: it ran on, and rests on what it held.
+            let sandbox = self.shop.sandboxes.find(entry.session_id, entry.sandbox.id).await;
+            let held = sandbox.and_then(|sandbox| sandbox.files.take_back(entry.files));
             let job = Job {
                 exec_id,
                 intent: Intent::Run,
@@ -138,6 +141,7 @@ impl Runs {
                 order_sha256: entry.order_sha256,
                 expired: true,
                 git_folders: Vec::new(),
+                held,
                 cancel: CancellationToken::new(),
                 // Its trace was not written down; its end is reported all the same.
                 traceparent: None,

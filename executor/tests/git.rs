@@ -4,9 +4,12 @@
 
 mod site;
 
+use protocol::calls::{CallKind, CallReply};
 use protocol::exec::{ExecOrder, NotStarted, ToolRequest};
+use protocol::files::{FileReply, FileRequest, MAX_FILE_BYTES};
 use protocol::git::Unfit;
 use protocol::grant::{AUDIENCE_GIT, GrantClaims};
+use site::switchboard::ClientBody;
 use site::{Life, Site, session, text};
 
 fn disarmed(site: &Site, order: &ExecOrder, folder: &str) -> ToolRequest {
@@ -71,4 +74,35 @@ fn the_environment_alone_outranks_what_has_a_name() {
     // It does run where git is not disarmed.
     let armed = site.run(&life, &site.order(session, "cd repo; git status; test -e ../pwned"));
     assert_eq!(armed.exit_code, Some(0));
+}
+
+#[test]
+fn files_stay_as_they_are_for_a_read_that_outlives_its_executor() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    site.run(&life, &site.order(session, "git init -q repo; mkfifo gate"));
+    let order = site.order(session, "cat gate; test -e repo/new || echo as it was");
+    let request = disarmed(&site, &order, "/work/repo");
+    let _cut_short = life.begin(request.clone());
+    site.wait_started(order.exec_id);
+    life.kill();
+    let life = site.start();
+    let put = FileRequest::Put {
+        path: "repo/new".into(),
+        max_bytes: MAX_FILE_BYTES,
+        mode: None,
+    };
+    let upload = site.ring(session, CallKind::Files(put), ClientBody::of(*b"x"));
+    // Who only reads is served, one after the other: time enough for the upload, if it did not wait.
+    for _ in 0..5 {
+        let list = FileRequest::List { path: "repo".into(), after: None, limit: 10 };
+        let listed = site.call(session, CallKind::Files(list), ClientBody::default()).reply;
+        assert!(matches!(listed, CallReply::Files(FileReply::List { .. })), "{listed:?}");
+    }
+    assert!(!site.calls.is_answered(upload), "a file changed while git rested on it");
+    site.run(&life, &site.order(session, "echo go > gate"));
+    let result = site.result(order.exec_id, &life.exec(&request));
+    assert_eq!(text(&result.stdout), "go\nas it was\n");
+    let uploaded = site.calls.wait(upload).reply;
+    assert!(matches!(uploaded, CallReply::Files(FileReply::Put { .. })), "{uploaded:?}");
 }

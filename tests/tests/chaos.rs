@@ -52,14 +52,45 @@ async fn survives(victim: &str) {
     stack().kill(victim);
     assert_one_true_result(&session, &exec).await;
     // A question that was open over the crash can still be answered.
+    decide(&session, &approval_id, "approve").await;
+    assert_eq!(session.wait(&waiting).await["state"], "exited");
+}
+
+/// Decides as soon as there is somebody to tell it to.
+async fn decide(session: &TestSession, approval_id: &str, decision: &str) {
     let path = format!("/v1/approvals/{approval_id}/decision");
     let decided = async {
-        while session.reviewer.post(&path, json!({ "decision": "approve" })).await.status != 200 {
+        while session.reviewer.post(&path, json!({ "decision": decision })).await.status != 200 {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(20), decided).await.expect("decided");
-    assert_eq!(session.wait(&waiting).await["state"], "exited");
+    tokio::time::timeout(std::time::Duration::from_secs(60), decided).await.expect("decided");
+}
+
+#[tokio::test]
+async fn questions_outlive_everything_at_once() {
+    let _turn = TURN.lock().await;
+    let session = stack().session().await;
+    let (mut execs, mut approvals) = (Vec::new(), Vec::new());
+    for name in ["yes", "no"] {
+        let exec = session.submit(json!({ "command": format!("touch {name}") })).await;
+        approvals.push(session.approval_of(&exec).await);
+        execs.push(exec);
+    }
+    for victim in ["temporal", "postgres", "control-plane", "worker", "executor-acme"] {
+        stack().kill(victim);
+    }
+    decide(&session, &approvals[0], "approve").await;
+    decide(&session, &approvals[1], "deny").await;
+    let yes = session.wait(&execs[0]).await;
+    assert_eq!((&yes["state"], &yes["exit_code"]), (&json!("exited"), &json!(0)), "{yes}");
+    assert_eq!(session.wait(&execs[1]).await["state"], "denied");
+    // Each was decided once, and what was approved ran once.
+    let audit = session.reviewer.audit_of(&session.id).await;
+    let count = |action: &str| audit.iter().filter(|event| event["action"] == action).count();
+    assert_eq!((count("approval.decide"), count("exec.finish")), (2, 2));
+    let look = session.run("ls").await;
+    assert_eq!(look["stdout"]["head"], "yes\n", "{look}");
 }
 
 #[tokio::test]

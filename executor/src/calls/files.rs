@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::helper::{Event, Helper, HelperError};
 use super::replica::{Answer, ClientBody, Replica};
 use super::{CallError, Desk};
-use crate::hold::Hold;
+use crate::hold::{FileUse, Hold};
 use crate::sandboxes::{SandboxError, Wanted};
 use crate::start::files_frame;
 
@@ -84,7 +84,7 @@ async fn start(
     let stdin = if body.is_some() { Stdin::Open } else { Stdin::Closed };
     let frame = files_frame(exec_id, json, stdin, desk.uid, limit);
     let hold = match changes(request) {
-        true => sandbox.files.change().await,
+        true => sandbox.files.take(FileUse::Changes).await,
         false => Hold::Nothing,
     };
     Ok((Helper::start(sandbox, connection, frame, body), hold))

@@ -62,6 +62,11 @@ async fn a_repository_that_could_run_programs_is_asked_about_and_runs_none() {
             "echo '* filter=x' > .git/info/attributes; git config filter.x.process \"$P\"",
         ),
         (
+            "lfs",
+            "echo '*.txt filter=lfs diff=lfs merge=lfs -text' > .gitattributes
+             git config filter.lfs.process \"$P\"; git config filter.lfs.required true",
+        ),
+        (
             "include",
             "git config -f evil core.fsmonitor \"$P\"; git config include.path ../evil",
         ),

@@ -1,17 +1,25 @@
 //! Webhooks: signed calls that come until they are taken, to public addresses only.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use hmac::{Hmac, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
-use tests::{Stack, TestSession};
+use tests::{Stack, TestSession, TestTenant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 /// One call as it came: its headers in lower case, and its body.
 type Call = (String, String);
+
+/// A stack that calls addresses of this machine.
+fn stack() -> &'static Stack {
+    static STACK: OnceLock<Stack> = OnceLock::new();
+    let allow = [("BULKHEAD_WEBHOOKS_ALLOW_PRIVATE", "true")];
+    STACK.get_or_init(|| Stack::start_with("webhooks", &allow))
+}
 
 /// A server that refuses the first call and takes the others.
 async fn server() -> (String, mpsc::Receiver<Call>) {
@@ -57,7 +65,7 @@ fn header<'a>(head: &'a str, name: &str) -> &'a str {
 
 #[tokio::test]
 async fn a_call_is_signed_and_made_until_it_is_taken() {
-    let stack = Stack::start_with("webhooks", &[("BULKHEAD_WEBHOOKS_ALLOW_PRIVATE", "true")]);
+    let stack = stack();
     let owner = stack.owner("acme");
     let (url, mut calls) = server().await;
     let body =
@@ -67,7 +75,7 @@ async fn a_call_is_signed_and_made_until_it_is_taken() {
     let listed = owner.get("/v1/webhooks").await.expect(200);
     assert!(listed["items"][0].get("secret").is_none(), "{listed}");
 
-    let session = TestSession::create(&stack, "acme").await;
+    let session = TestSession::create(stack, "acme").await;
     let exec = session.submit(json!({ "command": "touch asked; echo very-secret" })).await;
     let approval = session.approval_of(&exec).await;
     let (first, refused) = next(&mut calls).await;
@@ -95,6 +103,38 @@ async fn a_call_is_signed_and_made_until_it_is_taken() {
     assert_eq!(owner.delete(&path).await.status, 204);
     let stranger = stack.owner("globex");
     assert_eq!(stranger.delete(&path).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_yes_that_needs_another_is_told_before_the_decision() {
+    let stack = stack();
+    let tenant = TestTenant::shared(stack).await;
+    let two = r#"@id("two") @approvers("2") @reason("two people")
+        forbid (principal, action == Action::"AutoApprove", resource);"#;
+    tenant.put(two).await;
+    let (url, mut calls) = server().await;
+    let body = json!({ "url": url, "events": ["approval.voted", "approval.decided"] });
+    let made = tenant.owner.post("/v1/webhooks", body).await.expect(201);
+    let session = tenant.session().await;
+    let exec = session.submit(json!({ "command": "touch asked" })).await;
+    let id = session.approval_of(&exec).await;
+    let path = format!("/v1/approvals/{id}/decision");
+    let yes = json!({ "decision": "approve", "reason": "very-secret" });
+    let mut said = Vec::new();
+    session.reviewer.post(&path, yes.clone()).await.expect(200);
+    let (_, refused) = next(&mut calls).await;
+    said.push(next(&mut calls).await.1);
+    assert_eq!(refused, said[0], "the same call again");
+    tenant.another(stack, "reviewer").await.post(&path, yes).await.expect(200);
+    said.push(next(&mut calls).await.1);
+    for (body, event) in said.iter().zip(["approval.voted", "approval.decided"]) {
+        let told: Value = serde_json::from_str(body).expect("JSON");
+        assert_eq!((&told["event"], &told["subject"]), (&json!(event), &json!(id)));
+        assert!(!body.contains("very-secret"), "ids only");
+    }
+    assert_eq!(session.wait(&exec).await["state"], "exited");
+    let path = format!("/v1/webhooks/{}", made["webhook_id"].as_str().expect("an id"));
+    assert_eq!(tenant.owner.delete(&path).await.status, 204);
 }
 
 #[tokio::test]

@@ -68,7 +68,7 @@ impl<'a> Reader<'a> {
         if self.ended || arg == "-" || !arg.starts_with('-') {
             return self.operand(arg).map(|()| tail);
         }
-        if arg == "--" && self.form.style != Style::Expression {
+        if arg == "--" && !matches!(self.form.style, Style::Expression | Style::Words) {
             self.ended = true;
             return Ok(tail);
         }
@@ -82,6 +82,7 @@ impl<'a> Reader<'a> {
                 self.expression = true;
                 self.long(arg, tail)
             }
+            Style::Words | Style::LeadingWords => self.long(arg, tail),
             _ if arg.starts_with("--") => self.long(arg, tail),
             _ => self.cluster(arg, tail),
         }
@@ -96,9 +97,7 @@ impl<'a> Reader<'a> {
                 false => self.refuse_operand(arg),
             };
         }
-        if matches!(self.form.style, Style::Posix | Style::SingleDash) {
-            self.ended = true;
-        }
+        self.ended |= self.form.style.ends_at_operand();
         self.operands.push(arg);
         Ok(())
     }
@@ -115,21 +114,19 @@ impl<'a> Reader<'a> {
         match (&flag.takes, attached) {
             (Takes::Nothing, None) | (Takes::Optional(_), None) => Ok(tail),
             (Takes::Nothing, Some(_)) => self.refuse_flag(arg),
+            (_, Some(_)) if !self.form.style.attaches() => self.refuse_flag(arg),
             (Takes::Optional(kind), Some(value)) => self.value(name, kind, value).map(|()| tail),
-            (Takes::Values(kinds), Some(value)) if self.form.style != Style::Expression => {
-                match kinds.as_slice() {
-                    [kind] => self.value(name, kind, value).map(|()| tail),
-                    _ => self.refuse_flag(arg),
-                }
-            }
+            (Takes::Values(kinds), Some(value)) => match kinds.as_slice() {
+                [kind] => self.value(name, kind, value).map(|()| tail),
+                _ => self.refuse_flag(arg),
+            },
             (Takes::Values(kinds), None) => self.values(name, kinds, tail),
-            (Takes::Values(_), Some(_)) => self.refuse_flag(arg),
         }
     }
 
     /// `-la`, `-n5`, `-n 5`.
     fn cluster<'b>(&mut self, arg: &str, tail: &'b [&'a str]) -> Clear<&'b [&'a str]> {
-        // A whole word may be a flag of its own, as in `tar -tf` or `java -version`.
+        let style = self.form.style;
         for (at, letter) in arg.char_indices().skip(1) {
             let name = format!("-{letter}");
             let Some(flag) = self.form.flags.find(&name) else {
@@ -138,14 +135,18 @@ impl<'a> Reader<'a> {
             self.flags.extend(flag.names.iter().cloned());
             let attached = &arg[at + letter.len_utf8()..];
             match &flag.takes {
+                Takes::Nothing if style == Style::Single && !attached.is_empty() => {
+                    return self.refuse_flag(arg);
+                }
                 Takes::Nothing => {}
                 Takes::Optional(_) if attached.is_empty() => {}
-                Takes::Optional(kind) => return self.value(&name, kind, attached).map(|()| tail),
                 Takes::Values(kinds) if attached.is_empty() => {
                     return self.values(&name, kinds, tail);
                 }
+                _ if style == Style::Apart => return self.refuse_flag(arg),
+                Takes::Optional(kind) => return self.value(&name, kind, attached).map(|()| tail),
                 Takes::Values(kinds) => {
-                    let ambiguous = self.form.style == Style::Strict && attached.starts_with('=');
+                    let ambiguous = style == Style::Strict && attached.starts_with('=');
                     return match kinds.as_slice() {
                         [kind] if !ambiguous => self.value(&name, kind, attached).map(|()| tail),
                         _ => self.refuse_flag(arg),
@@ -166,7 +167,14 @@ impl<'a> Reader<'a> {
             return refuse(format!("`{} {name}` lacks a value", self.name()));
         }
         let (values, rest) = tail.split_at(kinds.len());
+        let is_flag = |value: &str| value.starts_with('-') && value.len() > 1;
         for (kind, value) in kinds.iter().zip(values) {
+            if is_flag(value) && !self.form.style.takes_any_value() {
+                return refuse(format!(
+                    "`{} {name}` is given `{value}`, which may be a flag",
+                    self.name()
+                ));
+            }
             self.value(name, kind, value)?;
         }
         Ok(rest)
@@ -200,6 +208,8 @@ impl<'a> Reader<'a> {
             .find(|(flag, _)| given(flag))
             .map_or(&self.form.operands, |(_, operands)| operands);
         let inner = self.check_operands(operands)?;
+        // `-m` of `python -m pytest` is a flag like any other.
+        self.flags.extend(self.form.run.iter().filter(|word| word.starts_with('-')).cloned());
         self.flags.sort();
         self.flags.dedup();
         Ok(Reading {

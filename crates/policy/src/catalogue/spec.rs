@@ -77,14 +77,40 @@ pub(super) enum Style {
     /// As getopt_long: options anywhere, short ones in clusters, `--long=value`.
     #[default]
     Gnu,
-    /// As Gnu, but `-x=value` means different things to different parsers and is refused.
+    /// As Gnu, but a value of its own never looks like a flag, and `-x=value`, which means different
+    /// things to different parsers, is refused.
     Strict,
+    /// As Strict, but short flags do not cluster: who reads one letter need not know the next (git log).
+    Single,
+    /// As Strict, but short flags have their values in the next argument, never attached (tree).
+    Apart,
     /// Options end at the first operand.
     Posix,
     /// One dash before long names, options end at the first operand (Go's flag package).
     SingleDash,
+    /// Each flag is a whole argument, and so is each value (xmllint).
+    Words,
+    /// The same, but options end at the first operand (xxd, kill).
+    LeadingWords,
     /// Paths, then an expression (find).
     Expression,
     /// Every argument is an operand (echo, expr).
     Raw,
+}
+
+impl Style {
+    /// Whether options end at the first operand.
+    pub(super) fn ends_at_operand(self) -> bool {
+        matches!(self, Self::Posix | Self::SingleDash | Self::LeadingWords)
+    }
+
+    /// Whether `--name=value` is one argument.
+    pub(super) fn attaches(self) -> bool {
+        !matches!(self, Self::Expression | Self::Words | Self::LeadingWords)
+    }
+
+    /// Whether the argument behind a flag is its value whatever it looks like.
+    pub(super) fn takes_any_value(self) -> bool {
+        matches!(self, Self::Gnu | Self::Posix | Self::LeadingWords | Self::Expression)
+    }
 }

@@ -15,7 +15,8 @@ const CHANGE_THE_SHELL: &[&str] = &["cd", "set", "exit"];
 /// Every command that the script runs, wrappers followed by what they run.
 pub(super) fn facts(commands: &[Simple], request: &CommandRequest<'_>) -> Clear<Vec<Fact>> {
     let mut facts = Vec::new();
-    let mut place = Place { cwd: request.cwd.to_owned(), moved: false, same_shell: true };
+    let mut place =
+        Place { cwd: request.cwd.to_owned(), moved: false, known: true, same_shell: true };
     for (index, command) in commands.iter().enumerate() {
         let argv: Vec<&str> = command.words.iter().map(|word| word.text.as_str()).collect();
         let first = facts.len();
@@ -27,7 +28,7 @@ pub(super) fn facts(commands: &[Simple], request: &CommandRequest<'_>) -> Clear<
             || commands.get(index + 1).is_some_and(|next| next.joiner == Joiner::Pipe);
         // In a pipeline it runs in a shell of its own and changes nothing for the next one.
         if !piped {
-            place.follow(&facts[first..]);
+            place.follow(command.joiner, &facts[first..]);
         }
     }
     keep_git_apart(&mut facts);
@@ -64,6 +65,8 @@ fn keep_git_apart(facts: &mut [Fact]) {
 struct Place {
     cwd: String,
     moved: bool,
+    /// Whether it is certain that every `cd` before it was run.
+    known: bool,
     same_shell: bool,
 }
 
@@ -73,6 +76,9 @@ impl Place {
         if !self.same_shell {
             return Some("a command before it may have changed the shell");
         }
+        if !self.known {
+            return Some("where it runs depends on whether a command before a `cd` failed");
+        }
         if self.moved && !matches!(joiner, Joiner::And | Joiner::Pipe) {
             return Some("where it runs depends on whether a `cd` before it succeeded");
         }
@@ -81,10 +87,11 @@ impl Place {
 
     /// `source` and its like are allowed by `@exact` at most, and what follows them is then another
     /// matter. A program that is run by its path is no builtin: it cannot change the shell.
-    fn follow(&mut self, ran: &[Fact]) {
+    fn follow(&mut self, joiner: Joiner, ran: &[Fact]) {
         self.same_shell &= ran.iter().all(|fact| fact.understood || fact.program.contains('/'));
         let Some(cd) = ran.first().filter(|fact| fact.program == "cd") else { return };
         self.moved = true;
+        self.known &= joiner != Joiner::Or;
         match cd.operands.first() {
             Some(target) if target.starts_with('/') => self.cwd.clone_from(target),
             Some(target) => self.cwd = format!("{}/{target}", self.cwd.trim_end_matches('/')),

@@ -2,6 +2,8 @@
 //!
 //! Where a `/` could start a pattern or divide is decided only where there is no doubt.
 
+use super::bracket;
+
 type Checked = Result<(), String>;
 
 /// Statements and patterns.
@@ -10,11 +12,15 @@ const KEYWORDS: &[&str] = &[
     "while", "do", "break", "continue",
 ];
 
-/// Functions, and the variables that awk itself sets.
-const KNOWN: &[&str] = &[
+/// Functions. `length` needs no parentheses: to some a pattern may follow it, to others it divides.
+const FUNCTIONS: &[&str] = &[
     "length", "substr", "index", "split", "sub", "gsub", "match", "tolower", "toupper", "sprintf",
-    "int", "sqrt", "log", "exp", "sin", "cos", "atan2", "NR", "NF", "FS", "OFS", "RS", "ORS",
-    "FNR", "FILENAME", "RSTART", "RLENGTH", "SUBSEP",
+    "int", "sqrt", "log", "exp", "sin", "cos", "atan2",
+];
+
+/// Variables that awk itself sets.
+const VARIABLES: &[&str] = &[
+    "NR", "NF", "FS", "OFS", "RS", "ORS", "FNR", "FILENAME", "RSTART", "RLENGTH", "SUBSEP",
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,23 +90,25 @@ impl Scan<'_> {
         }
     }
 
-    /// A string or a pattern. In a bracket of a pattern implementations differ about the `/`.
+    /// A string or a pattern.
     fn quoted(&mut self, end: char, after: Before) -> Checked {
-        let mut chars = self.rest.char_indices().skip(1);
-        let mut bracket = false;
-        while let Some((at, c)) = chars.next() {
+        let mut at = 1;
+        while let Some(c) = self.rest[at..].chars().next() {
+            at += c.len_utf8();
             match c {
                 '\n' => break,
-                '\\' => drop(chars.next()),
-                '[' if end == '/' => bracket = true,
-                ']' if end == '/' => bracket = false,
-                _ if c == end && bracket => return Err("a bracket holds a `/`".into()),
+                // The program has no characters beyond ASCII.
+                '\\' => at += 1,
+                '[' if end == '/' => at += bracket::length(&self.rest[at..], end, true)?,
                 _ if c == end => {
-                    self.skip(at + 1);
+                    self.skip(at);
                     self.before = after;
                     return Ok(());
                 }
                 _ => {}
+            }
+            if at >= self.rest.len() {
+                break;
             }
         }
         Err("a string or pattern is not closed".into())
@@ -113,13 +121,15 @@ impl Scan<'_> {
         let keyword = KEYWORDS.contains(&word);
         let own = word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
         let is_call = self.rest[end..].trim_start().starts_with('(');
-        if !keyword && !KNOWN.contains(&word) && (!own || is_call) {
+        let function = FUNCTIONS.contains(&word);
+        let known = keyword || function || VARIABLES.contains(&word);
+        if !known && (!own || is_call) {
             return Err(format!("awk's `{word}` is not on the list"));
         }
         if matches!(word, "print" | "printf") {
             self.printing = true;
         }
-        self.before = if keyword { Before::Doubtful } else { Before::Value };
+        self.before = if keyword || function { Before::Doubtful } else { Before::Value };
         self.skip(end);
         Ok(())
     }
@@ -182,6 +192,11 @@ mod tests {
             "{a[$1]+=$2} END{for (k in a) print k, a[k]}",
             "{print $1/1024}",
             "{if ($1 > 5) print $2}",
+            "/^[^#]/ {n++} END {print n}",
+            "/[[:space:]]$/ {print NR}",
+            "length > 80",
+            "length($0) > 80 {print FILENAME}",
+            "{print NR / 2}",
         ] {
             // A division behind `$1` is plain, behind `)` it is not.
             assert!(check(good).is_ok(), "{good}: {:?}", check(good));
@@ -222,6 +237,15 @@ mod tests {
             "{print; print > \"f\"}",
             "{print 1\n> \"x\"}",
             "{print 1,\n2 > \"x\"}",
+            "{print length /\"/ | \"id; x/ 1\"; y = length /\"/ 1}",
+            "{print length / 2}",
+            "/[]/]\"/ {print | \"id\"; x = 1 ~ /\"/ }",
+            "/[^]/]\"/ {print | \"id\"; x = 1 ~ /\"/ }",
+            "/[[:punct:]/]\"/ {print | \"id\"; x = 1 ~ /\"/ }",
+            "/[\\][]\"/]/ {print | \"id\"; x = 1 ~ /\"/ }",
+            "/a\\",
+            "\"a\\",
+            "/a",
         ] {
             assert!(check(bad).is_err(), "{bad}");
         }

@@ -1,6 +1,7 @@
 //! What an argument may be. Each kind is a positive list: what it does not name is refused.
 
 mod awk;
+mod bracket;
 mod jq;
 mod path;
 mod printf;
@@ -20,6 +21,8 @@ pub(crate) enum Kind {
     Path,
     /// As `PATH`, but `-` is not the standard input: it may mean something else.
     File,
+    /// A file or folder that is read, and has a name of its own: `a/.` stands for what is in it.
+    Source,
     /// The name of a branch or tag.
     Ref,
     /// A file or folder that is created, changed or removed.
@@ -85,6 +88,7 @@ impl Kind {
             "NAME" => Self::Name,
             "PATH" => Self::Path,
             "FILE" => Self::File,
+            "SOURCE" => Self::Source,
             "REF" => Self::Ref,
             "OUT" => Self::Out,
             "ARCHIVE" => Self::Archive,
@@ -118,6 +122,7 @@ impl Kind {
             Self::Path => path::check_read(value),
             Self::File if value == "-" => Err("`-` is no file here".into()),
             Self::File => path::check_read(value),
+            Self::Source => path::check_source(value),
             Self::Ref => text::check_ref(value),
             Self::Out => path::check_write(value),
             Self::Archive => path::check_archive(value),

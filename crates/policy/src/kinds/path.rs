@@ -58,9 +58,24 @@ pub(super) fn check_read(path: &str) -> Checked {
         return Ok(());
     }
     check_inside(path)?;
-    match path.split('/').find(|part| part.starts_with('.') && !READABLE_DOT_FILES.contains(part)) {
-        None => Ok(()),
-        Some(part) => Err(format!("`{part}` may hold secrets or settings")),
+    let mut folder = "";
+    for part in path.split('/') {
+        let tokens = folder == ".cargo" && part.starts_with("credentials");
+        if tokens || (part.starts_with('.') && !READABLE_DOT_FILES.contains(&part)) {
+            return Err(format!("`{part}` may hold secrets or settings"));
+        }
+        folder = if part.is_empty() || part == "." { folder } else { part };
+    }
+    Ok(())
+}
+
+/// A file or folder that is copied under its own name. What is in `a/.` comes under names that
+/// nobody sees: `.git` can be one of them.
+pub(super) fn check_source(path: &str) -> Checked {
+    check_read(path)?;
+    match path.trim_end_matches('/').rsplit('/').next() {
+        Some("" | ".") => Err("it stands for everything in a folder, hidden files and all".into()),
+        _ => Ok(()),
     }
 }
 
@@ -170,8 +185,23 @@ mod tests {
             "http://x/y",
             ".GIT/config",
             "@args",
+            ".cargo/credentials",
+            ".cargo/credentials.toml",
+            "/work/.cargo//./credentials.toml",
         ] {
             assert!(check_read(path).is_err(), "{path}");
+        }
+        assert!(check_read(".cargo/config.toml").is_ok());
+        assert!(check_read("src/credentials.rs").is_ok());
+    }
+
+    #[test]
+    fn what_is_copied_has_a_name() {
+        for path in ["a", "a/b", "a/", ".github", "/dev/null", "-"] {
+            assert!(check_source(path).is_ok(), "{path}");
+        }
+        for path in [".", "./", "a/.", "a/./", "a//.//", "/work/.", ".env", "../a"] {
+            assert!(check_source(path).is_err(), "{path}");
         }
     }
 

@@ -1,6 +1,8 @@
 //! sed scripts that only print and change text. A positive list of commands: `w`, `W`, `r`, `R`, `e`
 //! and the flags `w` and `e` of `s` read, write or execute and are missing on purpose.
 
+use super::bracket;
+
 type Checked<T> = Result<T, String>;
 
 /// Deepest nesting of `{`.
@@ -144,21 +146,15 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Reads up to the delimiter. Where a bracket holds it, implementations differ: refused.
+    /// Reads up to the delimiter. Whether a bracket counts in what replaces differs: it does here.
     fn delimited(&mut self, delimiter: char) -> Checked<()> {
-        let mut bracket = false;
         while let Some(c) = self.next() {
             match c {
                 '\n' => return Err("a pattern runs over a line".into()),
-                '\\' if bracket => return Err("a bracket has a backslash".into()),
                 '\\' if self.next().is_none_or(|c| c == '\n') => break,
                 '\\' => {}
-                _ if c == delimiter && bracket => {
-                    return Err("a bracket holds the delimiter".into());
-                }
                 _ if c == delimiter => return Ok(()),
-                '[' => bracket = true,
-                ']' => bracket = false,
+                '[' => self.rest = &self.rest[bracket::length(self.rest, delimiter, false)?..],
                 _ => {}
             }
         }
@@ -204,6 +200,9 @@ mod tests {
             "1~2d",
             "{p}",
             "s/[0-9]*/N/3",
+            "s/[[:space:]]*$//",
+            "/^[^#]/p",
+            "s|[^/]*$||",
         ] {
             assert!(check(good).is_ok(), "{good}: {:?}", check(good));
         }
@@ -258,6 +257,12 @@ mod tests {
             "s/[a\\]/w x/",
             "1!w x",
             "$!{w x}",
+            "s/[]/]/g;s|/;w x|y|",
+            "s/[^]/]/g;s|/;w x|y|",
+            "s/[[:alpha:]/]/g;s|/;w x|y|",
+            "s/[[.a.]/]/g;s|/;w x|y|",
+            "/[]/]/p;s|/;w x|y|",
+            "y/[]/]/ab/;s|/;w x|y|",
         ] {
             assert!(check(bad).is_err(), "{bad}");
         }
