@@ -265,7 +265,18 @@ async fn manage(log: &mut Log<'_>, operation: &str) -> Option<Answer> {
         "simulate_policy" => owner.post("/v1/policy/simulate", policy).await,
         "create_audit_checkpoint" => owner.post("/v1/audit/checkpoints", json!({})).await,
         "create_audit_review" => {
-            owner.post("/v1/audit/reviews", json!({ "seq": 1, "verdict": "ok" })).await
+            let body = json!({ "seq": 1, "verdict": "ok" });
+            stack.reviewer("globex").post("/v1/audit/reviews", body).await
+        }
+        "create_audit_erasure" => {
+            let body = json!({ "before": "2020-01-01T00:00:00Z" });
+            owner.post("/v1/audit/erasures", body).await
+        }
+        "put_audit_retention" => {
+            owner.call(Method::PUT, "/v1/audit/retention", Some(json!({ "days": 365 }))).await
+        }
+        "put_audit_sampling" => {
+            owner.call(Method::PUT, "/v1/audit/sampling", Some(json!({ "rules": [] }))).await
         }
         "export_audit" => owner.get("/v1/audit/export").await,
         _ => return None,
