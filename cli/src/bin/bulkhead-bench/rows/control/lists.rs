@@ -77,13 +77,15 @@ fn fill(dev: &DevFile, tenant: &str, session: &str, sizes: &Sizes) -> Result<()>
          UPDATE sessions SET next_event_seq = {last} + 1 WHERE id = '{session}'"
     );
     let audit = format!(
-        "INSERT INTO audit_events (chain, seq, time_us, role, action, object, outcome,
+        "INSERT INTO audit_events (chain, seq, time_us, role, action, object, exec_id, outcome,
                                    detail_sha256, salt, actor, reasons, data, hash)
-         SELECT '{tenant}', {FIRST_AUDIT} + n, n, 'agent', 'bench', 'none', 'ok', nothing,
+         SELECT '{tenant}', {FIRST_AUDIT} + n, n, 'agent', 'exec.finish', 'none',
+                'exe_' || lpad(to_hex(n), 32, '0'), 'ok', nothing,
                 substring(nothing FOR 16), 'bench', '{{}}', '{{}}', nothing
          FROM generate_series(1, {events}) AS n, decode(repeat('00', 32), 'hex') AS nothing"
     );
-    for sql in [exec_rows, event_rows, audit] {
+    // The ends of execs are on record before the execs are there: nothing has to be reconciled.
+    for sql in [audit, exec_rows, event_rows] {
         psql(dev, tenant, &sql)?;
     }
     Ok(())
