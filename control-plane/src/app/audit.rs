@@ -1,7 +1,6 @@
 //! Reading the audit log out: exports and proofs. An export is on record before its first
 //! byte leaves.
 
-use domain::access::Operation;
 use serde_json::Value;
 
 use super::{App, AppError, Caller};
