@@ -52,7 +52,7 @@ pub struct PatienceConfig {
 /// How the audit log is looked after.
 #[derive(Args, Debug, Clone)]
 pub struct UpkeepConfig {
-    /// Seconds between two looks for execs without an outcome and details whose time is over
+    /// Seconds between two looks for execs without an outcome
     #[arg(long, env = "BULKHEAD_AUDIT_SWEEP_S", default_value_t = 60)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub audit_sweep_s: u64,

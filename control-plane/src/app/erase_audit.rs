@@ -13,7 +13,7 @@ use crate::store::{Erased, ErasureScope};
 pub const ERASED_AT_ONCE: i64 = 5000;
 
 impl App {
-    /// Erases details, at most [`ERASED_AT_ONCE`]; on record in the same transaction. A checkpoint is
+    /// Erases details, of at most 5000 events; on record in the same transaction. A checkpoint is
     /// made before, so that everything until now can go.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ mod retention;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use domain::ids::TenantId;
 use time::OffsetDateTime;
@@ -21,6 +21,10 @@ use crate::store::Store;
 /// Rest after each tenant: with many of them, looking is work.
 const PER_TENANT: Duration = Duration::from_millis(50);
 
+/// How often retention is applied: each time leaves an event where something goes, which is always
+/// the case where work goes on.
+const RETENTION_EVERY: Duration = Duration::from_secs(60 * 60);
+
 /// See the module.
 pub struct Upkeep {
     store: Store,
@@ -31,6 +35,8 @@ pub struct Upkeep {
     unknown_after_s: f64,
     /// Up to which end each tenant's execs were looked through. Empty at the start: all of them are.
     seen: HashMap<TenantId, OffsetDateTime>,
+    /// When retention is applied next.
+    retain_at: Instant,
 }
 
 impl Upkeep {
@@ -43,7 +49,8 @@ impl Upkeep {
     ) -> Self {
         let pause = Duration::from_secs(config.audit_sweep_s);
         let unknown_after_s = config.unknown_after_s.into();
-        Self { store, dispatcher, metrics, pause, unknown_after_s, seen: HashMap::new() }
+        let (seen, retain_at) = (HashMap::new(), Instant::now());
+        Self { store, dispatcher, metrics, pause, unknown_after_s, seen, retain_at }
     }
 
     /// Looks for as long as the process lives.
@@ -58,9 +65,13 @@ impl Upkeep {
 
     async fn sweep(&mut self) -> Result<(), OutcomeError> {
         let tenants = self.store.platform().await?.list_tenants(None, i64::MAX).await?;
+        let retains = Instant::now() >= self.retain_at;
+        if retains {
+            self.retain_at = Instant::now() + RETENTION_EVERY;
+        }
         for tenant in tenants {
             // One tenant's trouble is not another's.
-            if let Err(error) = self.look_after(tenant.id).await {
+            if let Err(error) = self.look_after(tenant.id, retains).await {
                 tracing::warn!(%error, tenant_id = %tenant.id, "cannot look after its audit log");
             }
             tokio::time::sleep(PER_TENANT).await;
@@ -68,9 +79,12 @@ impl Upkeep {
         Ok(())
     }
 
-    async fn look_after(&mut self, tenant_id: TenantId) -> Result<(), OutcomeError> {
+    async fn look_after(&mut self, tenant_id: TenantId, retains: bool) -> Result<(), OutcomeError> {
         self.end_overdue(tenant_id).await?;
         self.record_ends(tenant_id).await?;
-        Ok(self.apply_retention(tenant_id).await?)
+        if retains {
+            self.apply_retention(tenant_id).await?;
+        }
+        Ok(())
     }
 }

@@ -209,7 +209,6 @@ async fn details_go_by_themselves_when_their_time_is_over() {
     assert_eq!(record["detail"], json!({ "from": null, "to": { "days": 30 } }));
     owner.post("/v1/audit/checkpoints", json!({})).await.expect(201);
 
-    let other = Replica::start(stack, &[("BULKHEAD_AUDIT_SWEEP_S", "1")]).await;
     // No test waits for a day: none is what the API refuses and the sweep understands.
     let id = stack.tenant_id("retention").await;
     let days = r#"{"days": 0}"#;
@@ -219,6 +218,8 @@ async fn details_go_by_themselves_when_their_time_is_over() {
          VALUES ('{id}', 'retention', 2, '{days}', 'test', 'test'); COMMIT"
     );
     stack.psql(&set).expect("sets");
+    // It applies every retention with its first look, and then every hour.
+    let other = Replica::start(stack, &[("BULKHEAD_AUDIT_SWEEP_S", "1")]).await;
     let deadline = Instant::now() + Duration::from_secs(30);
     let record = loop {
         if let Some(record) = events(&owner, "action=audit.erase").await.first() {

@@ -52,7 +52,7 @@ pub async fn show(State(app): State<App>, caller: Caller) -> Result<Json<View>, 
     Ok(Json(app.get_retention(&caller).await?.into()))
 }
 
-/// Says for how long details stay; what is older is erased within some minutes, for good.
+/// Says for how long details stay; what is older is erased within the hour, for good.
 #[utoipa::path(
     put, path = "/audit/retention", operation_id = "put_audit_retention", tag = "audit",
     security(("token" = ["manage_audit"])),
