@@ -127,7 +127,10 @@ fn check_open(approval: &Approval) -> Result<(), AppError> {
     if approval.state == ApprovalState::Pending && !expired {
         return Ok(());
     }
-    let state = if expired { "expired" } else { approval.state.as_str() };
+    let state = match approval.state {
+        ApprovalState::Pending => "expired",
+        settled => settled.as_str(),
+    };
     Err(AppError::Conflict {
         code: "approval_settled",
         message: format!("this approval is {state} already; nothing was changed"),

@@ -155,6 +155,36 @@ async fn what_was_approved_before_needs_the_people_of_today() {
 }
 
 #[tokio::test]
+async fn what_nobody_answers_in_time_is_denied_whatever_policy_says_by_then() {
+    let stack = Stack::shared();
+    let tenant = TestTenant::shared(stack).await;
+    let session = tenant.session().await;
+    let exec = session.submit(json!({ "command": "touch a" })).await;
+    let id = session.approval_of(&exec).await;
+    let sql = format!(
+        "BEGIN;
+         SELECT set_config('app.tenant_id', 'system', true);
+         SELECT set_config('app.tenant_id', id, true) FROM tenants WHERE name = 'initech';
+         UPDATE approvals SET expires_at = now() - interval '1 second' WHERE id = '{id}';
+         COMMIT"
+    );
+    stack.psql(&sql).expect("a week has passed");
+    let path = format!("/v1/approvals/{id}/decision");
+    let late = session.reviewer.post(&path, json!({ "decision": "approve" })).await;
+    assert_eq!((late.status, late.code()), (409, "approval_settled"));
+    assert!(late.text.contains("expired"), "{}", late.text);
+    // The timer of the workflow would say the same: look again.
+    let all = r#"@id("all") permit (principal, action == Action::"AutoApprove", resource)
+        when { context.understood };"#;
+    tenant.put(all).await;
+    let exec = session.wait(&exec).await;
+    assert_eq!(exec["state"], "denied", "{exec}");
+    assert!(exec["error"]["message"].as_str().is_some_and(|why| why.contains("in time")));
+    let approval = session.reviewer.get(&format!("/v1/approvals/{id}")).await.expect(200);
+    assert_eq!(approval["state"], "expired");
+}
+
+#[tokio::test]
 async fn one_no_is_enough() {
     let stack = Stack::shared();
     let tenant = TestTenant::shared(stack).await;

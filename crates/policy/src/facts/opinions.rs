@@ -18,12 +18,18 @@ const MAX_DEPTH: usize = 64;
 
 /// Asks both parsers.
 pub(crate) fn agree(text: &str, commands: &[Simple]) -> Clear<()> {
-    let same = tree_sitter_sees(text).is_some_and(|seen| seen.matches(commands))
-        && brush_sees(text).is_some_and(|seen| seen_by_brush_matches(&seen, text, commands));
-    match same {
+    match tree_sitter_agrees(text, commands) && brush_agrees(text, commands) {
         true => Ok(()),
         false => refuse("the parsers do not agree about what it means"),
     }
+}
+
+fn tree_sitter_agrees(text: &str, commands: &[Simple]) -> bool {
+    tree_sitter_sees(text).is_some_and(|seen| seen.matches(commands))
+}
+
+fn brush_agrees(text: &str, commands: &[Simple]) -> bool {
+    brush_sees(text).is_some_and(|seen| seen_by_brush_matches(&seen, text, commands))
 }
 
 /// What tree-sitter found, in the order of the text.
@@ -219,4 +225,103 @@ fn append(pieces: &[WordPieceWithSource], text: &mut String) -> Option<()> {
         }
     }
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plain::{self, Word};
+    use super::*;
+
+    const PLAIN: &[&str] = &[
+        "ls -la 'my dir' && cat a.txt | wc -l; echo \"x \\\"y\\\"\" || pwd\ntrue",
+        "ls 2>/dev/null && pwd > /dev/null 2>&1; true",
+        "cat < /dev/null;",
+        "[ -f a ] && [ ! -d 'b c' ] || echo a\\ b",
+        "echo a''b \"foo$\" 5 1.5 --x=y",
+        "ls\n\npwd;\n",
+    ];
+
+    /// One thing about a script is seen otherwise.
+    type Lie = fn(&mut Vec<Simple>);
+
+    #[test]
+    fn each_agrees_about_what_is_plain() {
+        for text in PLAIN {
+            let commands = plain::split(text).unwrap();
+            assert!(tree_sitter_agrees(text, &commands), "{text}");
+            assert!(brush_agrees(text, &commands), "{text}");
+        }
+    }
+
+    #[test]
+    fn each_notices_by_itself_what_was_seen_otherwise() {
+        let lies: &[Lie] = &[
+            |commands| drop(commands.pop()),
+            |commands| commands.push(commands[0].clone()),
+            |commands| commands.clear(),
+            |commands| commands[1].joiner = Joiner::Or,
+            |commands| commands[1].joiner = Joiner::Sequence,
+            |commands| commands[2].joiner = Joiner::And,
+            |commands| drop(commands[0].words.pop()),
+            |commands| commands[0].words[1].span.end -= 1,
+            |commands| commands[0].words.push(Word { span: 0..2, text: "ls".into() }),
+            |commands| commands[0].words.swap(0, 1),
+            |commands| drop(commands[0].redirects.pop()),
+            |commands| commands[2].redirects.push(0..2),
+        ];
+        let text = "ls -a b 2>/dev/null && cat a.txt | wc -l";
+        for (index, lie) in lies.iter().enumerate() {
+            let mut commands = plain::split(text).unwrap();
+            lie(&mut commands);
+            assert!(!tree_sitter_agrees(text, &commands), "{index}");
+            assert!(!brush_agrees(text, &commands), "{index}");
+        }
+        // What a word means is brush's to say, where a redirection ends is tree-sitter's.
+        let mut commands = plain::split(text).unwrap();
+        commands[0].words[2].text = "c".into();
+        assert!(!brush_agrees(text, &commands));
+        let mut commands = plain::split(text).unwrap();
+        commands[0].redirects[0].end -= 1;
+        assert!(!tree_sitter_agrees(text, &commands));
+    }
+
+    #[test]
+    fn each_refuses_by_itself_what_expands() {
+        for word in ["$x", "$(id)", "`id`", "\"$x\"", "\"`id`\"", "$((1))", "$'a'", "<(id)"] {
+            let text = format!("ls {word}");
+            let words = [0..2, 3..text.len()]
+                .map(|span| Word { text: text[span.clone()].to_owned(), span })
+                .to_vec();
+            let commands = [Simple { joiner: Joiner::Sequence, words, redirects: Vec::new() }];
+            assert!(!tree_sitter_agrees(&text, &commands), "{text}");
+            assert!(!brush_agrees(&text, &commands), "{text}");
+        }
+    }
+
+    #[test]
+    fn each_refuses_by_itself_what_is_no_list_of_simple_commands() {
+        for text in [
+            "! ls",
+            "time ls",
+            "(ls)",
+            "{ ls; }",
+            "ls &",
+            "if ls; then ls; fi",
+            "while ls; do ls; done",
+            "A=1 ls",
+            "f() { ls; }",
+            "[[ ls ]]",
+            "cat <<E\nE\n",
+        ] {
+            // As if somebody had taken the first and last word of it for a command.
+            let start = text.find("ls").or_else(|| text.find("cat")).unwrap_or(0);
+            let word = Word { span: start..start + 2, text: text[start..start + 2].to_owned() };
+            let one = Simple { joiner: Joiner::Sequence, words: vec![word], redirects: Vec::new() };
+            for count in 1..=3 {
+                let commands = vec![one.clone(); count];
+                assert!(!tree_sitter_agrees(text, &commands), "{text}");
+                assert!(!brush_agrees(text, &commands), "{text}");
+            }
+        }
+    }
 }

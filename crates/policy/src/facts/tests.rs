@@ -127,6 +127,10 @@ fn a_script_beyond_the_plain_subset_is_one_opaque_command() {
         "ls ?(a)",
         "let a=1 && b=2 ls",
         "<(ls)",
+        // One of the parsers has a node of its own for these.
+        "unset a",
+        "export a",
+        "declare a",
     ] {
         let facts = facts(command);
         assert_eq!(facts.len(), 1, "{command:?}");
@@ -151,6 +155,18 @@ fn twenty_commands_and_no_more() {
 }
 
 #[test]
+fn limits_are_exact() {
+    let understood = |command: &str| facts(command).iter().all(|fact| fact.understood);
+    assert!(understood(&format!("echo{}", " a".repeat(999))));
+    assert!(!understood(&format!("echo{}", " a".repeat(1000))));
+    let wrapped = |count: usize| vec!["nice true"; count].join("; ");
+    assert!(understood(&wrapped(10)));
+    assert_eq!(facts(&wrapped(11)).len(), 1);
+    assert!(understood(&format!("{}ls", "nice ".repeat(4))));
+    assert!(!understood(&format!("{}ls", "nice ".repeat(5))));
+}
+
+#[test]
 fn cd_is_followed_where_its_success_is_certain() {
     let cwds = |command: &str| -> Vec<(String, bool)> {
         facts(command).into_iter().map(|fact| (fact.cwd, fact.understood)).collect()
@@ -166,6 +182,42 @@ fn cd_is_followed_where_its_success_is_certain() {
     assert_eq!(cwds("ls | cd a; ls")[2], at("/work", true));
     assert!(!cwds("cd .. && ls")[0].1);
     assert!(!cwds("command cd a && ls")[1].1);
+    // Where the first one succeeds, nobody has moved.
+    assert!(!cwds("true || cd a && ls")[2].1);
+    assert!(!cwds("true || cd a && cd /work/b && ls")[3].1);
+    assert!(cwds("true || ls && cd a && ls")[3].1);
+    assert_eq!(cwds("cd /work/b && cd c && ls")[2], at("/work/b/c", true));
+}
+
+#[test]
+fn what_follows_may_run_in_another_shell() {
+    let understood = |command: &str| facts(command).last().is_some_and(|fact| fact.understood);
+    assert!(!understood("source_it x; ls"));
+    assert!(!understood("ls; source_it x && ls"));
+    // A program of its own cannot change the shell, and neither can a stage of a pipeline.
+    assert!(understood("./x; ls"));
+    assert!(understood("source_it x | cat; ls"));
+}
+
+#[test]
+fn machines_are_named_with_their_ports() {
+    for (command, hosts) in [
+        ("curl -s https://Api.Example.com:8080/x", "api.example.com:8080"),
+        ("wget --no-config --spider --max-redirect=0 http://a.test", "a.test"),
+        ("ping -c 1 B.test", "b.test"),
+        ("dig c.test", "c.test"),
+    ] {
+        let facts = facts(command);
+        assert!(facts[0].understood, "{command}: {:?}", facts[0].unclear);
+        assert_eq!(facts[0].hosts, [hosts], "{command}");
+    }
+}
+
+#[test]
+fn flags_that_are_part_of_the_form_are_flags() {
+    assert_eq!(facts("python3 -m json.tool a.json")[0].flags, ["-m"]);
+    assert_eq!(facts("kill -9 5")[0].flags, ["-9"]);
+    assert_eq!(facts("git --no-pager log -n5")[0].flags, ["--max-count", "--no-pager", "-n"]);
 }
 
 #[test]
