@@ -5,6 +5,10 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
 
 use super::{AuditEntry, StoreError};
 
+/// Connections that the server has closed, one after the other, until that is no accident: more than
+/// a pool holds.
+const MAX_STALE: usize = 256;
+
 /// On whose behalf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Who {
@@ -41,7 +45,13 @@ impl Scope {
         // One round trip for both. Local to the transaction: a pooled connection never carries it to
         // the next caller. An id has hex digits and an underscore, nothing that could end the text.
         let begin = format!("BEGIN; SET LOCAL app.tenant_id = '{owner}'");
-        let transaction = pool.begin_with(AssertSqlSafe(begin)).await?;
+        let mut stale = 0;
+        let transaction = loop {
+            match pool.begin_with(AssertSqlSafe(begin.clone())).await {
+                Err(error) if is_stale(&error) && stale < MAX_STALE => stale += 1,
+                begun => break begun?,
+            }
+        };
         Ok(Self { transaction, owner, who, audit: Vec::new() })
     }
 
@@ -82,6 +92,24 @@ impl Scope {
 
     pub(super) fn connection(&mut self) -> &mut PgConnection {
         &mut self.transaction
+    }
+}
+
+/// Whether the server had closed a pooled connection before it was used: Postgres was started anew,
+/// and nothing was done with it since.
+fn is_stale(error: &sqlx::Error) -> bool {
+    use std::io::ErrorKind as Kind;
+    match error {
+        sqlx::Error::Io(error) => matches!(
+            error.kind(),
+            Kind::UnexpectedEof
+                | Kind::BrokenPipe
+                | Kind::ConnectionReset
+                | Kind::ConnectionAborted
+        ),
+        // Shut down by its administrator, or because another connection crashed.
+        sqlx::Error::Database(error) => matches!(error.code().as_deref(), Some("57P01" | "57P02")),
+        _ => false,
     }
 }
 
