@@ -66,9 +66,7 @@ impl Files {
         let files = Arc::clone(&self.0);
         match use_of_files {
             FileUse::Free => Some(Hold::Nothing),
-            FileUse::Changes => {
-                files.try_read_owned().ok().map(|_guard| Hold::Changes { _guard })
-            }
+            FileUse::Changes => files.try_read_owned().ok().map(|_guard| Hold::Changes { _guard }),
             FileUse::Keeps => files.try_write_owned().ok().map(|_guard| Hold::Keeps { _guard }),
         }
     }
@@ -107,7 +105,8 @@ mod tests {
         let folders = ["/work".to_owned()];
         let patch = order(ExecKind::Tool, "apply_patch\n*** Begin Patch\n*** End Patch\n");
         let look = order(ExecKind::Tool, "list_dir {\"dir_path\":\"/work\"}");
-        let run = |order, folders: &[String]| files.take(FileUse::of(order, folders)).now_or_never();
+        let run =
+            |order, folders: &[String]| files.take(FileUse::of(order, folders)).now_or_never();
         let held = run(&git, &folders).expect("nobody is there");
         assert!(run(&patch, &[]).is_none());
         assert!(run(&look, &[]).is_some());

@@ -87,11 +87,7 @@ fn files_stay_as_they_are_for_a_read_that_outlives_its_executor() {
     site.wait_started(order.exec_id);
     life.kill();
     let life = site.start();
-    let put = FileRequest::Put {
-        path: "repo/new".into(),
-        max_bytes: MAX_FILE_BYTES,
-        mode: None,
-    };
+    let put = FileRequest::Put { path: "repo/new".into(), max_bytes: MAX_FILE_BYTES, mode: None };
     let upload = site.ring(session, CallKind::Files(put), ClientBody::of(*b"x"));
     // Who only reads is served, one after the other: time enough for the upload, if it did not wait.
     for _ in 0..5 {

@@ -59,8 +59,16 @@ mod tests {
         for c in ['\0', '\t', '\r', '\u{b}', '\u{c}', '\u{1b}', '\u{7f}', '\u{85}'] {
             assert!(check(&format!("ls {c}x")).is_err(), "{c:?}");
         }
-        for c in ['\u{a0}', '\u{200b}', '\u{202e}', '\u{2066}', '\u{3000}', '\u{feff}', '\u{e0041}', '\u{1bca0}']
-        {
+        for c in [
+            '\u{a0}',
+            '\u{200b}',
+            '\u{202e}',
+            '\u{2066}',
+            '\u{3000}',
+            '\u{feff}',
+            '\u{e0041}',
+            '\u{1bca0}',
+        ] {
             assert!(check(&format!("echo '{c}'")).is_err(), "{c:?}");
         }
         for text in ["ls", "echo 'grüße 你好'", "ls\npwd"] {

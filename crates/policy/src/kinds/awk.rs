@@ -19,9 +19,8 @@ const FUNCTIONS: &[&str] = &[
 ];
 
 /// Variables that awk itself sets.
-const VARIABLES: &[&str] = &[
-    "NR", "NF", "FS", "OFS", "RS", "ORS", "FNR", "FILENAME", "RSTART", "RLENGTH", "SUBSEP",
-];
+const VARIABLES: &[&str] =
+    &["NR", "NF", "FS", "OFS", "RS", "ORS", "FNR", "FILENAME", "RSTART", "RLENGTH", "SUBSEP"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Before {

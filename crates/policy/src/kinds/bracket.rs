@@ -65,8 +65,25 @@ mod tests {
     #[test]
     fn where_programs_differ_it_is_refused() {
         for text in [
-            "", "]", "]a]", "^]", "^]/]", "a", "/]", "a/]", "[:alpha:]/]", "[:al/ha:]]", "[:]",
-            "[:alpha]", "[.a.]]", "[=a=]]", "a\n]", "\\]]", "\\[a]", "\\", "\\\n]",
+            "",
+            "]",
+            "]a]",
+            "^]",
+            "^]/]",
+            "a",
+            "/]",
+            "a/]",
+            "[:alpha:]/]",
+            "[:al/ha:]]",
+            "[:]",
+            "[:alpha]",
+            "[.a.]]",
+            "[=a=]]",
+            "a\n]",
+            "\\]]",
+            "\\[a]",
+            "\\",
+            "\\\n]",
         ] {
             assert!(length(text, '/', false).is_err(), "{text:?}");
             assert!(length(text, '/', true).is_err(), "{text:?}");
