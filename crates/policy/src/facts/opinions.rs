@@ -266,7 +266,9 @@ mod tests {
             |commands| commands[0].words[1].span.end -= 1,
             |commands| commands[0].words.push(Word { span: 0..2, text: "ls".into() }),
             |commands| commands[0].words.swap(0, 1),
-            |commands| drop(commands[0].redirects.pop()),
+            |commands| {
+                commands[0].redirects.pop();
+            },
             |commands| commands[2].redirects.push(0..2),
         ];
         let text = "ls -a b 2>/dev/null && cat a.txt | wc -l";
