@@ -182,7 +182,7 @@ async fn begin(
     let files = FileUse::of(order, &job.git_folders);
     let _hold = tokio::select! {
         biased;
-        () = job.cancel.cancelled() => return Ok(not_started(NotStarted::Cancelled, None)),
+        () = job.cancel.cancelled() => return bury(shop, job, NotStarted::Cancelled, None).await,
         hold = sandbox.files.take(files) => hold,
     };
     let entry = Entry {

@@ -90,7 +90,10 @@ async fn not_started(
         closing::keep_waiting(scope, exec, why.message()).await?;
         return Ok(Recorded::Retry { after_ms: closing::patience_ms(exec) });
     }
-    if let Some(recalled) = &exec.recalled {
+    if let Some(recalled) = &exec.recalled
+        && exec.state == ExecState::Queued
+        && why != NotStarted::GrantRefused
+    {
         let reason = recalled.decision.reasons.join("; ");
         scope.set_exec_decision(exec.id, exec.state, recalled, None).await?;
         closing::settle(scope, exec, ExecOutcome::Denied, Some(&reason)).await?;

@@ -90,6 +90,10 @@ pub(super) async fn answered_for_session(
     case: &Case<'_>,
     recorded: &RecordedDecision,
 ) -> Result<Option<RecordedDecision>, ActivityFailure> {
+    // It answers a question, and nothing else: never what policy forbids by now.
+    if recorded.decision.outcome != Outcome::Ask {
+        return Ok(None);
+    }
     let Some(key) = session_key(case.order, &recorded.decision) else { return Ok(None) };
     let earlier = scope.list_session_approvals(case.exec.session_id, &key).await?;
     let same = |earlier: &RecordedDecision| {
