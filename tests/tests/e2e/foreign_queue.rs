@@ -120,11 +120,16 @@ async fn who_polls_a_foreign_queue_can_neither_read_nor_answer() {
     let connection = Connection::connect(ConnectionOptions::new(address).build()).await;
     let connection = connection.expect("Temporal lets everybody in");
     let queue = format!("tool-exec/robbed/{}", home.as_str().expect("an id"));
-    let task = poll(&connection, &queue).await;
-    let input = task.input.expect("an input").payloads.remove(0);
     let exec_id: ExecId = exec["exec_id"].as_str().expect("an id").parse().expect("an id");
-    let request: ToolRequest = serde_json::from_slice(&input.data).expect("a request");
-    assert_eq!(request.exec_id, exec_id, "it is the victim's task");
+    let (token, input, request) = loop {
+        let task = poll(&connection, &queue).await;
+        let input = task.input.expect("an input").payloads.remove(0);
+        let request: ToolRequest = serde_json::from_slice(&input.data).expect("a request");
+        // The first command went ahead of its task, which may have been left in the queue.
+        if request.exec_id == exec_id {
+            break (task.task_token, input, request);
+        }
+    };
 
     let text = String::from_utf8_lossy(&input.data).to_ascii_lowercase();
     assert!(!text.contains("confidential"), "plaintext in the task");
@@ -135,7 +140,7 @@ async fn who_polls_a_foreign_queue_can_neither_read_nor_answer() {
         assert!(opened.is_err(), "{tenant_id}");
     }
 
-    answer(&connection, task.task_token, &rosy(exec_id, &mallory, &request)).await;
+    answer(&connection, token, &rosy(exec_id, &mallory, &request)).await;
     let path = format!("/v1/execs/{exec_id}");
     let look = async {
         loop {
