@@ -57,9 +57,9 @@ pub struct UpkeepConfig {
     #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub audit_sweep_s: u64,
     /// Seconds after the end of its time from which a permitted exec that nobody told anything of is
-    /// closed as unknown
+    /// closed as unknown; longer than any permission to start it is good for
     #[arg(long, env = "BULKHEAD_UNKNOWN_AFTER_S", default_value_t = 86_400)]
-    #[arg(value_parser = clap::value_parser!(u32).range(60..))]
+    #[arg(value_parser = clap::value_parser!(u32).range(600..))]
     pub unknown_after_s: u32,
 }
 

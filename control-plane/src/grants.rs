@@ -10,7 +10,6 @@ use crate::ids;
 use crate::keys::Signer;
 
 /// What a grant says of the decision behind it.
-#[derive(Clone)]
 pub struct Permission {
     /// The policy version that decided.
     pub policy_version: i64,

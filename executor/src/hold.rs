@@ -108,6 +108,7 @@ mod tests {
         let run =
             |order, folders: &[String]| files.take(FileUse::of(order, folders)).now_or_never();
         let held = run(&git, &folders).expect("nobody is there");
+        assert!(files.take(FileUse::Changes).now_or_never().is_none());
         assert!(run(&patch, &[]).is_none());
         assert!(run(&look, &[]).is_some());
         assert!(run(&git, &[]).is_some());

@@ -4,6 +4,7 @@
 
 mod site;
 
+use domain::exec::ExecOutcome;
 use protocol::calls::{CallKind, CallReply};
 use protocol::exec::{ExecOrder, NotStarted, ToolRequest};
 use protocol::files::{FileReply, FileRequest, MAX_FILE_BYTES};
@@ -74,6 +75,30 @@ fn the_environment_alone_outranks_what_has_a_name() {
     // It does run where git is not disarmed.
     let armed = site.run(&life, &site.order(session, "cd repo; git status; test -e ../pwned"));
     assert_eq!(armed.exit_code, Some(0));
+}
+
+#[test]
+fn a_read_that_is_called_off_while_it_waits_for_the_files_never_starts() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    site.run(&life, &site.order(session, "git init -q repo; mkfifo gate"));
+    let first = site.order(session, "cat gate");
+    let (reading, _cancel) = life.begin(disarmed(&site, &first, "/work/repo"));
+    site.wait_started(first.exec_id);
+    let second = site.order(session, "touch /work/started");
+    let request = disarmed(&site, &second, "/work/repo");
+    let (waiting, cancel) = life.begin(request.clone());
+    // It was first at the sandbox: once another one is through, it waits for the files.
+    site.run(&life, &site.order(session, "true"));
+    assert!(!waiting.is_finished());
+    cancel.cancel();
+    assert_eq!(site.why(second.exec_id, &life.wait(waiting)), NotStarted::Cancelled);
+    site.run(&life, &site.order(session, "echo go > gate"));
+    assert_eq!(site.result(first.exec_id, &life.wait(reading)).outcome, ExecOutcome::Exited);
+    // The same permission, which is still good, by another way.
+    assert_eq!(site.why(second.exec_id, &life.exec(&request)), NotStarted::Cancelled);
+    let look = site.run(&life, &site.order(session, "test -e started || echo no"));
+    assert_eq!(text(&look.stdout), "no\n");
 }
 
 #[test]

@@ -36,7 +36,7 @@ impl App {
             }
         };
         if request.intent != Intent::Run {
-            return;
+            return self.tell_recalled(exec, place);
         }
         let Place { executor_id, limits, image_digest, min_generation, .. } = place;
         let what = CallKind::Run { request };

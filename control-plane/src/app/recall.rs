@@ -4,11 +4,9 @@
 
 use domain::ids::TenantId;
 use protocol::calls::{Call, CallKind};
-use protocol::exec::Intent;
 use protocol::session::{Authorized, ExecRef};
 
 use super::{App, AppError};
-use crate::store::Message;
 use crate::worker::Place;
 
 /// How long an executor may take to say that it ended a command, in milliseconds.
@@ -26,33 +24,33 @@ impl App {
     }
 
     async fn recall_overtaken(&self, tenant_id: TenantId, version: i64) -> Result<(), AppError> {
-        let mut scope = self.store.tenant(tenant_id).await?;
-        let overtaken = scope.list_overtaken_execs(version).await?;
-        drop(scope);
-        for (session_id, exec_id) in overtaken {
-            let exec = ExecRef { tenant_id, session_id, exec_id };
-            let Ok(_turn) = self.ahead.acquire().await else { return Ok(()) };
-            match self.authorizer.authorize_at(exec).await {
-                Ok((Authorized::Run { request, .. }, Some(place)))
-                    if request.intent == Intent::Settle =>
-                {
-                    self.tell_recalled(exec, place).await?;
+        let mut last = None;
+        loop {
+            let mut scope = self.store.tenant(tenant_id).await?;
+            let overtaken = scope.list_overtaken_execs(version, last).await?;
+            drop(scope);
+            let Some((_, newest)) = overtaken.last() else { return Ok(()) };
+            last = Some(*newest);
+            for (session_id, exec_id) in overtaken {
+                let exec = ExecRef { tenant_id, session_id, exec_id };
+                let Ok(_turn) = self.ahead.acquire().await else { return Ok(()) };
+                match self.authorizer.authorize_at(exec).await {
+                    Ok((Authorized::Run { .. }, Some(place))) => self.tell_recalled(exec, place),
+                    Ok(_) => {}
+                    Err(error) => tracing::warn!(%error, %exec_id, "left to the end of its grant"),
                 }
-                Ok(_) => {}
-                Err(error) => tracing::warn!(%error, %exec_id, "left to the end of its grant"),
             }
         }
-        Ok(())
     }
 
-    /// Tells the workflow, which sees it through, and the executor, which is faster.
-    async fn tell_recalled(&self, exec: ExecRef, place: Place) -> Result<(), AppError> {
+    /// If it was recalled, tells its workflow, which sees it through, and its executor, which is
+    /// faster. Both hear it again if this gets lost: the first from the outbox, the other from the
+    /// workflow.
+    pub(super) fn tell_recalled(&self, exec: ExecRef, place: Place) {
         let ExecRef { tenant_id, session_id, exec_id } = exec;
-        let mut scope = self.store.tenant(tenant_id).await?;
-        let outgoing = scope.promise(session_id, Message::CancelExec(exec_id)).await?;
-        scope.commit().await?;
+        let Place { executor_id, limits, image_digest, min_generation, recalled, .. } = place;
+        let Some(outgoing) = recalled else { return };
         self.send_in_background(vec![outgoing]);
-        let Place { executor_id, limits, image_digest, min_generation, .. } = place;
         let what = CallKind::Cancel { exec_id };
         let call =
             Call { session_id, limits, image_digest, min_generation, what, timeout_ms: END_MS };
@@ -62,6 +60,5 @@ impl App {
                 tracing::debug!(%exec_id, %error, "left to the workflow");
             }
         });
-        Ok(())
     }
 }

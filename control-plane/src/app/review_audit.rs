@@ -81,6 +81,9 @@ impl App {
         });
         let mut entry = caller.entry("audit.review", stored.id.to_string(), detail);
         entry.outcome = request.verdict;
+        // It goes where what it speaks of goes, should that be erased.
+        entry.exec_id = exec_id;
+        entry.session_id = reviewed.event.session_id.as_deref().and_then(|id| id.parse().ok());
         scope.append_audit(entry);
         scope.commit().await?;
         Ok(stored)

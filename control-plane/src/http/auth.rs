@@ -15,6 +15,11 @@ use super::traced::Traced;
 use crate::app::{App, AppError, Caller};
 use crate::tokens::TokenError;
 
+const REVOKED: &str =
+    "this token was revoked; an owner of the tenant makes new ones (`bulkhead tokens create`)";
+const NOT_VALID: &str = "this token is not valid: malformed, of another installation, or expired; \
+                         an owner of the tenant makes new ones (`bulkhead tokens create`)";
+
 impl FromRequestParts<App> for Caller {
     type Rejection = ApiError;
 
@@ -34,8 +39,8 @@ impl FromRequestParts<App> for Caller {
             TokenError::Unknown => {
                 AppError::DatabaseUnavailable(crate::store::StoreError::Inconsistent("revocations"))
             }
-            TokenError::Revoked => AppError::Unauthorized("this token was revoked"),
-            _ => AppError::Unauthorized("this token is not valid: malformed, foreign or expired"),
+            TokenError::Revoked => AppError::Unauthorized(REVOKED),
+            _ => AppError::Unauthorized(NOT_VALID),
         })?;
         let seen = parts.extensions.get::<Seen>().cloned().unwrap_or_default();
         seen.note(match claims.role {

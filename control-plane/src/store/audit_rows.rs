@@ -88,11 +88,14 @@ impl Scope {
                 query.push(format_args!(" AND e.{column} = ")).push_bind(value);
             }
         }
-        if let Some(since_us) = filter.since_us {
-            query.push(" AND e.time_us >= ").push_bind(since_us);
-        }
-        if let Some(until_us) = filter.until_us {
-            query.push(" AND e.time_us < ").push_bind(until_us);
+        // Times are in the order of the numbers, which the index of the page is on.
+        for (bound, time_us) in [(" >= ", filter.since_us), (" < ", filter.until_us)] {
+            let Some(time_us) = time_us else { continue };
+            query.push(" AND e.time_us").push(bound).push_bind(time_us);
+            query.push(" AND e.seq").push(bound);
+            query.push("coalesce((SELECT s.seq FROM audit_events s WHERE s.chain = ");
+            query.push_bind(self.owner.clone()).push(" AND s.time_us >= ").push_bind(time_us);
+            query.push(" ORDER BY s.time_us, s.seq LIMIT 1), 9223372036854775807)");
         }
         for term in terms {
             query.push(" AND EXISTS (SELECT FROM audit_terms t WHERE t.chain = e.chain");

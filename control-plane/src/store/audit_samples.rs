@@ -54,7 +54,7 @@ pub struct ReviewFigures {
     pub reviewed: i64,
     /// Those of the reviewed whose last verdict was another than `ok`.
     pub overturned: i64,
-    /// Execs that were drawn.
+    /// Execs that were drawn, and about which nobody else decided after all.
     pub sampled: i64,
     /// Those of them that still wait for a review.
     pub waiting: i64,
@@ -197,7 +197,7 @@ impl Scope {
                  ORDER BY exec_id, id DESC
              ), samples AS (
                  SELECT reviewed_at, extract(epoch FROM reviewed_at - sampled_at)::float8 AS took_s
-                 FROM audit_samples
+                 FROM audit_samples JOIN decided ON id = exec_id AND auto
                  WHERE tenant_id = $1 AND exec_id >= $2 AND exec_id < $3
              )
              SELECT d.decided, d.auto_approved, d.reviewed, d.overturned,

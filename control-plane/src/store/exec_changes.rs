@@ -146,7 +146,7 @@ impl Scope {
         Ok(())
     }
 
-    /// Marks an exec as running.
+    /// Marks an exec as running, since then by its executor's clock; never since a time to come.
     ///
     /// # Errors
     /// When the database fails.
@@ -157,7 +157,8 @@ impl Scope {
     ) -> Result<(), StoreError> {
         let owner = self.owner.clone();
         sqlx::query(
-            "UPDATE execs SET state = 'running', started_at = $3, waiting_reason = NULL
+            "UPDATE execs SET state = 'running', started_at = least($3, now()),
+                    waiting_reason = NULL
              WHERE tenant_id = $1 AND id = $2",
         )
         .bind(owner)
@@ -206,7 +207,8 @@ impl Scope {
         sqlx::query(
             "UPDATE execs SET state = $3, exit_code = $4, signal = $5, oom_killed = $6,
                     sandbox_id = $7, sandbox_generation = $8, stdout = $9, stderr = $10,
-                    started_at = coalesce(started_at, to_timestamp($11::double precision / 1000)),
+                    started_at = coalesce(
+                        started_at, least(to_timestamp($11::double precision / 1000), now())),
                     duration_ms = $12, survivors = $13, waiting_reason = NULL, finished_at = now()
              WHERE tenant_id = $1 AND id = $2",
         )

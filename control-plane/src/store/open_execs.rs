@@ -59,24 +59,26 @@ impl Scope {
     }
 
     /// Execs that were allowed by a version of the policy before `version` and are not known to have
-    /// started, oldest first.
+    /// started, oldest first, behind `after`: at most 1000.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn list_overtaken_execs(
         &mut self,
         version: i64,
+        after: Option<ExecId>,
     ) -> Result<Vec<(SessionId, ExecId)>, StoreError> {
         let owner = self.owner.clone();
         let ids: Vec<(String, String)> = sqlx::query_as(
             "SELECT session_id, id FROM execs
              WHERE tenant_id = $1 AND finished_at IS NULL AND state = 'queued'
                AND NOT cancel_requested AND decision ->> 'outcome' = 'allow'
-               AND (decision ->> 'policy_version')::bigint < $2
+               AND (decision ->> 'policy_version')::bigint < $2 AND id > $3
              ORDER BY id LIMIT 1000",
         )
         .bind(owner)
         .bind(version)
+        .bind(after.map_or_else(|| "exe_".to_owned(), |id| id.to_string()))
         .fetch_all(self.connection())
         .await?;
         let pair =

@@ -1,13 +1,11 @@
 //! A transaction on behalf of one tenant, or of the platform. There is no other way to a table.
 
+use std::time::Instant;
+
 use domain::ids::TenantId;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
 
-use super::{AuditEntry, StoreError};
-
-/// Connections that the server has closed, one after the other, until that is no accident: more than
-/// a pool holds.
-const MAX_STALE: usize = 256;
+use super::{ACQUIRE_TIMEOUT, AuditEntry, StoreError};
 
 /// On whose behalf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,10 +43,17 @@ impl Scope {
         // One round trip for both. Local to the transaction: a pooled connection never carries it to
         // the next caller. An id has hex digits and an underscore, nothing that could end the text.
         let begin = format!("BEGIN; SET LOCAL app.tenant_id = '{owner}'");
-        let mut stale = 0;
+        // No more than the pool can hold of them, and no longer than anybody waits for a connection.
+        let (mut stale, deadline) = (0, Instant::now() + ACQUIRE_TIMEOUT);
         let transaction = loop {
             match pool.begin_with(AssertSqlSafe(begin.clone())).await {
-                Err(error) if is_stale(&error) && stale < MAX_STALE => stale += 1,
+                Err(error)
+                    if is_stale(&error)
+                        && stale < pool.options().get_max_connections()
+                        && Instant::now() < deadline =>
+                {
+                    stale += 1;
+                }
                 begun => break begun?,
             }
         };

@@ -10,10 +10,10 @@ use super::execs::Row;
 use super::{Exec, Scope, StoreError};
 
 /// An exec that was permitted, and whose time is over by more than `$2` seconds. Counted from its
-/// start if that is known, else from its decision.
+/// start if that is known, and never from before its decision: an executor's clock may be wrong.
 const OVERDUE: &str = "tenant_id = $1 AND finished_at IS NULL AND state IN ('queued', 'running')
     AND decision->>'outcome' = 'allow'
-    AND coalesce(started_at, decided_at, created_at)
+    AND greatest(started_at, decided_at, created_at)
         < now() - make_interval(secs => $2 + timeout_ms / 1000.0)";
 
 /// An exec that ended without its event.

@@ -70,21 +70,21 @@ impl Upkeep {
             self.retain_at = Instant::now() + RETENTION_EVERY;
         }
         for tenant in tenants {
-            // One tenant's trouble is not another's.
-            if let Err(error) = self.look_after(tenant.id, retains).await {
-                tracing::warn!(%error, tenant_id = %tenant.id, "cannot look after its audit log");
+            // One trouble is not another's, of whichever tenant.
+            let tenant_id = tenant.id;
+            log(self.end_overdue(tenant_id).await, tenant_id);
+            log(self.record_ends(tenant_id).await, tenant_id);
+            if retains {
+                log(self.apply_retention(tenant_id).await, tenant_id);
             }
             tokio::time::sleep(PER_TENANT).await;
         }
         Ok(())
     }
+}
 
-    async fn look_after(&mut self, tenant_id: TenantId, retains: bool) -> Result<(), OutcomeError> {
-        self.end_overdue(tenant_id).await?;
-        self.record_ends(tenant_id).await?;
-        if retains {
-            self.apply_retention(tenant_id).await?;
-        }
-        Ok(())
+fn log<E: std::fmt::Display>(outcome: Result<(), E>, tenant_id: TenantId) {
+    if let Err(error) = outcome {
+        tracing::warn!(%error, %tenant_id, "cannot look after its audit log; will try again");
     }
 }

@@ -24,7 +24,9 @@ impl Upkeep {
         let overdue = scope.list_overdue_execs(self.unknown_after_s, OVERDUE_AT_ONCE).await?;
         drop(scope);
         for exec_id in overdue {
-            self.end(tenant_id, exec_id).await?;
+            if let Err(error) = self.end(tenant_id, exec_id).await {
+                tracing::error!(%error, %exec_id, "it cannot be closed as unknown");
+            }
         }
         Ok(())
     }
@@ -56,7 +58,9 @@ impl Upkeep {
             let page = scope.list_unrecorded_ends(from, ENDED_AT_ONCE).await?;
             drop(scope);
             for exec_id in page.unrecorded {
-                self.record_end(tenant_id, exec_id).await?;
+                if let Err(error) = self.record_end(tenant_id, exec_id).await {
+                    tracing::error!(%error, %exec_id, "its end cannot be written down");
+                }
             }
             let Some(last) = page.last else { return Ok(()) };
             self.seen.insert(tenant_id, last);

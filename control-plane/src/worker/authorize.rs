@@ -21,7 +21,7 @@ use crate::grants::Permission;
 use crate::judging::Engines;
 use crate::keys::Keys;
 use crate::outcome::closing;
-use crate::store::{Exec, RecordedDecision, Scope, Store, StoreError};
+use crate::store::{Exec, Message, Outgoing, RecordedDecision, Scope, Store, StoreError};
 use crate::tenant_keys::TenantKeys;
 use crate::{grants, home};
 
@@ -43,6 +43,8 @@ pub(crate) struct Place {
     pub(crate) min_generation: u32,
     /// Somebody has decided about it before, and may have brought it there.
     pub(crate) ahead: bool,
+    /// It was recalled just now: what its workflow is told of that, in the outbox already.
+    pub(crate) recalled: Option<Outgoing>,
 }
 
 impl Authorizer {
@@ -105,35 +107,43 @@ impl Authorizer {
             (_, Some(recorded)) => answering::again(&mut scope, &case, recorded).await?,
             (_, None) => deciding::decide(&mut scope, &case).await?,
         };
-        if let Next::Run(_) | Next::Recall(_) = next {
-            scope.set_exec_executor(stored.id, home.executor_id).await?;
-        }
-        scope.commit().await?;
-        match next {
-            Next::Settled => Ok((Authorized::Settled, None)),
+        let (permission, recalled) = match next {
+            Next::Settled => {
+                scope.commit().await?;
+                return Ok((Authorized::Settled, None));
+            }
             Next::Wait { approval_id, look_again_in_ms } => {
-                Ok((Authorized::Wait { approval_id: Some(approval_id), look_again_in_ms }, None))
+                scope.commit().await?;
+                let approval_id = Some(approval_id);
+                return Ok((Authorized::Wait { approval_id, look_again_in_ms }, None));
             }
-            Next::Run(ref permission) | Next::Recall(ref permission) => {
-                let called_off = called_off || matches!(next, Next::Recall(_));
-                let permission = permission.clone();
-                let ahead = stored.approval_id.is_none() && stored.may_have_started();
-                // Called off, and yet it may run: only its executor can end it and tell.
-                let intent = if called_off { Intent::Settle } else { Intent::Run };
-                let mut run = self.grant(&order, intent, home.executor_id, permission).await?;
-                if let Authorized::Run { request, .. } = &mut run {
-                    request.traceparent = stored.traceparent;
-                }
-                let place = Place {
-                    executor_id: home.executor_id,
-                    limits: order.limits,
-                    image_digest: home.image_digest,
-                    min_generation: home.min_generation,
-                    ahead,
-                };
-                Ok((run, Some(place)))
+            Next::Run(permission) => (permission, None),
+            Next::Recall(permission) => {
+                let message = Message::CancelExec(stored.id);
+                (permission, Some(scope.promise(session.id, message).await?))
             }
+        };
+        scope.set_exec_executor(stored.id, home.executor_id).await?;
+        scope.commit().await?;
+        let ahead = stored.approval_id.is_none() && stored.may_have_started();
+        // Called off, and yet it may run: only its executor can end it and tell.
+        let intent = match called_off || recalled.is_some() {
+            true => Intent::Settle,
+            false => Intent::Run,
+        };
+        let mut run = self.grant(&order, intent, home.executor_id, permission).await?;
+        if let Authorized::Run { request, .. } = &mut run {
+            request.traceparent = stored.traceparent;
         }
+        let place = Place {
+            executor_id: home.executor_id,
+            limits: order.limits,
+            image_digest: home.image_digest,
+            min_generation: home.min_generation,
+            ahead,
+            recalled,
+        };
+        Ok((run, Some(place)))
     }
 
     async fn grant(

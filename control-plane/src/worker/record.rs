@@ -125,6 +125,9 @@ async fn session_closed(
 ) -> Result<Recorded, ActivityFailure> {
     for turn in scope.list_open_turns(session_id).await? {
         let error = Some("its session ended");
+        if scope.lock_turn(turn.id).await?.is_over() {
+            continue;
+        }
         turns::end(scope, session_id, turn.id, "interrupted", None, error).await?;
     }
     let session = scope.hold_session(session_id).await?;

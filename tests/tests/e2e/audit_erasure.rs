@@ -144,6 +144,8 @@ async fn everything_before_a_time_goes_but_no_event_that_nobody_has_signed() {
     assert_eq!(erase(&owner, json!({ "before": now })).await["erased"], 1);
     assert_eq!(events(&owner, "q=mallory").await, [Value::Null; 0]);
     assert!(proven(&owner, "erased-before").await > 1);
+    let export = owner.get("/v1/audit/export").await;
+    assert!(export.status == 200 && !export.text.contains("Mallory"), "{}", export.text);
 
     // An event that stands beyond every checkpoint, for the length of one transaction.
     let id = stack.tenant_id("erase-before").await;

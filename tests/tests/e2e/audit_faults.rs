@@ -162,8 +162,9 @@ async fn a_backend_killed_between_insert_and_commit_leaves_a_chain_that_verifies
     let token = |name: &str| json!({ "name": name, "role": "viewer" });
     owner.post("/v1/tokens", token("before")).await.expect(201);
     let scope = format!("SET LOCAL app.tenant_id = '{chain}'");
-    // Each stops it at another place of its one statement. The first stops it when its token is inserted and its event is not; the second when its
-    // event is inserted as well: the words under which it will be found are ours already.
+    // Each stops it at another place of its one statement. The first stops it when its token is
+    // inserted and its event is not; the second when its event is inserted as well: the words under
+    // which it will be found are ours already.
     let at_head =
         format!("{scope}; SELECT seq FROM audit_heads WHERE chain = '{chain}' FOR UPDATE");
     let at_terms = format!(

@@ -67,6 +67,26 @@ async fn an_approval_that_nobody_answered_in_time_is_on_record() {
 }
 
 #[tokio::test]
+async fn a_time_divides_the_log_where_it_was() {
+    let session = Stack::shared().session().await;
+    session.run("true").await;
+    let events = session.reviewer.audit_of(&session.id).await;
+    let middle = &events[2];
+    let time = middle["time"].as_str().expect("a time");
+    let list = async |filter: &str| {
+        let path = format!("/v1/audit/events?limit=200&{filter}={time}&session_id={}", session.id);
+        let page = session.reviewer.get(&path).await.expect(200);
+        page["items"].as_array().expect("a list").clone()
+    };
+    assert_eq!(list("since").await, events[2..]);
+    assert_eq!(list("until").await, events[..2]);
+    let path = format!("/v1/audit/events?limit=1&since={time}");
+    assert_eq!(session.reviewer.get(&path).await.expect(200)["items"][0], *middle);
+    let path = "/v1/audit/events?limit=1&since=2999-01-01T00:00:00Z";
+    assert_eq!(session.reviewer.get(path).await.expect(200)["items"], json!([]));
+}
+
+#[tokio::test]
 async fn the_chain_has_no_gap() {
     let stack = Stack::shared();
     let session = stack.session().await;

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tests::{Caller, Stack, TestExecutor};
+use tests::{Caller, Stack, TestExecutor, TestSession};
 
 /// A session of a tenant, with its events.
 struct Watched {
@@ -144,22 +144,7 @@ async fn a_command_is_given_up_with_its_executor_even_when_its_session_has_moved
     let env = [("BULKHEAD_POOL_SIZE", "0")];
     let mut executor = TestExecutor::start(stack, &url, &owner, "moving", &env).await;
     let session = Watched::create(&owner).await;
-    let path = format!("/v1/sessions/{}/execs", session.id);
-    let body = json!({ "command": "sleep 600", "background": true });
-    let exec = owner.post(&path, body).await.expect(201);
-    let path = format!("/v1/execs/{}", exec["exec_id"].as_str().expect("an id"));
-    let deadline = Instant::now() + Duration::from_secs(45);
-    let state = async |wanted: &str| {
-        loop {
-            let exec = owner.get(&path).await.expect(200);
-            if exec["state"] == wanted {
-                return exec;
-            }
-            assert!(Instant::now() < deadline, "not {wanted}: {exec}");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    state("running").await;
+    let exec = session.begin("sleep 600", |exec| exec["state"] == "running").await;
 
     // Gone for an hour, and the session has moved in the same moment: to one that is there.
     executor.kill();
@@ -178,7 +163,7 @@ async fn a_command_is_given_up_with_its_executor_even_when_its_session_has_moved
         session.id
     );
     stack.psql(&moved).expect("moves");
-    state("lost").await;
+    session.until(&exec, |exec| exec["state"] == "lost").await;
 }
 
 /// Reads are allowed, but one program asks and one must not run.
@@ -289,4 +274,58 @@ async fn what_was_granted_to_one_executor_is_never_granted_to_another() {
     // The session works on, at its new home.
     assert_eq!(session.post("echo after").await["stdout"]["head"], "after\n");
     other.kill();
+}
+
+/// One program is asked about.
+const ASKS: &str = r#"
+@id("touching") forbid (principal, action == Action::"AutoApprove", resource)
+when { context.program == "touch" };
+"#;
+/// The same rule has become a refusal.
+const REFUSES: &str = r#"
+@id("touching") @reason("not at all any more")
+forbid (principal, action == Action::"Run", resource) when { context.program == "touch" };
+"#;
+
+#[tokio::test]
+async fn an_answer_for_the_session_does_not_outrank_a_refusal_that_came_later() {
+    let stack = Stack::shared();
+    let owner = stack.tenant("refusing").await;
+    let url = stack.dev().api_url;
+    let env = [("BULKHEAD_POOL_SIZE", "0")];
+    let mut executor = TestExecutor::start(stack, &url, &owner, "refusing", &env).await;
+    let put = async |text: &str| {
+        let body = Some(json!({ "text": text }));
+        owner.call(reqwest::Method::PUT, "/v1/policy", body).await.expect(200);
+    };
+    let token = async |role: &str| {
+        let body = json!({ "name": role, "role": role });
+        stack.caller(owner.post("/v1/tokens", body).await.expect(201)["token"].as_str())
+    };
+    let (agent, reviewer) = (token("agent").await, token("reviewer").await);
+    let made = agent.post("/v1/sessions", json!({})).await.expect(201);
+    let id = made["session_id"].as_str().expect("an id").to_owned();
+    let session = TestSession { id, agent, reviewer };
+
+    put(ASKS).await;
+    let exec = session.submit(json!({ "command": "touch a" })).await;
+    let path = format!("/v1/approvals/{}/decision", session.approval_of(&exec).await);
+    let yes = json!({ "decision": "approve", "scope": "session" });
+    session.reviewer.post(&path, yes).await.expect(200);
+    assert_eq!(session.wait(&exec).await["state"], "exited");
+
+    executor.kill();
+    let exec = session.submit(json!({ "command": "touch a", "background": true })).await;
+    let watched = Watched {
+        owner: owner.clone(),
+        id: session.id.clone(),
+        events: owner.0.events(&session.id, 0),
+    };
+    watched.until(&exec, |exec| exec["decision"]["outcome"] == "allow").await;
+    put(REFUSES).await;
+    watched.recalled(&exec).await;
+    executor.start_again().await;
+    let exec = session.wait(&exec).await;
+    assert_eq!(exec["state"], "denied", "{exec}");
+    assert_eq!(exec["error"]["message"], "not at all any more");
 }

@@ -22,7 +22,7 @@ use temporalio_common::protos::temporal::api::workflowservice::v1::{
     PollActivityTaskQueueRequest, PollActivityTaskQueueResponse,
     RespondActivityTaskCompletedRequest,
 };
-use tests::{Caller, Stack, TestExecutor};
+use tests::{Caller, Stack, TestExecutor, TestSession};
 
 const NAMESPACE: &str = "default";
 
@@ -106,7 +106,8 @@ async fn who_polls_a_foreign_queue_can_neither_read_nor_answer() {
     let url = stack.dev().api_url;
     let mut executor = TestExecutor::start(stack, &url, &owner, "robbed", &env).await;
     let made = owner.post("/v1/sessions", json!({})).await.expect(201);
-    let path = format!("/v1/sessions/{}/execs", made["session_id"].as_str().expect("an id"));
+    let session_id = made["session_id"].as_str().expect("an id").to_owned();
+    let path = format!("/v1/sessions/{session_id}/execs");
     let first = json!({ "command": "true", "wait_ms": 30_000 });
     assert_eq!(owner.post(&path, first).await.expect(201)["state"], "exited");
     let home = executor.wait_for("live").await["executor_id"].clone();
@@ -141,17 +142,8 @@ async fn who_polls_a_foreign_queue_can_neither_read_nor_answer() {
     }
 
     answer(&connection, token, &rosy(exec_id, &mallory, &request)).await;
-    let path = format!("/v1/execs/{exec_id}");
-    let look = async {
-        loop {
-            let exec = owner.get(&path).await.expect(200);
-            if exec["finished_at"].is_string() {
-                return exec;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    let exec = tokio::time::timeout(Duration::from_secs(60), look).await.expect("it ends");
+    let session = TestSession { id: session_id, agent: owner.clone(), reviewer: owner.clone() };
+    let exec = session.wait(&exec).await;
     assert_eq!((&exec["state"], &exec["exit_code"]), (&json!("lost"), &Value::Null), "{exec}");
     assert!(!exec.to_string().contains("forged\\n"), "{exec}");
     let why = exec["error"]["message"].as_str().expect("a reason");

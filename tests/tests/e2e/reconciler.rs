@@ -31,24 +31,29 @@ async fn a_permitted_exec_that_nobody_tells_of_is_closed_as_unknown_by_one_of_tw
     let session = tenant.session().await;
     let id = id_of(stack, "unknown").await;
     let mut execs = Vec::new();
-    for command in ["echo queued", "echo running", "echo patient", "touch asked"] {
+    for command in ["echo queued", "echo running", "echo patient", "touch asked", "echo clock"] {
         let exec = session.submit(json!({ "command": command })).await;
         execs.push(session.wait_until(&exec, |exec| !exec["decision"].is_null()).await);
     }
     let exec_id = |n: usize| execs[n]["exec_id"].as_str().expect("an id").to_owned();
-    // Three days pass for all but one of them, for which it is an hour.
+    // Three days pass for all but two of them, for which it is an hour; the executor of one of these
+    // says that it started three days ago, by its own clock.
     change(
         stack,
         &id,
         &format!(
             "UPDATE execs SET created_at = created_at - interval '3 days',
-                    decided_at = decided_at - CASE WHEN id = '{}' THEN interval '1 hour'
+                    decided_at = decided_at - CASE WHEN id IN ('{}', '{}') THEN interval '1 hour'
                                                    ELSE interval '3 days' END
              WHERE session_id = '{}';
-             UPDATE execs SET state = 'running', started_at = decided_at WHERE id = '{}'",
+             UPDATE execs SET state = 'running', started_at = decided_at WHERE id = '{}';
+             UPDATE execs SET state = 'running', started_at = now() - interval '3 days'
+             WHERE id = '{}'",
             exec_id(2),
+            exec_id(4),
             session.id,
-            exec_id(1)
+            exec_id(1),
+            exec_id(4)
         ),
     );
     let (one, two) =
@@ -64,8 +69,8 @@ async fn a_permitted_exec_that_nobody_tells_of_is_closed_as_unknown_by_one_of_tw
         assert_eq!(finishes[0]["outcome"], "unknown");
         assert_eq!(finishes[0]["role"], "reconciler");
     }
-    // Patience is not over for one, and the other was never permitted.
-    for (n, state) in [(2, "queued"), (3, "pending_approval")] {
+    // Patience is not over for two, and the other was never permitted.
+    for (n, state) in [(2, "queued"), (3, "pending_approval"), (4, "running")] {
         let exec = session.agent.get(&format!("/v1/execs/{}", exec_id(n))).await.expect(200);
         assert_eq!(exec["state"], state);
     }

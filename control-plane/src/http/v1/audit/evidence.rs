@@ -53,6 +53,7 @@ fn kind_of(action: &str) -> &'static str {
         _ if action.starts_with("session.") => "session",
         _ if action.starts_with("sandbox.") => "sandbox",
         _ if action.starts_with("file.") => "file",
+        "audit.review" => "review",
         _ => "other",
     }
 }
@@ -86,8 +87,8 @@ mod tests {
 
     #[test]
     fn actions_are_evidence_of_what_they_say() {
-        let kinds = ["exec.create", "exec.cancel", "approval.vote", "turn.create", "new.thing"];
+        let kinds = ["exec.create", "exec.cancel", "approval.vote", "audit.review", "new.thing"];
         let found = kinds.map(kind_of);
-        assert_eq!(found, ["command", "control", "approval", "turn", "other"]);
+        assert_eq!(found, ["command", "control", "approval", "review", "other"]);
     }
 }

@@ -33,7 +33,7 @@ pub(super) async fn measure(dev: &DevFile, events: u32) -> Result<Vec<Row>> {
         ("text, frequent", "&q=reading".into()),
         ("text, two words", "&q=cargo%20part-3".into()),
         ("text, nowhere", "&q=nosuchword".into()),
-        ("rule and program", "&rule=rule-7&program=git".into()),
+        ("rule and program that never met", "&rule=rule-7&program=git".into()),
     ];
     let mut rows = Vec::new();
     for (name, filter) in filters {
