@@ -248,9 +248,11 @@ fn logged(log: &str) -> Vec<Vec<String>> {
     vectors
 }
 
-/// What bash reads before each script: every program writes its vector down.
+/// What bash reads before each script: every program writes its vector down, in a file of its process:
+/// bash writes a word with a newline in two parts, and the stages of a pipeline write at once.
 fn tracer() -> String {
-    let mut text = String::from("t() { builtin printf '%s\\0' \"$#\" \"$@\" >> \"$TRACE\"; }\n");
+    let mut text =
+        String::from("t() { builtin printf '%s\\0' \"$#\" \"$@\" >> \"$TRACE.$BASHPID\"; }\n");
     for (program, fails) in PROGRAMS {
         let code = u8::from(fails);
         text.push_str(&format!("{program}() {{ t {program} \"$@\"; return {code}; }}\n"));
@@ -292,7 +294,7 @@ fn bash_in_the_sandbox_starts_exactly_what_the_engine_saw() {
         expectations.push((script, expected));
     }
     let last = SCRIPTS - 1;
-    let logs = format!("for i in $(seq 0 {last}); do cat log.$i; printf '\\1'; done");
+    let logs = format!("for i in $(seq 0 {last}); do cat log.$i.*; printf '\\1'; done");
     let order = site.order(session, &logs);
     site.run(&life, &order);
     wait_until("the logs are here", || {

@@ -34,6 +34,21 @@ impl Container {
         Self { id }
     }
 
+    /// The container that bears a session's name, which one of the pool gets a moment after its
+    /// first command.
+    async fn named(session: &str) -> Self {
+        let filter = format!("name={session}");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let found = docker(&["ps", "-q", "--no-trunc", "--filter", &filter]);
+            if let Some(id) = found.lines().next() {
+                return Self { id: id.to_owned() };
+            }
+            assert!(Instant::now() < deadline, "no container bears the name of {session}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Part of Docker's description of it.
     pub fn inspect(&self, format: &str) -> String {
         docker(&["inspect", "--format", format, &self.id])
@@ -84,14 +99,13 @@ async fn hc_092_a_workspace_that_resists_is_removed() {
 #[tokio::test]
 async fn hc_108_a_container_that_is_killed_means_lost_and_no_second_run() {
     let session = Stack::shared().session().await;
-    let exec = session.submit(json!({ "command": "echo once >> /work/log; sleep 999" })).await;
+    let exec =
+        session.submit(json!({ "command": "echo once >> /work/log; echo it; sleep 999" })).await;
     let approval = session.approval_of(&exec).await;
     session.decide(&approval, "approve", None).await;
-    session.wait_until(&exec, |exec| exec["state"] == "running").await;
-    let filter = format!("name={}", session.id);
-    let found = docker(&["ps", "-q", "--no-trunc", "--filter", &filter]);
-    let id = found.lines().next().expect("the container bears the session's name").to_owned();
-    docker(&["kill", &id]);
+    // It runs a moment before it has done anything.
+    session.event("exec.output").await;
+    docker(&["kill", &Container::named(&session.id).await.id]);
     let exec = session.wait(&exec).await;
     assert_eq!(exec["state"], "lost", "{exec}");
     let log = session.run_approved(json!({ "command": "cat /work/log" })).await;
