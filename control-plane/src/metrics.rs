@@ -55,6 +55,8 @@ pub struct Metrics {
     pub reconciled: Counter,
     /// Audit events whose details were erased because their time was over.
     pub erased: Counter,
+    /// Audit events that stand in full blocks and are not indexed yet.
+    pub unindexed: Gauge,
 }
 
 const GAUGES: [(&str, &str); 7] = [
@@ -92,7 +94,10 @@ impl Default for Metrics {
             registry.register(name, help, counter.clone());
             counter
         });
-        Self { registry, answers, durations, gauges, reconciled, erased }
+        let unindexed = Gauge::default();
+        let help = "Audit events that wait for being indexed";
+        registry.register("bulkhead_audit_events_unindexed", help, unindexed.clone());
+        Self { registry, answers, durations, gauges, reconciled, erased, unindexed }
     }
 }
 

@@ -19,7 +19,7 @@ use control_plane::strangers::Strangers;
 use control_plane::streams::Streams;
 use control_plane::tenant_keys::TenantKeys;
 use control_plane::tokens::Verifier;
-use control_plane::upkeep::Upkeep;
+use control_plane::upkeep::{Upkeep, keep_indexed};
 use control_plane::webhooks::Webhooks;
 use control_plane::worker::Authorizer;
 use control_plane::{http, reaper};
@@ -93,6 +93,7 @@ pub(crate) async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     tokio::spawn(app.checkpointer.clone().run());
     tokio::spawn(reaper::run(store.clone(), app.dispatcher.clone(), app.gone_after_s));
     let (dispatcher, metrics) = (app.dispatcher.clone(), app.metrics.clone());
+    tokio::spawn(keep_indexed(store.clone(), metrics.clone()));
     tokio::spawn(Upkeep::new(store.clone(), dispatcher, metrics, &config.upkeep).run());
     tokio::spawn(app.hub.clone().listen(store.clone()));
     tokio::spawn(app.dispatcher.clone().run(config.temporal));

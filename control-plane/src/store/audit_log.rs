@@ -4,9 +4,11 @@
 //! transaction that fails gives its number back.
 
 use audit::{Detail, Event, GENESIS, Pieces, Salt, Sandbox};
-use domain::ids::ExecId;
+use domain::ids::{ApprovalId, ExecId, SessionId};
+use sqlx::AssertSqlSafe;
 
-use super::{AuditEntry, Scope, StoreError, audit_terms};
+use super::literal::Arguments;
+use super::{AuditEntry, Scope, StoreError};
 
 impl Scope {
     /// Appends to this scope's chain, when the transaction commits. Without its audit event, the
@@ -15,84 +17,74 @@ impl Scope {
         self.audit.push(entry);
     }
 
-    pub(super) async fn flush_audit(&mut self) -> Result<(), StoreError> {
+    /// Appends what this scope has to append to its chain, and `then` ends the text: the head of the
+    /// chain is held from here to the end of the commit, so both go to the server at once.
+    pub(super) async fn write_audit(&mut self, then: &str) -> Result<(), StoreError> {
+        let mut text = String::new();
         for entry in std::mem::take(&mut self.audit) {
-            self.write_audit(entry).await?;
+            let call = call(entry, self.owner.clone())?;
+            text.push_str(&format!("SELECT append_audit({call});"));
         }
+        if text.is_empty() {
+            return Ok(());
+        }
+        text.push_str(then);
+        let _turn = self.turnstile.enter(&self.owner).await?;
+        sqlx::raw_sql(AssertSqlSafe(text)).execute(self.connection()).await?;
         Ok(())
     }
 
-    /// One statement, because the head of the chain is held from here to the end of the commit.
-    async fn write_audit(&mut self, entry: AuditEntry) -> Result<(), StoreError> {
-        let programs = entry.evidence.programs.clone();
-        let event = event(entry, self.owner.clone())?;
-        let Pieces { before_previous, chain, rest } = event.pieces();
-        let detail = event.detail.as_ref();
-        sqlx::query(
-            "WITH head AS (
-                 SELECT new_seq, new_time_us, new_hash FROM advance_audit_head($1, $2, $3, $4, $5)
-             ), found_by AS (
-                 INSERT INTO audit_terms (chain, term, seq)
-                 SELECT $1, unnest($28::text[]), new_seq FROM head
-             )
-             INSERT INTO audit_events (chain, seq, time_us, hash, role, token_id, action, object,
-                 session_id, exec_id, outcome, decision, rules, policy_version, approver,
-                 sandbox_id, sandbox_generation, image_digest, detail_sha256, salt, actor, address,
-                 reasons, stdout_sha256, stderr_sha256, data)
-             SELECT $1, new_seq, new_time_us, new_hash, $6, $7, $8, $9, $10, $11, $12, $13, $14,
-                    $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27
-             FROM head",
-        )
-        .bind(&event.chain)
-        .bind(GENESIS.as_slice())
-        .bind(before_previous)
-        .bind(chain)
-        .bind(rest)
-        .bind(&event.role)
-        .bind(&event.token_id)
-        .bind(&event.action)
-        .bind(&event.object)
-        .bind(&event.session_id)
-        .bind(&event.exec_id)
-        .bind(&event.outcome)
-        .bind(event.decision.as_ref().map(|it| &it.outcome))
-        .bind(event.decision.as_ref().map(|it| &it.rules))
-        .bind(event.decision.as_ref().and_then(|it| it.policy_version))
-        .bind(event.decision.as_ref().and_then(|it| it.approver.as_ref()))
-        .bind(event.sandbox.as_ref().map(|it| &it.id))
-        .bind(event.sandbox.as_ref().map(|it| it.generation))
-        .bind(event.sandbox.as_ref().and_then(|it| it.image_digest.as_ref()))
-        .bind(event.detail_sha256.as_slice())
-        .bind(detail.map(|it| it.salt.to_vec()))
-        .bind(detail.map(|it| &it.actor))
-        .bind(detail.and_then(|it| it.address.as_ref()))
-        .bind(detail.map(|it| &it.reasons))
-        .bind(detail.and_then(|it| it.stdout_sha256.map(Vec::from)))
-        .bind(detail.and_then(|it| it.stderr_sha256.map(Vec::from)))
-        .bind(detail.map(|it| &it.data))
-        .bind(audit_terms::of_event(&event, &programs))
-        .execute(self.connection())
-        .await?;
-        Ok(())
-    }
-
-    /// The token of the human who decided an approval, as the audit log knows it.
+    /// The token of the human who decided an approval in a session, as the audit log knows it.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn find_approver(&mut self, approval_id: &str) -> Result<Option<String>, StoreError> {
+    pub async fn find_approver(
+        &mut self,
+        session_id: SessionId,
+        approval_id: ApprovalId,
+    ) -> Result<Option<String>, StoreError> {
         let chain = self.owner.clone();
         let found: Option<(Option<String>,)> = sqlx::query_as(
             "SELECT token_id FROM audit_events
-             WHERE chain = $1 AND object = $2 AND action = 'approval.decide'
+             WHERE chain = $1 AND session_id = $2 AND object = $3 AND action = 'approval.decide'
              ORDER BY seq DESC LIMIT 1",
         )
         .bind(chain)
-        .bind(approval_id)
+        .bind(session_id.to_string())
+        .bind(approval_id.to_string())
         .fetch_optional(self.connection())
         .await?;
         Ok(found.and_then(|(token_id,)| token_id))
     }
+}
+
+/// The arguments of the database's `append_audit`, in its order.
+fn call(mut entry: AuditEntry, chain: String) -> Result<String, StoreError> {
+    let programs = std::mem::take(&mut entry.evidence.programs);
+    let event = event(entry, chain)?;
+    let Pieces { before_previous, chain, rest } = event.pieces();
+    let detail = event.detail.as_ref().ok_or(StoreError::Inconsistent("audit detail"))?;
+    let (decision, sandbox) = (event.decision.as_ref(), event.sandbox.as_ref());
+    let mut to = Arguments::default();
+    to.bytes(&GENESIS).bytes(&before_previous).bytes(&chain).bytes(&rest);
+    to.text(&event.role).optional_text(event.token_id.as_deref());
+    to.text(&event.action).text(&event.object);
+    to.optional_text(event.session_id.as_deref()).optional_text(event.exec_id.as_deref());
+    to.text(&event.outcome).optional_text(decision.map(|it| &*it.outcome));
+    match decision {
+        Some(decision) => to.texts(&decision.rules),
+        None => to.null(),
+    };
+    to.optional_number(decision.and_then(|it| it.policy_version));
+    to.optional_text(decision.and_then(|it| it.approver.as_deref()));
+    to.optional_text(sandbox.map(|it| &*it.id)).optional_number(sandbox.map(|it| it.generation));
+    to.optional_text(sandbox.and_then(|it| it.image_digest.as_deref()));
+    to.bytes(&event.detail_sha256).bytes(&detail.salt).text(&detail.actor);
+    to.optional_text(detail.address.as_deref()).texts(&detail.reasons);
+    to.optional_bytes(detail.stdout_sha256.as_ref().map(|it| &it[..]));
+    to.optional_bytes(detail.stderr_sha256.as_ref().map(|it| &it[..]));
+    to.text(&detail.data).texts(&programs);
+    to.finish().ok_or(StoreError::Inconsistent("audit text"))
 }
 
 /// Its number, time and hash are the head's matter.

@@ -1,14 +1,18 @@
 //! Audit events as they are stored: all of them for an export, some of them for a reader.
 
+use std::collections::BTreeSet;
+
 use audit::{Decision, Detail, Event, Hash, Sandbox};
 use sqlx::FromRow;
 
+use super::audit_index::{BLOCK, before_block};
+use super::audit_search::Search;
 use super::{Scope, StoreError, audit_terms};
 
-const COLUMNS: &str = "e.chain, e.seq, e.time_us, e.role, e.token_id, e.action, e.object, \
+pub(super) const COLUMNS: &str = "e.chain, e.seq, e.time_us, e.role, e.token_id, e.action, e.object, \
     e.session_id, e.exec_id, e.outcome, e.decision, e.rules, e.policy_version, e.approver, \
     e.sandbox_id, e.sandbox_generation, e.image_digest, e.detail_sha256, e.salt, e.actor, \
-    e.address, e.reasons, e.stdout_sha256, e.stderr_sha256, e.data, e.hash";
+    e.address, e.reasons, e.stdout_sha256, e.stderr_sha256, e.data, e.hash, e.programs";
 
 /// An event, and the hash that was stored with it.
 #[derive(Debug, Clone)]
@@ -49,7 +53,21 @@ pub struct AuditFilter {
 }
 
 impl AuditFilter {
-    fn terms(&self) -> Vec<String> {
+    /// Terms that stand for values of an event's own fields: they only tell where to look.
+    fn field_terms(&self) -> Vec<String> {
+        let fields = [
+            ("actor", &self.actor),
+            ("action", &self.action),
+            ("object", &self.object),
+            ("outcome", &self.outcome),
+            ("decision", &self.decision),
+        ];
+        let given = fields.into_iter().filter_map(|(field, value)| Some((field, value.as_ref()?)));
+        given.map(|(field, value)| audit_terms::of_field(field, value)).collect()
+    }
+
+    /// Terms that nothing but themselves stands for.
+    fn content_terms(&self) -> Vec<String> {
         let mut terms: Vec<String> =
             self.text.iter().flat_map(|text| audit_terms::of_query(text)).collect();
         terms.extend(self.rule.iter().map(|rule| audit_terms::of_rule(rule)));
@@ -69,11 +87,105 @@ impl Scope {
         after: i64,
         limit: i64,
     ) -> Result<Vec<AuditRecord>, StoreError> {
-        let terms = filter.terms();
+        let wanted = usize::try_from(limit).unwrap_or_default();
+        let (after, until) = self.within(filter, after).await?;
+        let content = filter.content_terms();
+        let mut terms = filter.field_terms();
+        terms.extend(content.iter().cloned());
+        if terms.is_empty() {
+            let numbers = Numbers::Between(after, until);
+            return self.audit_rows(filter, &numbers, limit).await?.into_records();
+        }
+        let written = match self.last_audit_block().await? {
+            Some(block) => before_block(block + 1).min(until),
+            None => 0,
+        };
+        let mut found = Rows::default();
+        if after < written && (filter.session_id.is_some() || filter.exec_id.is_some()) {
+            let numbers = Numbers::BetweenWith(after, written, &content);
+            found = self.audit_rows(filter, &numbers, limit).await?;
+        } else if after < written {
+            let mut search = Search::new(terms, after, written);
+            while found.0.len() < wanted {
+                let numbers = search.next(self, wanted - found.0.len()).await?;
+                if numbers.is_empty() {
+                    break;
+                }
+                let left = limit - found.0.len() as i64;
+                found.0.extend(self.audit_rows(filter, &Numbers::These(numbers), left).await?.0);
+            }
+        }
+        // What stands after the last written block has to be read.
+        let mut after = after.max(written);
+        while found.0.len() < wanted {
+            let rows = self.audit_rows(filter, &Numbers::Between(after, until), BLOCK).await?;
+            let (length, last) = (rows.0.len() as i64, rows.0.last().map(|row| row.seq));
+            for row in rows.0 {
+                if found.0.len() < wanted && row.has_all(&content)? {
+                    found.0.push(row);
+                }
+            }
+            match last {
+                Some(last) if length == BLOCK => after = last,
+                _ => break,
+            }
+        }
+        found.into_records()
+    }
+
+    /// After which number and up to which one a filter looks: times are in the order of the numbers.
+    async fn within(&mut self, filter: &AuditFilter, after: i64) -> Result<(i64, i64), StoreError> {
+        let since = match filter.since_us {
+            Some(time_us) => self.first_audit_from(time_us).await?,
+            None => 1,
+        };
+        let until = match filter.until_us {
+            Some(time_us) => self.first_audit_from(time_us).await?,
+            None => i64::MAX,
+        };
+        Ok((after.max(since - 1), until - 1))
+    }
+
+    /// The number of the first event of a time or later.
+    async fn first_audit_from(&mut self, time_us: i64) -> Result<i64, StoreError> {
+        let found: Option<i64> = sqlx::query_scalar(
+            "SELECT seq FROM audit_events WHERE chain = $1 AND time_us >= $2
+             ORDER BY time_us, seq LIMIT 1",
+        )
+        .bind(self.owner.clone())
+        .bind(time_us)
+        .fetch_optional(self.connection())
+        .await?;
+        Ok(found.unwrap_or(i64::MAX))
+    }
+
+    async fn audit_rows(
+        &mut self,
+        filter: &AuditFilter,
+        numbers: &Numbers<'_>,
+        limit: i64,
+    ) -> Result<Rows, StoreError> {
         // Only the conditions that are there, so that the planner sees which index serves them.
         let mut query = sqlx::QueryBuilder::<sqlx::Postgres>::new("SELECT ");
         query.push(COLUMNS).push(" FROM audit_events e WHERE e.chain = ");
-        query.push_bind(self.owner.clone()).push(" AND e.seq > ").push_bind(after);
+        query.push_bind(self.owner.clone());
+        match numbers {
+            Numbers::Between(after, until) | Numbers::BetweenWith(after, until, _) => {
+                query.push(" AND e.seq > ").push_bind(*after);
+                query.push(" AND e.seq <= ").push_bind(*until);
+            }
+            Numbers::These(numbers) => {
+                query.push(" AND e.seq = ANY(").push_bind(numbers).push(")");
+            }
+        }
+        if let Numbers::BetweenWith(_, _, terms) = numbers {
+            for term in *terms {
+                query.push(" AND EXISTS (SELECT FROM audit_terms t WHERE t.chain = e.chain");
+                query.push(" AND t.block = (e.seq - 1) / ").push(BLOCK);
+                query.push(" AND ((e.seq - 1) % ").push(BLOCK);
+                query.push(")::smallint = ANY(t.places) AND t.term = ").push_bind(term).push(")");
+            }
+        }
         let equal = [
             ("actor", &filter.actor),
             ("action", &filter.action),
@@ -88,22 +200,13 @@ impl Scope {
                 query.push(format_args!(" AND e.{column} = ")).push_bind(value);
             }
         }
-        // Times are in the order of the numbers, which the index of the page is on.
         for (bound, time_us) in [(" >= ", filter.since_us), (" < ", filter.until_us)] {
-            let Some(time_us) = time_us else { continue };
-            query.push(" AND e.time_us").push(bound).push_bind(time_us);
-            query.push(" AND e.seq").push(bound);
-            query.push("coalesce((SELECT s.seq FROM audit_events s WHERE s.chain = ");
-            query.push_bind(self.owner.clone()).push(" AND s.time_us >= ").push_bind(time_us);
-            query.push(" ORDER BY s.time_us, s.seq LIMIT 1), 9223372036854775807)");
-        }
-        for term in terms {
-            query.push(" AND EXISTS (SELECT FROM audit_terms t WHERE t.chain = e.chain");
-            query.push(" AND t.seq = e.seq AND t.term = ").push_bind(term).push(")");
+            if let Some(time_us) = time_us {
+                query.push(" AND e.time_us").push(bound).push_bind(time_us);
+            }
         }
         query.push(" ORDER BY e.seq LIMIT ").push_bind(limit);
-        let rows: Vec<Row> = query.build_query_as().fetch_all(self.connection()).await?;
-        rows.into_iter().map(AuditRecord::try_from).collect()
+        Ok(Rows(query.build_query_as().fetch_all(self.connection()).await?))
     }
 
     /// The event with this number.
@@ -118,8 +221,27 @@ impl Scope {
     }
 }
 
-#[derive(FromRow)]
-struct Row {
+/// Which numbers.
+enum Numbers<'a> {
+    /// After the first, up to the second.
+    Between(i64, i64),
+    /// Those of them with all of these terms, which are written.
+    BetweenWith(i64, i64, &'a [String]),
+    /// These.
+    These(Vec<i64>),
+}
+
+#[derive(Default)]
+struct Rows(Vec<Row>);
+
+impl Rows {
+    fn into_records(self) -> Result<Vec<AuditRecord>, StoreError> {
+        self.0.into_iter().map(AuditRecord::try_from).collect()
+    }
+}
+
+#[derive(Clone, FromRow)]
+pub(super) struct Row {
     chain: String,
     seq: i64,
     time_us: i64,
@@ -146,6 +268,24 @@ struct Row {
     stderr_sha256: Option<Vec<u8>>,
     data: Option<String>,
     hash: Vec<u8>,
+    programs: Option<Vec<String>>,
+}
+
+impl Row {
+    /// Everything that finds the event.
+    pub(super) fn terms(mut self) -> Result<BTreeSet<String>, StoreError> {
+        let programs = self.programs.take().unwrap_or_default();
+        let record = AuditRecord::try_from(self)?;
+        Ok(audit_terms::of_event(&record.event, &programs))
+    }
+
+    fn has_all(&self, terms: &[String]) -> Result<bool, StoreError> {
+        if terms.is_empty() {
+            return Ok(true);
+        }
+        let own = self.clone().terms()?;
+        Ok(terms.iter().all(|term| own.contains(term)))
+    }
 }
 
 impl TryFrom<Row> for AuditRecord {

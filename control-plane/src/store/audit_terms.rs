@@ -1,4 +1,5 @@
-//! The words under which an audit event is found. They are content, and erased with it.
+//! The terms by which an audit event is found: its words, which have no colon, and the values of some
+//! of its fields.
 
 use std::collections::BTreeSet;
 
@@ -10,15 +11,21 @@ const MAX_WORD_CHARS: usize = 64;
 /// Most words that one event is found under: a long script is found by its beginning.
 const MAX_WORDS: usize = 100;
 
-/// Everything that finds `event`.
-pub(super) fn of_event(event: &Event, programs: &[String]) -> Vec<String> {
+/// Everything that finds `event`. What is erased with its detail and what is not differ by their
+/// prefixes, which the database's `erase_audit_details` goes by.
+pub(super) fn of_event(event: &Event, programs: &[String]) -> BTreeSet<String> {
     let mut terms = BTreeSet::new();
     for rule in event.decision.iter().flat_map(|decision| &decision.rules) {
         terms.insert(of_rule(rule));
     }
+    terms.insert(of_field("action", &event.action));
+    terms.insert(of_field("object", &event.object));
+    terms.insert(of_field("outcome", &event.outcome));
+    terms.extend(event.decision.iter().map(|it| of_field("decision", &it.outcome)));
     terms.extend(programs.iter().filter(|name| !name.is_empty()).map(|name| of_program(name)));
     let mut words = BTreeSet::new();
     if let Some(Detail { actor, reasons, data, .. }) = &event.detail {
+        terms.insert(of_field("actor", actor));
         collect_words(actor, &mut words);
         reasons.iter().for_each(|reason| collect_words(reason, &mut words));
         if let Ok(data) = serde_json::from_str(data) {
@@ -26,17 +33,22 @@ pub(super) fn of_event(event: &Event, programs: &[String]) -> Vec<String> {
         }
     }
     terms.extend(words);
-    terms.into_iter().collect()
+    terms
+}
+
+/// The term of the value of one of an event's fields. Long values share theirs.
+pub(super) fn of_field(field: &str, value: &str) -> String {
+    format!("{field}:{}", shortened(value))
 }
 
 /// The term of a rule's id.
 pub(super) fn of_rule(rule: &str) -> String {
-    format!("rule:{}", shortened(rule))
+    of_field("rule", rule)
 }
 
 /// The term of a program's name.
 pub(super) fn of_program(program: &str) -> String {
-    format!("program:{}", shortened(program))
+    of_field("program", program)
 }
 
 /// The words of a text that somebody looks for; an event must have all of them.

@@ -5,10 +5,12 @@ mod approvals;
 mod audit_checkpoints;
 mod audit_entry;
 mod audit_erasure;
+mod audit_index;
 mod audit_log;
 mod audit_reviews;
 mod audit_rows;
 mod audit_samples;
+mod audit_search;
 mod audit_settings;
 mod audit_terms;
 mod conversation;
@@ -18,6 +20,7 @@ mod exec_changes;
 mod execs;
 mod executors;
 pub mod idempotency;
+mod literal;
 mod open_execs;
 mod outbox;
 mod output;
@@ -34,6 +37,7 @@ mod terminals;
 mod text;
 mod tokens;
 mod turns;
+mod turnstile;
 mod unclosed;
 mod votes;
 mod webhooks;
@@ -42,6 +46,7 @@ pub use approvals::{Approval, NewApproval};
 pub use audit_checkpoints::{ChainHead, StoredCheckpoint, StoredProof};
 pub use audit_entry::{AuditEntry, Evidence};
 pub use audit_erasure::{Erased, ErasureScope};
+pub use audit_index::FullBlock;
 pub use audit_reviews::{NewReview, Review};
 pub use audit_rows::{AuditFilter, AuditRecord};
 pub use audit_samples::{ReviewFigures, Sample, SampleOrder};
@@ -71,6 +76,7 @@ use std::time::Duration;
 use domain::ids::TenantId;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use turnstile::Turnstile;
 
 /// Channel on which every commit that adds session events is announced, by session id.
 pub const EVENTS_CHANNEL: &str = "bulkhead_events";
@@ -83,6 +89,7 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
 #[derive(Clone)]
 pub struct Store {
     pool: PgPool,
+    turnstile: Turnstile,
 }
 
 impl Store {
@@ -97,6 +104,8 @@ impl Store {
             ("lock_timeout", "5s"),
             ("statement_timeout", "15s"),
             ("idle_in_transaction_session_timeout", "20s"),
+            // What `literal` relies on, whatever the server's own settings are.
+            ("standard_conforming_strings", "on"),
         ]);
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
@@ -104,7 +113,7 @@ impl Store {
             // A dead connection shows at its first use; asking each time costs a round trip.
             .test_before_acquire(false)
             .connect_lazy_with(options);
-        Ok(Self { pool })
+        Ok(Self { pool, turnstile: Turnstile::default() })
     }
 
     /// Brings the schema of the database at `url` up to date, however long it takes. Needs the
@@ -122,7 +131,7 @@ impl Store {
     /// # Errors
     /// When the database cannot be reached.
     pub async fn tenant(&self, tenant_id: TenantId) -> Result<Scope, StoreError> {
-        Scope::open(&self.pool, Who::Tenant(tenant_id)).await
+        Scope::open(self, Who::Tenant(tenant_id)).await
     }
 
     /// Opens a transaction that sees the list of tenants and the platform's own rows.
@@ -130,7 +139,7 @@ impl Store {
     /// # Errors
     /// When the database cannot be reached.
     pub async fn platform(&self) -> Result<Scope, StoreError> {
-        Scope::open(&self.pool, Who::Platform).await
+        Scope::open(self, Who::Platform).await
     }
 
     /// Opens a transaction on behalf of either.
@@ -138,7 +147,7 @@ impl Store {
     /// # Errors
     /// When the database cannot be reached.
     pub async fn open(&self, who: Who) -> Result<Scope, StoreError> {
-        Scope::open(&self.pool, who).await
+        Scope::open(self, who).await
     }
 
     /// A connection of its own that hears announcements on [`EVENTS_CHANNEL`].

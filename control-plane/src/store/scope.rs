@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use domain::ids::TenantId;
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction};
 
-use super::{ACQUIRE_TIMEOUT, AuditEntry, StoreError};
+use super::turnstile::Turnstile;
+use super::{ACQUIRE_TIMEOUT, AuditEntry, Store, StoreError};
 
 /// On whose behalf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,10 +36,12 @@ pub struct Scope {
     /// which every change of a tenant needs, is held for a moment only and never waited for with
     /// another row in hand that its holder wants.
     pub(super) audit: Vec<AuditEntry>,
+    pub(super) turnstile: Turnstile,
 }
 
 impl Scope {
-    pub(super) async fn open(pool: &PgPool, who: Who) -> Result<Self, StoreError> {
+    pub(super) async fn open(store: &Store, who: Who) -> Result<Self, StoreError> {
+        let pool = &store.pool;
         let owner = who.to_string();
         // One round trip for both. Local to the transaction: a pooled connection never carries it to
         // the next caller. An id has hex digits and an underscore, nothing that could end the text.
@@ -57,7 +60,7 @@ impl Scope {
                 begun => break begun?,
             }
         };
-        Ok(Self { transaction, owner, who, audit: Vec::new() })
+        Ok(Self { transaction, owner, who, audit: Vec::new(), turnstile: store.turnstile.clone() })
     }
 
     /// Goes on, in the same transaction, on behalf of a tenant that the platform has just made.
@@ -65,7 +68,7 @@ impl Scope {
     /// # Errors
     /// When the database fails.
     pub async fn continue_as_tenant(&mut self, tenant_id: TenantId) -> Result<(), StoreError> {
-        self.flush_audit().await?;
+        self.write_audit("").await?;
         self.who = Who::Tenant(tenant_id);
         self.owner = self.who.to_string();
         set_tenant(&mut self.transaction, &self.owner).await
@@ -77,8 +80,11 @@ impl Scope {
     /// When the database refused or did not answer; then it may or may not have happened, and
     /// callers must be able to repeat it.
     pub async fn commit(mut self) -> Result<(), StoreError> {
-        self.flush_audit().await?;
-        Ok(self.transaction.commit().await?)
+        if self.audit.is_empty() {
+            return Ok(self.transaction.commit().await?);
+        }
+        // The transaction that this begins is empty, and ends with the scope.
+        self.write_audit("COMMIT AND CHAIN").await
     }
 
     /// Undoes everything that was done in this scope, and lets go of what it holds, now: a scope that

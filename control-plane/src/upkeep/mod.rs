@@ -1,7 +1,9 @@
 //! Looks after what nobody asks for, tenant by tenant: ends that nobody wrote down (see `reconcile`),
-//! and details of the audit log whose time is over (see `retention`). Safe beside other control
+//! and details of the audit log whose time is over (see `retention`). Writes the terms by which audit
+//! events are found (see `indexing`). Safe beside other control
 //! planes, which do the same.
 
+mod indexing;
 mod reconcile;
 mod retention;
 
@@ -17,6 +19,8 @@ use crate::dispatch::Dispatcher;
 use crate::metrics::Metrics;
 use crate::outcome::OutcomeError;
 use crate::store::Store;
+
+pub use indexing::keep_indexed;
 
 /// Rest after each tenant: with many of them, looking is work.
 const PER_TENANT: Duration = Duration::from_millis(50);

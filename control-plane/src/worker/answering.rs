@@ -181,7 +181,7 @@ async fn release(
     recorded: RecordedDecision,
 ) -> Result<Next, ActivityFailure> {
     let approver = match case.exec.approval_id {
-        Some(approval_id) => scope.find_approver(&approval_id.to_string()).await?,
+        Some(approval_id) => scope.find_approver(case.exec.session_id, approval_id).await?,
         None => None,
     };
     case.audit(scope, &recorded, "allow", None, approver);

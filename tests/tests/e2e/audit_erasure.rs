@@ -149,13 +149,16 @@ async fn everything_before_a_time_goes_but_no_event_that_nobody_has_signed() {
 
     // An event that stands beyond every checkpoint, for the length of one transaction.
     let id = stack.tenant_id("erase-before").await;
-    let unsigned = stack.psql(&format!(
-        "BEGIN; SELECT set_config('app.tenant_id', '{id}', true);
+    let unsigned = stack.psql_as(
+        "owner",
+        &format!(
+            "BEGIN; SELECT set_config('app.tenant_id', '{id}', true);
          INSERT INTO audit_events (chain, seq, time_us, role, action, object, outcome,
              detail_sha256, salt, actor, reasons, data, hash)
          VALUES ('{id}', 1000000, 1, 'x', 'x', 'x', 'ok', '', '', 'x', '{{}}', '{{}}', '');
          SELECT erased, kept FROM erase_audit_details(NULL, NULL, 2, 10); ROLLBACK"
-    ));
+        ),
+    );
     assert!(unsigned.expect("runs").ends_with("0|1"));
 }
 

@@ -115,6 +115,13 @@ async fn the_service_role_cannot_change_the_log() {
         "DELETE FROM audit_events",
         "TRUNCATE audit_events",
         "ALTER TABLE audit_events DISABLE TRIGGER ALL",
+        "INSERT INTO audit_events (chain, seq, time_us, role, action, object, outcome,
+             detail_sha256, hash) VALUES ('system', 0, 1, 'x', 'x', 'x', 'ok', '', '')",
+        "UPDATE audit_heads SET seq = 0",
+        "INSERT INTO audit_heads (chain, seq, hash) VALUES ('x', 0, '')",
+        "DELETE FROM audit_heads",
+        "UPDATE audit_terms SET places = '{}'",
+        "DELETE FROM audit_blocks",
     ] {
         let scope = "SELECT set_config('app.tenant_id', 'system', true)";
         let refused = stack.psql(&format!("BEGIN; {scope}; {sql}; COMMIT")).expect_err(sql);

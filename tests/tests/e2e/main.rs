@@ -8,6 +8,7 @@ mod audit_log;
 mod audit_proof;
 mod audit_review;
 mod audit_rows;
+mod audit_search;
 mod audit_system;
 mod authorization;
 mod bad_input;

@@ -3,10 +3,9 @@
 use anyhow::{Result, ensure};
 use cli::client::{Client, NewSession};
 use cli::console;
-use cli::dev_file::DevFile;
 
-use super::{psql, tenant_id, timed};
-use crate::bench::Sizes;
+use super::{psql_as_owner, tenant_id, timed};
+use crate::bench::Bench;
 use crate::report::Row;
 use crate::stats::Samples;
 
@@ -16,13 +15,14 @@ const SAMPLES: usize = 200;
 const GOAL_MS: f64 = 20.0;
 
 /// Measures it.
-pub(super) async fn measure(dev: &DevFile, sizes: &Sizes) -> Result<Vec<Row>> {
+pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
+    let (dev, sizes) = (&bench.stack.dev, &bench.sizes);
     let tenant = tenant_id(dev, "acme").await?;
     let owner = Client::new(&dev.api_url, Some(&dev.tenants["acme"].owner_token))?;
     let session = owner.create_session(&NewSession::default()).await?.session_id;
     let (execs, events) = (sizes.listed_execs, sizes.listed_events);
     console::say(format_args!("fills the tables: {execs} execs, {events} events"));
-    fill(dev, &tenant, &session, sizes)?;
+    fill(bench, &tenant, &session)?;
     // Its connections were closed meanwhile, and nobody could notice.
     let owner = Client::new(&dev.api_url, Some(&dev.tenants["acme"].owner_token))?;
     let middle = format!("{:032x}", execs / 2);
@@ -59,8 +59,8 @@ pub(super) async fn measure(dev: &DevFile, sizes: &Sizes) -> Result<Vec<Row>> {
 }
 
 /// Rows as the service would have written them, but for what they say.
-fn fill(dev: &DevFile, tenant: &str, session: &str, sizes: &Sizes) -> Result<()> {
-    let (execs, events) = (sizes.listed_execs, sizes.listed_events);
+fn fill(bench: &Bench, tenant: &str, session: &str) -> Result<()> {
+    let (execs, events) = (bench.sizes.listed_execs, bench.sizes.listed_events);
     let last = events + 99;
     let exec_rows = format!(
         "INSERT INTO execs (tenant_id, id, session_id, state, command, cwd, env, timeout_ms,
@@ -86,7 +86,7 @@ fn fill(dev: &DevFile, tenant: &str, session: &str, sizes: &Sizes) -> Result<()>
     );
     // The ends of execs are on record before the execs are there: nothing has to be reconciled.
     for sql in [audit, exec_rows, event_rows] {
-        psql(dev, tenant, &sql)?;
+        psql_as_owner(bench, tenant, &sql)?;
     }
     Ok(())
 }

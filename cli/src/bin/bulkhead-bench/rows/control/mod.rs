@@ -22,17 +22,31 @@ pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let mut rows = tokens::measure(dev).await?;
     // Before the tables are full: the memory is that of the streams.
     rows.extend(streams::measure(dev).await?);
-    rows.extend(lists::measure(dev, &bench.sizes).await?);
+    rows.extend(lists::measure(bench).await?);
     Ok(rows)
 }
 
 /// Runs SQL as the service's own role, in the scope of a tenant.
-fn psql(dev: &DevFile, tenant_id: &str, sql: &str) -> Result<String> {
+pub(super) fn psql(dev: &DevFile, tenant_id: &str, sql: &str) -> Result<String> {
+    run_psql(&dev.database_url, tenant_id, sql)
+}
+
+/// The same as the owner of the tables: the service's role cannot make up audit events.
+fn psql_as_owner(bench: &Bench, tenant_id: &str, sql: &str) -> Result<String> {
+    let file = std::fs::read(bench.data_dir.join("secrets/postgres.json"))?;
+    let passwords: serde_json::Value = serde_json::from_slice(&file)?;
+    let password = passwords["owner"].as_str().context("no password of the owner")?;
+    let url = &bench.stack.dev.database_url;
+    let (_, place) = url.split_once('@').context("a database URL without a host")?;
+    run_psql(&format!("postgres://bulkhead_owner:{password}@{place}"), tenant_id, sql)
+}
+
+fn run_psql(url: &str, tenant_id: &str, sql: &str) -> Result<String> {
     let scope = format!("SELECT set_config('app.tenant_id', '{tenant_id}', true)");
     let output = Command::new("psql")
         .args(["--no-psqlrc", "-qAt", "-v", "ON_ERROR_STOP=1", "-c"])
         .arg(format!("BEGIN; {scope}; SET LOCAL statement_timeout = '10min'; {sql}; COMMIT"))
-        .arg(&dev.database_url)
+        .arg(url)
         .output()
         .context("psql does not run")?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
