@@ -9,9 +9,7 @@ use serde_json::{Value, json};
 
 use super::{App, AppError, Caller};
 use crate::calls::Pieces;
-
-/// How long work on files may take, in milliseconds: a slow client streams for as long.
-const TIMEOUT_MS: u64 = 600_000;
+use crate::outcome::files::{DELETE, GET, GET_ARCHIVE, MKDIR, PUT, PUT_ARCHIVE, TIMEOUT_MS};
 
 impl App {
     /// Does a piece of work on files. Gives what came of it, and the bytes that follow, if any.
@@ -30,16 +28,18 @@ impl App {
         let mut scope = caller.open(self, plan.operation).await?;
         scope.get_session(session_id).await.map_err(AppError::of("session"))?;
         let path = plan.path.to_owned();
+        let mut audited = None;
         if let Some(action) = plan.audited {
             // Before it happens: what is not on record is not done.
-            let detail = json!({ "path": path });
+            let id = scope.open_file_call(session_id, caller.token_id, action, &path).await?;
+            audited = Some((action, id));
+            let detail = json!({ "path": path, "call": id });
             let mut entry =
                 caller.session_entry(action, session_id.to_string(), session_id, detail);
             entry.outcome = "requested";
             scope.append_audit(entry);
             scope.commit().await?;
         }
-        let audited = plan.audited;
         let answer =
             self.call(caller, session_id, CallKind::Files(request), TIMEOUT_MS, body).await?;
         let outcome = match answer.reply {
@@ -48,12 +48,17 @@ impl App {
             CallReply::Unavailable(message) => Err(AppError::ExecutorUnavailable(message)),
             _ => Err(AppError::ExecutorUnavailable("the executor's answer makes no sense".into())),
         };
-        if let Some(action) = audited {
+        if let Some((action, id)) = audited {
             let (word, detail) = match &outcome {
-                Ok((reply, _)) => ("ok", json!({ "path": path, "result": summary(reply) })),
-                Err(error) => ("refused", json!({ "path": path, "error": error.to_string() })),
+                Ok((reply, _)) => {
+                    ("ok", json!({ "path": path, "call": id, "result": summary(reply) }))
+                }
+                Err(error) => {
+                    ("refused", json!({ "path": path, "call": id, "error": error.to_string() }))
+                }
             };
             let mut scope = caller.open(self, Operation::ReadWork).await?;
+            scope.close_file_call(id).await?;
             let mut entry =
                 caller.session_entry(action, session_id.to_string(), session_id, detail);
             entry.outcome = word;
@@ -77,12 +82,12 @@ impl<'a> Plan<'a> {
     fn of(request: &'a FileRequest) -> Self {
         use FileRequest as R;
         let (path, may_be_root, audited) = match request {
-            R::Put { path, .. } => (path, false, Some("file.put")),
-            R::Get { path, .. } => (path, false, Some("file.get")),
-            R::Mkdir { path } => (path, false, Some("file.mkdir")),
-            R::Delete { path, .. } => (path, false, Some("file.delete")),
-            R::PutArchive { path, .. } => (path, true, Some("file.put_archive")),
-            R::GetArchive { path, .. } => (path, true, Some("file.get_archive")),
+            R::Put { path, .. } => (path, false, Some(PUT)),
+            R::Get { path, .. } => (path, false, Some(GET)),
+            R::Mkdir { path } => (path, false, Some(MKDIR)),
+            R::Delete { path, .. } => (path, false, Some(DELETE)),
+            R::PutArchive { path, .. } => (path, true, Some(PUT_ARCHIVE)),
+            R::GetArchive { path, .. } => (path, true, Some(GET_ARCHIVE)),
             R::Stat { path } => (path, true, None),
             R::List { path, .. } => (path, true, None),
         };

@@ -73,15 +73,15 @@ pub(crate) fn record_unknown(scope: &mut Scope, exec: &Exec) {
     scope.append_audit(closing_entry(exec, UNKNOWN, Evidence::default(), detail));
 }
 
-/// Who says in the audit log how an exec ended, and what.
+/// Who says in the audit log how something ended, and what.
 #[derive(Clone, Copy)]
-struct Verdict {
-    part: &'static str,
-    outcome: &'static str,
+pub(super) struct Verdict {
+    pub(super) part: &'static str,
+    pub(super) outcome: &'static str,
 }
 
-/// See [`settle_unknown`].
-const UNKNOWN: Verdict = Verdict { part: "reconciler", outcome: "unknown" };
+/// Of that whose outcome nobody tells of any more.
+pub(super) const UNKNOWN: Verdict = Verdict { part: "reconciler", outcome: "unknown" };
 
 async fn settle_as(
     scope: &mut Scope,

@@ -2,6 +2,7 @@
 //! ways lead through here, under the exec's row lock, so that each exec ends once.
 
 pub(crate) mod closing;
+pub(crate) mod files;
 mod plausible;
 pub(crate) mod reply;
 pub(crate) mod turns;

@@ -78,6 +78,7 @@ impl Upkeep {
             let tenant_id = tenant.id;
             log(self.end_overdue(tenant_id).await, tenant_id);
             log(self.record_ends(tenant_id).await, tenant_id);
+            log(self.end_file_calls(tenant_id).await, tenant_id);
             if retains {
                 log(self.apply_retention(tenant_id).await, tenant_id);
             }

@@ -1,16 +1,18 @@
 //! No intent is left without an outcome: an exec that was permitted and of which nobody has told
-//! anything for long after its time, and one that ended without its closing audit event, are closed
-//! as `unknown`. What an executor knows always counts more, as long as it comes first.
+//! anything for long after its time, one that ended without its closing audit event, and work on
+//! files whose client left or whose process died, are closed as `unknown`. What an executor knows always counts more, as long as it comes first.
 
 use domain::ids::{ExecId, TenantId};
 use time::{Duration, OffsetDateTime};
 
 use super::{PER_TENANT, Upkeep};
-use crate::outcome::{OutcomeError, closing};
+use crate::outcome::{OutcomeError, closing, files};
 use crate::store::Message;
 
 /// Execs that are ended in one sweep of one tenant.
 const OVERDUE_AT_ONCE: i64 = 100;
+/// Pieces of work on files that are closed in one transaction.
+const FILE_CALLS_AT_ONCE: i64 = 100;
 /// Ended execs that are looked through in one transaction.
 const ENDED_AT_ONCE: i64 = 1000;
 /// How far before the last end that was seen the next look begins: a transaction that began earlier
@@ -71,6 +73,22 @@ impl Upkeep {
             from = if last > from { last } else { last + Duration::MICROSECOND };
             tokio::time::sleep(PER_TENANT).await;
         }
+    }
+
+    /// Closes work on files whose outcome nobody can be expected to tell of any more.
+    pub(super) async fn end_file_calls(&self, tenant_id: TenantId) -> Result<(), OutcomeError> {
+        let age_s = self.unknown_after_s + files::TIMEOUT_MS as f64 / 1000.0;
+        let mut scope = self.store.tenant(tenant_id).await?;
+        let overdue = scope.close_overdue_file_calls(age_s, FILE_CALLS_AT_ONCE).await?;
+        for call in &overdue {
+            scope.append_audit(files::unknown(call));
+        }
+        if !overdue.is_empty() {
+            scope.commit().await?;
+            self.metrics.reconciled.inc_by(overdue.len() as u64);
+            tracing::warn!(%tenant_id, calls = overdue.len(), "work on files closed as unknown");
+        }
+        Ok(())
     }
 
     async fn record_end(&self, tenant_id: TenantId, exec_id: ExecId) -> Result<(), OutcomeError> {

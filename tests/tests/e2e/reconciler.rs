@@ -142,3 +142,92 @@ async fn an_exec_that_ended_without_its_event_gets_one() {
     assert_eq!(finishes(&session, copy).await.len(), 1);
     assert_eq!(finishes(&session, recorded).await.len(), 1);
 }
+
+#[tokio::test]
+async fn work_on_files_whose_server_died_is_closed_as_unknown_once() {
+    let stack = Stack::shared();
+    let session = stack.session().await;
+    session.run("true").await;
+    let doomed = Replica::start(stack, &[]).await;
+    let agent = doomed.caller(Some(&stack.dev().tenants["acme"].agent_token));
+    let path = |name: &str| format!("/v1/sessions/{}/files/{name}", session.id);
+    // A client that never gets to the end of what it sends.
+    let body = futures::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+    let request = agent.0.request(reqwest::Method::PUT, &path("half"));
+    let sending = tokio::spawn(request.body(reqwest::Body::wrap_stream(body)).send());
+    let of_half = |events: &[Value]| -> Vec<Value> {
+        let half = events.iter().filter(|event| event["detail"]["path"] == "half");
+        half.cloned().collect()
+    };
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let requested = loop {
+        if let Some(event) = of_half(&session.reviewer.audit_of(&session.id).await).pop() {
+            break event;
+        }
+        assert!(Instant::now() < deadline, "no request on record");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!(requested["outcome"], "requested");
+    drop(doomed);
+    let _ = sending.await.expect("no panic").expect_err("nobody answers");
+    // What has an outcome is of no concern, and what is young is waited for.
+    let put = session.agent.call(reqwest::Method::PUT, &path("whole"), Some(json!("x"))).await;
+    put.expect(201);
+    let tenant = stack.tenant_id("acme").await;
+    let (_one, _two) =
+        tokio::join!(Replica::start(stack, &EVERY_SECOND), Replica::start(stack, &EVERY_SECOND));
+    let age = |path: &str, age: &str| {
+        change(
+            stack,
+            &tenant,
+            &format!(
+                "UPDATE file_calls SET begun_at = begun_at - interval '{age}'
+                 WHERE session_id = '{}' AND path = '{path}'",
+                session.id
+            ),
+        );
+    };
+    // Of a day and the ten minutes that work on files may take, less than all.
+    age("half", "23 hours");
+    age("whole", "3 days");
+    // One that is overdue, looked at together with that.
+    change(
+        stack,
+        &tenant,
+        &format!(
+            "INSERT INTO file_calls (tenant_id, session_id, token_id, action, path, begun_at)
+             SELECT tenant_id, session_id, token_id, action, 'old', now() - interval '3 days'
+             FROM file_calls WHERE session_id = '{}' AND path = 'half'",
+            session.id
+        ),
+    );
+    let is_old = |event: &Value| event["detail"]["path"] == "old";
+    while !session.reviewer.audit_of(&session.id).await.iter().any(is_old) {
+        assert!(Instant::now() < deadline, "not closed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(of_half(&session.reviewer.audit_of(&session.id).await).len(), 1);
+    age("half", "2 hours");
+    let closed = loop {
+        let mut events = of_half(&session.reviewer.audit_of(&session.id).await);
+        if events.len() > 1 {
+            events.retain(|event| event["outcome"] != "requested");
+            break events;
+        }
+        assert!(Instant::now() < deadline, "not closed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!(closed.len(), 1, "{closed:?}");
+    for (field, value) in [
+        ("outcome", "unknown"),
+        ("role", "reconciler"),
+        ("action", requested["action"].as_str().expect("a text")),
+    ] {
+        assert_eq!(closed[0][field], value);
+    }
+    assert_eq!(closed[0]["detail"]["call"], requested["detail"]["call"]);
+    let events = session.reviewer.audit_of(&session.id).await;
+    let whole = events.iter().filter(|event| event["detail"]["path"] == "whole");
+    let outcomes: Vec<_> = whole.map(|event| event["outcome"].clone()).collect();
+    assert_eq!(outcomes, ["requested", "ok"]);
+}
