@@ -56,7 +56,7 @@ pub struct UpkeepConfig {
     #[arg(long, env = "BULKHEAD_AUDIT_SWEEP_S", default_value_t = 60)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub audit_sweep_s: u64,
-    /// Seconds after the end of its time from which a permitted exec, or work on files, that nobody
+    /// Seconds after the end of its time from which an exec, or work on files, that nobody
     /// told anything of is closed as unknown; longer than any permission to start it is good for
     #[arg(long, env = "BULKHEAD_UNKNOWN_AFTER_S", default_value_t = 86_400)]
     #[arg(value_parser = clap::value_parser!(u32).range(600..))]

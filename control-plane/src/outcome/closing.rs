@@ -5,6 +5,7 @@ use domain::approval::ApprovalState;
 use domain::exec::{ExecEvent, ExecOutcome};
 use domain::limits::MAX_MODEL_OUTPUT_BYTES;
 use domain::sandbox::SandboxRef;
+use policy::Outcome;
 use protocol::exec::{ExecResult, StreamSummary};
 use serde_json::{Value, json};
 
@@ -54,15 +55,19 @@ pub(crate) async fn settle_with(
         .await
 }
 
-/// Ends an exec that was permitted and of which nobody told anything for long after its time. Clients
-/// see it `lost`; the audit log says what is true: `unknown`.
+/// Ends an exec of which nobody told anything for long after its time. The audit log says what is
+/// true: `unknown`. Clients see one that was permitted `lost`, any other `cancelled`.
 pub(crate) async fn settle_unknown(scope: &mut Scope, exec: &Exec) -> Result<(), OutcomeError> {
-    let error = ExecError {
-        code: "outcome_unknown".into(),
-        message: "nobody told of its end for long after its time; whether it ran is not known"
-            .into(),
+    let was_permitted =
+        exec.decision.as_ref().is_some_and(|it| it.decision.outcome == Outcome::Allow);
+    let (outcome, message) = if was_permitted {
+        let message = "nobody told of its end for long after its time; whether it ran is not known";
+        (ExecOutcome::Lost, message)
+    } else {
+        (ExecOutcome::Cancelled, "nobody decided about it for long after its turn; it did not run")
     };
-    settle_as(scope, exec, ExecOutcome::Lost, UNKNOWN, Some(&error)).await
+    let error = ExecError { code: "outcome_unknown".into(), message: message.into() };
+    settle_as(scope, exec, outcome, UNKNOWN, Some(&error)).await
 }
 
 /// Writes the closing audit event of an exec that ended without one: who changed its row did not say

@@ -1,5 +1,5 @@
 //! Execs that should have an end on record and have none: permitted ones whose time is long over,
-//! and ended ones without their closing audit event.
+//! ones that nobody decides about any more, and ended ones without their closing audit event.
 
 use domain::ids::ExecId;
 use sqlx::AssertSqlSafe;
@@ -9,12 +9,21 @@ use super::error::parsed;
 use super::execs::Row;
 use super::{Exec, Scope, StoreError};
 
-/// An exec that was permitted, and whose time is over by more than `$2` seconds. Counted from its
-/// start if that is known, and never from before its decision: an executor's clock may be wrong.
-const OVERDUE: &str = "tenant_id = $1 AND finished_at IS NULL AND state IN ('queued', 'running')
-    AND decision->>'outcome' = 'allow'
-    AND greatest(started_at, decided_at, created_at)
-        < now() - make_interval(secs => $2 + timeout_ms / 1000.0)";
+/// An exec whose time is over by more than `$2` seconds. That of one that was permitted is counted
+/// from its start if that is known, and never from before its decision: an executor's clock may be
+/// wrong. That of any other begins when it is its turn, and once its question has expired.
+const OVERDUE: &str = "tenant_id = $1 AND finished_at IS NULL
+    AND CASE WHEN decision->>'outcome' = 'allow' AND state IN ('queued', 'running')
+        THEN greatest(started_at, decided_at, created_at)
+        ELSE (
+            SELECT greatest(execs.created_at, execs.decided_at, max(other.finished_at),
+                (SELECT max(expires_at) FROM approvals
+                 WHERE approvals.tenant_id = $1 AND approvals.exec_id = execs.id))
+            FROM execs other
+            WHERE other.tenant_id = $1 AND other.session_id = execs.session_id
+            HAVING count(*) FILTER (WHERE other.finished_at IS NULL
+                                    AND other.created_at < execs.created_at) = 0)
+        END < now() - make_interval(secs => $2 + timeout_ms / 1000.0)";
 
 /// An exec that ended without its event.
 const UNRECORDED: &str = "tenant_id = $1 AND finished_at IS NOT NULL
@@ -33,7 +42,7 @@ pub struct EndedPage {
 }
 
 impl Scope {
-    /// Permitted execs whose time is over by more than `patience_s` seconds.
+    /// Execs whose time is over by more than `patience_s` seconds.
     ///
     /// # Errors
     /// When the database fails.

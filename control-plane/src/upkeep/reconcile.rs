@@ -1,5 +1,5 @@
-//! No intent is left without an outcome: an exec that was permitted and of which nobody has told
-//! anything for long after its time, one that ended without its closing audit event, and work on
+//! No intent is left without an outcome: an exec of which nobody has told anything, or
+//! that nobody has decided about, for long after its time, one that ended without its closing audit event, and work on
 //! files whose client left or whose process died, are closed as `unknown`. What an executor knows always counts more, as long as it comes first.
 
 use domain::ids::{ExecId, TenantId};

@@ -82,6 +82,49 @@ async fn a_permitted_exec_that_nobody_tells_of_is_closed_as_unknown_by_one_of_tw
 }
 
 #[tokio::test]
+async fn an_exec_that_nobody_decides_about_is_closed_when_its_turn_is_long_over() {
+    let stack = Stack::shared();
+    let tenant = TestTenant::create(stack, "undecided").await;
+    let session = tenant.session().await;
+    let id = id_of(stack, "undecided").await;
+    let asked = session.submit(json!({ "command": "touch asked" })).await;
+    let approval = session.approval_of(&asked).await;
+    let behind = session.submit(json!({ "command": "touch behind" })).await;
+    let exec_id = |exec: &Value| exec["exec_id"].as_str().expect("an id").to_owned();
+    let (asked_id, behind_id) = (exec_id(&asked), exec_id(&behind));
+    // Its workflow is gone, as far as the rows tell: its question expired three days ago, and the one
+    // behind it has waited for as long.
+    change(
+        stack,
+        &id,
+        &format!(
+            "UPDATE execs SET created_at = created_at - interval '4 days',
+                    decided_at = decided_at - interval '4 days' WHERE session_id = '{}';
+             UPDATE approvals SET expires_at = now() - interval '3 days' WHERE id = '{approval}'",
+            session.id
+        ),
+    );
+    let (_one, _two) =
+        tokio::join!(Replica::start(stack, &EVERY_SECOND), Replica::start(stack, &EVERY_SECOND));
+    let asked = session.wait(&asked).await;
+    assert_eq!(
+        (&asked["state"], &asked["error"]["code"]),
+        (&json!("cancelled"), &json!("outcome_unknown"))
+    );
+    let events = finishes(&session, &asked_id).await;
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(
+        (&events[0]["outcome"], &events[0]["role"]),
+        (&json!("unknown"), &json!("reconciler"))
+    );
+    let approval = session.reviewer.get(&format!("/v1/approvals/{approval}")).await.expect(200);
+    assert_eq!(approval["state"], "cancelled");
+    // Only now it is the turn of the one behind it, which is asked about as ever.
+    session.approval_of(&behind).await;
+    assert_eq!(finishes(&session, &behind_id).await, Vec::<Value>::new());
+}
+
+#[tokio::test]
 async fn an_exec_that_ended_without_its_event_gets_one() {
     let stack = Stack::shared();
     let tenant = TestTenant::create(stack, "unrecorded").await;
