@@ -47,6 +47,25 @@ fn append<T: Serialize>(message: &T, buffer: &mut Vec<u8>) -> Result<(), FrameEr
     Ok(())
 }
 
+/// Gives the frame at `start`, whose message ends with no bytes, `length` of them. They have to be
+/// written behind it.
+pub(crate) fn lengthen(
+    start: usize,
+    length: usize,
+    buffer: &mut Vec<u8>,
+) -> Result<(), FrameError> {
+    let body = start + HEADER_BYTES;
+    // The number of no bytes, which is one byte.
+    buffer.pop();
+    postcard::serialize_with_flavor(&length, Tail(buffer))?;
+    let total = (buffer.len() - body).saturating_add(length);
+    if total > MAX_FRAME_BYTES {
+        return Err(FrameError::TooLarge(total));
+    }
+    buffer[start..body].copy_from_slice(&(total as u32).to_le_bytes());
+    Ok(())
+}
+
 /// Serialises to the end of a buffer, whole slices at once. (Postcard's own way to extend a buffer
 /// goes byte by byte.)
 struct Tail<'a>(&'a mut Vec<u8>);

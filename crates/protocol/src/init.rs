@@ -14,6 +14,9 @@ pub const MAX_CHUNK_BYTES: usize = 64 * 1024;
 /// Output of one stream that `sandbox-init` holds until the executor has it, in bytes. When it is
 /// full, the command waits.
 pub const WINDOW_BYTES: usize = 256 * 1024;
+/// What it may hold of a stream whose command is fast, as long as not many are, in bytes: the
+/// executor keeps one half while the other one is on its way.
+pub const WIDE_WINDOW_BYTES: usize = 1024 * 1024;
 /// Version of this protocol; both sides must agree.
 pub const VERSION: u32 = 2;
 /// Standard input that PID 1 holds for a command that does not read it, in bytes.
