@@ -17,14 +17,17 @@ use sha2::{Digest as _, Sha256};
 use site::{Site, session, text, wait_until};
 
 /// Places that a command with much output passes, and which visit is the deadly one.
-const RUN: [&str; 11] = [
+const RUN: [&str; 14] = [
     "before_record_start",
     "after_record_start",
     "start_sent",
     "start_written",
     "started_heard",
-    // Of about fifty pieces.
-    "output_taken:24",
+    // Of at least ten batches, each of which passes the first place once for each stream.
+    "output_kept:3",
+    "output_taken:1",
+    "output_taken:5",
+    "output_taken:9",
     "exit_heard",
     "result_recorded",
     "reply_made",
