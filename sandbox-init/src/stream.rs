@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::uio::readv;
-use protocol::init::MAX_CHUNK_BYTES;
+use protocol::init::MAX_OUTPUT_CHUNK_BYTES;
 
 use crate::window::{Allowance, Window};
 
@@ -92,7 +92,7 @@ impl OutputStream {
     /// The next bytes to send, in order, with their offset. They count as sent.
     pub(crate) fn next_chunk(&mut self) -> Option<(u64, [&[u8]; 2])> {
         let offset = self.sent;
-        let chunk = self.window.bytes(offset, MAX_CHUNK_BYTES);
+        let chunk = self.window.bytes(offset, MAX_OUTPUT_CHUNK_BYTES);
         let length = chunk[0].len() + chunk[1].len();
         self.sent += length as u64;
         (length > 0).then_some((offset, chunk))
