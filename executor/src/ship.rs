@@ -20,9 +20,9 @@ use crate::spool::SpoolView;
 const PACE: Duration = Duration::from_millis(100);
 /// Bytes of one call.
 const PIECE_BYTES: usize = 256 * 1024;
-/// Pieces of a stream that go out at a time while its command runs: 10 MB/s, more than anybody
+/// Pieces of a stream that go out at a time while its command runs: 2.5 MB/s, more than anybody
 /// follows. What a faster command prints waits for its end, instead of slowing it down.
-const LIVE_PIECES: u32 = 4;
+const LIVE_PIECES: u32 = 1;
 const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// The output of one exec on its way.

@@ -331,6 +331,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn pieces_that_wait_are_kept_in_one_go_and_what_is_repeated_once() {
+        let path = path();
+        let all = bytes(0..60_000);
+        let mut sink = OutputSink::open_capped(path.clone(), 50_000).await.expect("opens");
+        for range in [0..10, 0..12_000, 5..9, 11_000..30_000, 30_000..60_000] {
+            sink.take(range.start as u64, all[range].to_vec()).expect("takes");
+        }
+        assert_eq!(sink.view().bytes_stored(), 0, "nothing is shown before it is kept");
+        assert_eq!(sink.keep().await.expect("keeps"), Some(60_000));
+        assert_eq!(sink.keep().await.expect("nothing to keep"), None);
+        assert!(std::fs::read(&path).expect("file") == all[..50_000]);
+        let summary = sink.summarize(Some(60_000));
+        assert_eq!((summary.bytes_total, summary.bytes_stored), (60_000, 50_000));
+        assert_eq!(summary.sha256, hex(&Sha256::digest(&all[..50_000])));
+        assert_eq!(summary.head.0, all[..OUTPUT_HEAD_BYTES]);
+        assert_eq!(summary.tail.0, all[60_000 - OUTPUT_HEAD_BYTES..]);
+        sink.view().remove().await;
+    }
+
+    #[tokio::test]
     async fn a_gap_below_the_cap_is_an_error() {
         let mut sink = OutputSink::open(path()).await.expect("opens");
         let gap = sink.take(1, b"x".to_vec());

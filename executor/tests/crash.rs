@@ -23,11 +23,11 @@ const RUN: [&str; 14] = [
     "start_sent",
     "start_written",
     "started_heard",
-    // Of at least ten batches, each of which passes the first place once for each stream.
+    // Of at least seven batches, each of which passes the first place once for each stream.
     "output_kept:3",
     "output_taken:1",
-    "output_taken:5",
-    "output_taken:9",
+    "output_taken:4",
+    "output_taken:7",
     "exit_heard",
     "result_recorded",
     "reply_made",
@@ -82,6 +82,7 @@ fn every_failpoint_has_its_test() {
         .collect();
     let mut all = NAMES.to_vec();
     tested.sort_unstable();
+    tested.dedup();
     all.sort_unstable();
     assert_eq!(tested, all);
 }
