@@ -13,7 +13,7 @@ use crate::git::Unfit;
 pub const MAX_CHUNK_BYTES: usize = 64 * 1024;
 /// Largest piece of output that `sandbox-init` puts into one frame, in bytes: each costs the executor
 /// several changes of threads. It takes whatever fits a frame.
-pub const MAX_OUTPUT_CHUNK_BYTES: usize = 128 * 1024;
+pub const MAX_OUTPUT_CHUNK_BYTES: usize = 256 * 1024;
 /// Output of one stream that `sandbox-init` holds until the executor has it, in bytes. When it is
 /// full, the command waits.
 pub const WINDOW_BYTES: usize = 256 * 1024;
