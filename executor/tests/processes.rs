@@ -60,9 +60,19 @@ fn nothing_outlives_a_cancelled_command() {
 fn a_fork_bomb_comes_to_rest() {
     let (site, session) = (Site::new(), session());
     let life = site.start();
-    let bomb = "f() { f & f & }; while :; do f 2>/dev/null; done";
-    let order = ExecOrder { timeout_ms: 500, ..site.order(session, bomb) };
+    // The first goes on until its time is over. The leader of the second may give up when it cannot
+    // fork, and leaves the others behind.
+    let lasting = "f() { while :; do f & done; }; f 2>/dev/null & while :; do :; done";
+    let order = ExecOrder { timeout_ms: 500, ..site.order(session, lasting) };
     assert_eq!(site.run(&life, &order).outcome, ExecOutcome::TimedOut);
+    assert_eq!(count(&site, "bash"), 0);
+    let giving_up = "f() { f & f & }; while :; do f 2>/dev/null; done";
+    let order = ExecOrder { timeout_ms: 500, ..site.order(session, giving_up) };
+    let result = site.run(&life, &order);
+    match result.outcome {
+        ExecOutcome::TimedOut => {}
+        outcome => assert_eq!((outcome, result.exit_code), (ExecOutcome::Exited, Some(254))),
+    }
     assert_eq!(count(&site, "bash"), 0);
     let result = site.run(&life, &site.order(session, "echo alive"));
     assert_eq!(text(&result.stdout), "alive\n");

@@ -53,16 +53,19 @@ pub struct AuditFilter {
 }
 
 impl AuditFilter {
-    /// Terms that stand for values of an event's own fields: they only tell where to look.
-    fn field_terms(&self) -> Vec<String> {
-        let fields = [
+    /// Fields that are found by terms, which only tell where to look.
+    fn fields(&self) -> [(&'static str, &Option<String>); 5] {
+        [
             ("actor", &self.actor),
             ("action", &self.action),
             ("object", &self.object),
             ("outcome", &self.outcome),
             ("decision", &self.decision),
-        ];
-        let given = fields.into_iter().filter_map(|(field, value)| Some((field, value.as_ref()?)));
+        ]
+    }
+
+    fn field_terms(&self) -> Vec<String> {
+        let given = self.fields().into_iter().filter_map(|(field, it)| Some((field, it.as_ref()?)));
         given.map(|(field, value)| audit_terms::of_field(field, value)).collect()
     }
 
@@ -186,16 +189,8 @@ impl Scope {
                 query.push(")::smallint = ANY(t.places) AND t.term = ").push_bind(term).push(")");
             }
         }
-        let equal = [
-            ("actor", &filter.actor),
-            ("action", &filter.action),
-            ("object", &filter.object),
-            ("session_id", &filter.session_id),
-            ("exec_id", &filter.exec_id),
-            ("outcome", &filter.outcome),
-            ("decision", &filter.decision),
-        ];
-        for (column, value) in equal {
+        let own = [("session_id", &filter.session_id), ("exec_id", &filter.exec_id)];
+        for (column, value) in filter.fields().into_iter().chain(own) {
             if let Some(value) = value {
                 query.push(format_args!(" AND e.{column} = ")).push_bind(value);
             }
