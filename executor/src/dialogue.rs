@@ -12,15 +12,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::now_ms;
 use crate::failpoint;
+use crate::frames::{Heard, Piece};
 use crate::interaction::{Interaction, Means, Wishes};
 use crate::journal::Entry;
 use crate::run::Job;
-use crate::sandbox::{Connection, Ear, Heard};
+use crate::sandbox::{Connection, Ear};
 use crate::ship::Parcel;
 use crate::spool::{OutputSink, SpoolError};
 
 /// How long after a command's time is over PID 1 may still take to report its end.
 const REPORT_MARGIN: Duration = Duration::from_secs(60);
+/// Output that is kept and acknowledged in one go, in bytes: a part of PID 1's window, so that more
+/// comes meanwhile.
+const BATCH_BYTES: usize = 256 * 1024;
 
 /// How the dialogue ended.
 pub(crate) enum Ending {
@@ -117,7 +121,7 @@ impl<'a> Dialogue<'a> {
             tokio::select! {
                 // Frames first: what PID 1 said before it died must not be lost.
                 biased;
-                Some(heard) = self.ear.frames.recv() => {
+                Some(heard) = self.ear.frames.next() => {
                     if let Some(ending) = self.hear(heard, parcel).await? {
                         return Ok(ending);
                     }
@@ -195,8 +199,7 @@ impl<'a> Dialogue<'a> {
             // Before the answer come pieces from where an earlier connection had stopped.
             FromInit::Output { .. } | FromInit::Exited { .. } if !self.attached => {}
             FromInit::Output { stream, offset, bytes, .. } => {
-                self.take_output(stream, offset, &bytes).await?;
-                failpoint::hit("output_taken");
+                self.take_output(heard.epoch, Piece { stream, offset, bytes }).await?;
             }
             FromInit::Exited { exit, totals, .. } => {
                 failpoint::hit("exit_heard");
@@ -218,15 +221,23 @@ impl<'a> Dialogue<'a> {
         Ok(None)
     }
 
-    async fn take_output(
-        &mut self,
-        stream: Stream,
-        offset: u64,
-        bytes: &[u8],
-    ) -> Result<(), SpoolError> {
-        if let Some(offset) = self.sinks[stream.index()].accept(offset, bytes).await? {
-            self.send(ToInit::Ack { exec_id: self.exec_id, stream, offset });
+    /// Takes a piece and what waits behind it.
+    async fn take_output(&mut self, epoch: u64, first: Piece) -> Result<(), SpoolError> {
+        let (mut next, mut count) = (Some(first), 0);
+        while let Some(Piece { stream, offset, bytes }) = next {
+            count += bytes.len();
+            self.sinks[stream.index()].take(offset, bytes)?;
+            let more = count < BATCH_BYTES;
+            next = if more { self.ear.frames.next_output(epoch) } else { None };
         }
+        for stream in Stream::BOTH {
+            let owed = self.sinks[stream.index()].keep().await?;
+            failpoint::hit("output_kept");
+            if let Some(offset) = owed {
+                self.send(ToInit::Ack { exec_id: self.exec_id, stream, offset });
+            }
+        }
+        failpoint::hit("output_taken");
         Ok(())
     }
 

@@ -16,8 +16,8 @@ use crate::failpoint;
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long PID 1 may take to read what it is told.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Bytes that one read asks for.
-const READ_BYTES: usize = 64 * 1024;
+/// Bytes that one read asks for: more than a Unix socket holds.
+const READ_BYTES: usize = 256 * 1024;
 /// Frames that go out in one write.
 const BATCH: usize = 64;
 

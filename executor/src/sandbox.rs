@@ -14,6 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::cgroup::Cgroup;
 use crate::docker::{Container, Docker};
+use crate::frames::{Frames, Heard};
 use crate::hold::Files;
 use crate::inventory::Held;
 use crate::link::{self, LinkError, Reader};
@@ -56,12 +57,6 @@ impl Presence {
     pub(crate) fn is_gone(&self) -> bool {
         self.state.is_gone()
     }
-}
-
-/// A frame of PID 1, with the connection that it came by.
-pub(crate) struct Heard {
-    pub(crate) epoch: u64,
-    pub(crate) frame: FromInit,
 }
 
 /// A container that was started, for [`Sandbox::new`].
@@ -232,8 +227,9 @@ impl Sandbox {
 
     /// Takes part in what PID 1 says of one exec.
     pub(crate) fn listen(&self, exec_id: ExecId) -> Ear {
-        let (sender, frames) = mpsc::channel(EXEC_QUEUE);
+        let (sender, queue) = mpsc::channel(EXEC_QUEUE);
         lock(&self.shared.routes).insert(exec_id, sender);
+        let frames = Frames::new(queue);
         Ear { exec_id, frames, presence: self.presence(), shared: Arc::clone(&self.shared) }
     }
 
@@ -268,7 +264,7 @@ impl Sandbox {
 /// What one exec hears of its sandbox.
 pub(crate) struct Ear {
     exec_id: ExecId,
-    pub(crate) frames: mpsc::Receiver<Heard>,
+    pub(crate) frames: Frames,
     pub(crate) presence: watch::Receiver<Presence>,
     shared: Arc<Shared>,
 }

@@ -11,11 +11,13 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, read};
 use protocol::init::{Exit, FromInit, Start, StartFailure, Stream, TerminalSize};
 
+use crate::link::Output;
 use crate::process::{self, Child};
 use crate::shepherd::STATUS_BYTES;
 use crate::stdin::Input;
 use crate::stdio::Ours;
 use crate::stream::OutputStream;
+use crate::window::Allowance;
 use crate::{terminal, tree};
 
 /// How long after its command the shepherd may still be there before it is looked for what the
@@ -71,6 +73,7 @@ impl Exec {
     pub(crate) fn start(
         start: Start,
         git_folders: &[String],
+        allowance: &Allowance,
         now: Instant,
     ) -> Result<Self, StartFailure> {
         let Child { shepherd, status, stdio } = process::spawn(&start, git_folders)?;
@@ -88,7 +91,7 @@ impl Exec {
             exit: None,
             stdin,
             terminal,
-            streams: output.map(OutputStream::new),
+            streams: output.map(|pipe| OutputStream::new(pipe, allowance)),
             exit_sent: false,
             forgotten: false,
         })
@@ -250,12 +253,12 @@ impl Exec {
     }
 
     /// Reads, and feeds, what is behind the descriptors that reported something.
-    pub(crate) fn wake(&mut self, ready: &[i32], scratch: &mut [u8], now: Instant) {
+    pub(crate) fn wake(&mut self, ready: &[i32], now: Instant) {
         let is_ready = |fd: Option<i32>| fd.is_some_and(|fd| ready.contains(&fd));
         // The output comes first: what is known of its end depends on the command's.
         for stream in &mut self.streams {
             if is_ready(stream.raw_fd()) {
-                stream.read(scratch);
+                stream.read();
             }
         }
         if is_ready(self.status.as_ref().map(AsRawFd::as_raw_fd)) {
@@ -266,14 +269,14 @@ impl Exec {
         {
             self.stdin.wake();
         }
-        self.drain_if_ended(scratch);
+        self.drain_if_ended();
     }
 
     /// Reads what is there, after the command's end.
-    pub(crate) fn drain_if_ended(&mut self, scratch: &mut [u8]) {
+    pub(crate) fn drain_if_ended(&mut self) {
         if self.exit.is_some() {
             for stream in &mut self.streams {
-                stream.read(scratch);
+                stream.read();
             }
         }
     }
@@ -297,14 +300,17 @@ impl Exec {
         self.exit_sent = false;
     }
 
-    /// The next frame about this exec, if there is something to say.
-    pub(crate) fn next_frame(&mut self) -> Option<FromInit> {
+    /// The next output to send, if there is any.
+    pub(crate) fn next_output(&mut self) -> Option<Output<'_>> {
         let exec_id = self.exec_id;
-        for stream in Stream::BOTH {
-            if let Some((offset, bytes)) = self.streams[stream.index()].next_chunk() {
-                return Some(FromInit::Output { exec_id, stream, offset, bytes });
-            }
-        }
+        self.streams.iter_mut().zip(Stream::BOTH).find_map(|(output, stream)| {
+            let (offset, parts) = output.next_chunk()?;
+            Some(Output { exec_id, stream, offset, parts })
+        })
+    }
+
+    /// The end, once, when all output was sent.
+    pub(crate) fn next_end(&mut self) -> Option<FromInit> {
         let complete = self.streams.iter().all(|stream| stream.is_drained() && stream.is_sent());
         let exit = self.exit.filter(|_| complete && self.is_settled() && !self.exit_sent)?;
         self.exit_sent = true;
@@ -313,6 +319,6 @@ impl Exec {
         }
         self.terminal = None;
         let totals = [self.streams[0].total(), self.streams[1].total()];
-        Some(FromInit::Exited { exec_id, exit, totals })
+        Some(FromInit::Exited { exec_id: self.exec_id, exit, totals })
     }
 }

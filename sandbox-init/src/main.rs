@@ -21,6 +21,7 @@ mod supervisor;
 mod terminal;
 mod tools;
 mod tree;
+mod window;
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -1,18 +1,19 @@
 //! One output stream of a command: a pipe, and a window of bytes that the executor does not have
 //! yet. A full window stops the reading, which stops the command: back-pressure, not memory.
 
-use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
-use nix::unistd::read;
-use protocol::init::{MAX_CHUNK_BYTES, WINDOW_BYTES};
+use nix::sys::uio::readv;
+use protocol::init::MAX_OUTPUT_CHUNK_BYTES;
 
-/// Bytes that one read asks for.
-pub(crate) const READ_BYTES: usize = 64 * 1024;
-/// What the pipe of a command that fills it is made to hold, in bytes. Not more, and not for every
-/// command: what all sandboxes' pipes hold counts against one limit of the kernel, that of root.
+use crate::window::{Allowance, Window};
+
+/// A read of so many bytes is of a command that fills its pipe.
+const FULL_BYTES: usize = 64 * 1024;
+/// What the pipe of such a command is made to hold, in bytes. Not more, and not for every command:
+/// what all sandboxes' pipes hold counts against one limit of the kernel, that of root.
 const WIDE_PIPE_BYTES: i32 = 256 * 1024;
 
 /// See the module.
@@ -20,9 +21,7 @@ pub(crate) struct OutputStream {
     pipe: Option<OwnedFd>,
     /// Whether the pipe was widened, or could not be.
     widened: bool,
-    window: VecDeque<u8>,
-    /// Offset of the first byte in the window: what the executor has acknowledged.
-    base: u64,
+    window: Window,
     /// Offset up to which bytes were sent on the current connection.
     sent: u64,
     /// Bytes that may still be read after the command's end: what can be in the pipe by then.
@@ -31,35 +30,35 @@ pub(crate) struct OutputStream {
 
 impl OutputStream {
     /// A stream that reads `pipe`, which must not block; without one, an empty stream.
-    pub(crate) fn new(pipe: Option<OwnedFd>) -> Self {
-        let window = VecDeque::new();
-        Self { pipe, widened: false, window, base: 0, sent: 0, last_bytes: None }
+    pub(crate) fn new(pipe: Option<OwnedFd>, allowance: &Allowance) -> Self {
+        let window = Window::new(allowance.clone());
+        Self { pipe, widened: false, window, sent: 0, last_bytes: None }
     }
 
     /// The pipe, while there is room for what it gives.
     pub(crate) fn wants_read(&self) -> Option<BorrowedFd<'_>> {
-        self.pipe.as_ref().filter(|_| self.room() > 0).map(AsFd::as_fd)
+        self.pipe.as_ref().filter(|_| self.window.has_room()).map(AsFd::as_fd)
     }
 
     /// Reads what is there, as far as there is room. Bytes keep their order; an end of file closes
     /// the pipe.
-    pub(crate) fn read(&mut self, scratch: &mut [u8]) {
-        while !self.is_drained() && self.room() > 0 && self.read_once(scratch) {}
+    pub(crate) fn read(&mut self) {
+        while !self.is_drained() && self.window.has_room() && self.read_once() {}
     }
 
     /// Gives whether there may be more.
-    fn read_once(&mut self, scratch: &mut [u8]) -> bool {
+    fn read_once(&mut self) -> bool {
         let Some(pipe) = &self.pipe else { return false };
-        let limit = self.room().min(scratch.len()).min(self.last_bytes.unwrap_or(usize::MAX));
-        match read(pipe, &mut scratch[..limit]) {
+        let (mut room, limit) = self.window.room(self.last_bytes.unwrap_or(usize::MAX));
+        match readv(pipe, &mut room) {
             Ok(0) => self.pipe = None,
             Ok(count) => {
-                self.window.extend(&scratch[..count]);
+                self.window.extend(count);
                 if let Some(left) = &mut self.last_bytes {
                     *left -= count;
                     return true;
                 }
-                if count == scratch.len() && !std::mem::replace(&mut self.widened, true) {
+                if count >= FULL_BYTES && !std::mem::replace(&mut self.widened, true) {
                     let _ = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(WIDE_PIPE_BYTES));
                 }
                 return count == limit;
@@ -81,7 +80,7 @@ impl OutputStream {
             .as_ref()
             .and_then(|pipe| fcntl(pipe, FcntlArg::F_GETPIPE_SZ).ok())
             .and_then(|bytes| usize::try_from(bytes).ok())
-            .unwrap_or(READ_BYTES);
+            .unwrap_or(FULL_BYTES);
         self.last_bytes = Some(capacity);
     }
 
@@ -90,42 +89,30 @@ impl OutputStream {
         self.pipe.is_none() || self.last_bytes == Some(0)
     }
 
-    /// The next bytes to send, with their offset.
-    pub(crate) fn next_chunk(&mut self) -> Option<(u64, Vec<u8>)> {
-        let skip = usize::try_from(self.sent - self.base).ok()?;
-        let length = self.window.len().checked_sub(skip)?.min(MAX_CHUNK_BYTES);
-        if length == 0 {
-            return None;
-        }
+    /// The next bytes to send, in order, with their offset. They count as sent.
+    pub(crate) fn next_chunk(&mut self) -> Option<(u64, [&[u8]; 2])> {
         let offset = self.sent;
+        let chunk = self.window.bytes(offset, MAX_OUTPUT_CHUNK_BYTES);
+        let length = chunk[0].len() + chunk[1].len();
         self.sent += length as u64;
-        let (front, back) = self.window.as_slices();
-        let mut bytes = Vec::with_capacity(length);
-        bytes.extend_from_slice(&front[skip.min(front.len())..front.len().min(skip + length)]);
-        let begin = skip.saturating_sub(front.len());
-        bytes.extend_from_slice(&back[begin..begin + length - bytes.len()]);
-        Some((offset, bytes))
+        (length > 0).then_some((offset, chunk))
     }
 
     /// The executor has everything before `offset`.
     pub(crate) fn acknowledge(&mut self, offset: u64) {
-        let end = self.total();
-        let offset = offset.clamp(self.base, end);
-        let count = usize::try_from(offset - self.base).unwrap_or(0);
-        self.window.drain(..count);
-        self.base = offset;
-        self.sent = self.sent.max(offset);
+        self.window.release(offset);
+        self.sent = self.sent.max(self.window.base());
     }
 
     /// A new connection: send from `have` on, as far back as the window goes.
     pub(crate) fn resume_from(&mut self, have: u64) {
-        self.acknowledge(have);
-        self.sent = self.base;
+        self.window.release(have);
+        self.sent = self.window.base();
     }
 
     /// Bytes read so far.
     pub(crate) fn total(&self) -> u64 {
-        self.base + self.window.len() as u64
+        self.window.end()
     }
 
     /// Whether everything read was sent.
@@ -142,10 +129,6 @@ impl OutputStream {
     pub(crate) fn raw_fd(&self) -> Option<i32> {
         self.pipe.as_ref().map(AsRawFd::as_raw_fd)
     }
-
-    fn room(&self) -> usize {
-        WINDOW_BYTES.saturating_sub(self.window.len())
-    }
 }
 
 #[cfg(test)]
@@ -153,21 +136,26 @@ mod tests {
     use super::*;
     use nix::fcntl::OFlag;
     use nix::unistd::{pipe2, write};
+    use protocol::init::WIDE_WINDOW_BYTES;
 
     fn stream() -> (OutputStream, OwnedFd) {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).expect("pipe");
-        (OutputStream::new(Some(reader)), writer)
+        (OutputStream::new(Some(reader), &Allowance::new()), writer)
+    }
+
+    fn chunk(stream: &mut OutputStream) -> Option<(u64, Vec<u8>)> {
+        stream.next_chunk().map(|(offset, parts)| (offset, parts.concat()))
     }
 
     #[test]
     fn unacknowledged_bytes_are_sent_again_after_a_reconnect() {
         let (mut stream, writer) = stream();
         write(&writer, b"abcdef").expect("write");
-        stream.read(&mut [0; READ_BYTES]);
-        assert_eq!(stream.next_chunk(), Some((0, b"abcdef".to_vec())));
+        stream.read();
+        assert_eq!(chunk(&mut stream), Some((0, b"abcdef".to_vec())));
         assert!(stream.is_sent());
         stream.resume_from(2);
-        assert_eq!(stream.next_chunk(), Some((2, b"cdef".to_vec())));
+        assert_eq!(chunk(&mut stream), Some((2, b"cdef".to_vec())));
         assert_eq!(stream.total(), 6);
     }
 
@@ -176,9 +164,9 @@ mod tests {
         let (mut stream, writer) = stream();
         while stream.wants_read().is_some() {
             write(&writer, &[7; 4096]).expect("write");
-            stream.read(&mut [0; READ_BYTES]);
+            stream.read();
         }
-        assert_eq!(stream.total(), WINDOW_BYTES as u64);
+        assert_eq!(stream.total(), WIDE_WINDOW_BYTES as u64);
         stream.acknowledge(4096);
         assert!(stream.wants_read().is_some());
     }
@@ -189,7 +177,7 @@ mod tests {
         write(&writer, b"last words").expect("write");
         stream.command_ended();
         assert!(!stream.is_drained());
-        stream.read(&mut [0; READ_BYTES]);
+        stream.read();
         assert!(stream.is_drained());
         assert_eq!(stream.total(), 10);
         drop(writer);
@@ -202,7 +190,7 @@ mod tests {
         let mut reads = 0;
         while !stream.is_drained() {
             write(&writer, &[7; 4096]).expect("write");
-            stream.read_once(&mut [0; READ_BYTES]);
+            stream.read_once();
             reads += 1;
             assert!(reads < 1000);
         }
@@ -217,10 +205,10 @@ mod tests {
             let words: Vec<u8> = (0..1000).flat_map(|n| (written + n).to_le_bytes()).collect();
             written += 1000;
             write(&writer, &words).expect("write");
-            stream.read(&mut [0; READ_BYTES]);
+            stream.read();
             // Now and then, what was sent is kept back for a while.
             if round % 7 != 0 {
-                while let Some((offset, bytes)) = stream.next_chunk() {
+                while let Some((offset, bytes)) = chunk(&mut stream) {
                     assert_eq!(offset, seen.len() as u64);
                     seen.extend(bytes);
                 }

@@ -17,8 +17,8 @@ use protocol::init::{FromInit, Start, ToInit, VERSION};
 use crate::exec::Exec;
 use crate::link::{Broken, Link};
 use crate::process::{self, Reaped};
-use crate::stream::READ_BYTES;
 use crate::tree;
+use crate::window::Allowance;
 
 /// How often PID 1 looks for an executor while there is none.
 const RECONNECT: Duration = Duration::from_millis(25);
@@ -26,6 +26,8 @@ const RECONNECT: Duration = Duration::from_millis(25);
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long until it is seen whether a kill of strays left any.
 const STRAY_PAUSE: Duration = Duration::from_millis(10);
+/// Bytes that one read of the connection asks for.
+const READ_BYTES: usize = 64 * 1024;
 
 /// See the module.
 pub(crate) struct Supervisor {
@@ -47,6 +49,8 @@ pub(crate) struct Supervisor {
     shepherds: BTreeSet<Pid>,
     /// When to look again for processes that have lost their shepherd, while there may be any.
     strays_at: Option<Instant>,
+    /// What the windows of all commands may share.
+    allowance: Allowance,
     scratch: Vec<u8>,
 }
 
@@ -67,6 +71,7 @@ impl Supervisor {
             started: BTreeSet::new(),
             shepherds: BTreeSet::new(),
             strays_at: None,
+            allowance: Allowance::new(),
             scratch: vec![0; READ_BYTES],
         })
     }
@@ -82,7 +87,7 @@ impl Supervisor {
             let ready = self.wait()?;
             let now = Instant::now();
             for exec in self.execs.values_mut() {
-                exec.wake(&ready, &mut self.scratch, now);
+                exec.wake(&ready, now);
             }
             if ready.contains(&self.signals.as_raw_fd()) {
                 while matches!(self.signals.read_signal(), Ok(Some(_))) {}
@@ -119,21 +124,30 @@ impl Supervisor {
         }
     }
 
-    /// Queues what there is to say, and writes what the executor takes.
+    /// Writes what there is to say, as far as the executor takes it.
     fn send_frames(&mut self) {
-        let Some(link) = &mut self.link else { return };
-        let mut outcome = Ok(());
-        // Who has not said who it is hears nothing of the commands.
-        let execs = self.welcome_by.is_none().then_some(&mut self.execs);
-        'queue: for exec in execs.into_iter().flat_map(BTreeMap::values_mut) {
-            while link.has_room() {
-                let Some(frame) = exec.next_frame() else { continue 'queue };
-                outcome = outcome.and(link.send(&frame));
-            }
-        }
-        if outcome.and_then(|()| link.flush()).is_err() {
+        if self.try_send_frames().is_err() {
             self.link = None;
         }
+    }
+
+    fn try_send_frames(&mut self) -> Result<(), Broken> {
+        let Some(link) = &mut self.link else { return Ok(()) };
+        link.flush()?;
+        // Who has not said who it is hears nothing of the commands.
+        let execs = self.welcome_by.is_none().then_some(&mut self.execs);
+        'next: for exec in execs.into_iter().flat_map(BTreeMap::values_mut) {
+            while link.has_room() {
+                if let Some(output) = exec.next_output() {
+                    link.send_output(&output)?;
+                } else if let Some(end) = exec.next_end() {
+                    link.send(&end)?;
+                } else {
+                    continue 'next;
+                }
+            }
+        }
+        link.flush()
     }
 
     /// Waits for something to do. Gives the numbers of the descriptors that report something.
@@ -177,7 +191,7 @@ impl Supervisor {
             }
             if let Some(exec) = self.execs.values_mut().find(|exec| exec.has_shepherd(pid)) {
                 exec.shepherd_ended(now);
-                exec.drain_if_ended(&mut self.scratch);
+                exec.drain_if_ended();
             }
         }
     }
@@ -250,7 +264,7 @@ impl Supervisor {
             ToInit::Ack { exec_id, stream, offset } => {
                 if let Some(exec) = self.execs.get_mut(&exec_id) {
                     exec.acknowledge(stream, offset);
-                    exec.drain_if_ended(&mut self.scratch);
+                    exec.drain_if_ended();
                 }
                 None
             }
@@ -274,7 +288,7 @@ impl Supervisor {
         if self.started.contains(&exec_id) {
             return self.attach(exec_id, [0, 0]);
         }
-        match Exec::start(start, git_folders, now) {
+        match Exec::start(start, git_folders, &self.allowance, now) {
             Ok(exec) => {
                 self.started.insert(exec_id);
                 self.shepherds.insert(exec.shepherd());

@@ -9,11 +9,17 @@ use serde::{Deserialize, Serialize};
 pub use crate::frame::{FrameBuffer, FrameError, MAX_FRAME_BYTES, encode};
 use crate::git::Unfit;
 
-/// Largest piece of output in one frame, in bytes.
+/// Largest piece of input in one frame, in bytes.
 pub const MAX_CHUNK_BYTES: usize = 64 * 1024;
+/// Largest piece of output that `sandbox-init` puts into one frame, in bytes: each costs the executor
+/// several changes of threads. It takes whatever fits a frame.
+pub const MAX_OUTPUT_CHUNK_BYTES: usize = 256 * 1024;
 /// Output of one stream that `sandbox-init` holds until the executor has it, in bytes. When it is
 /// full, the command waits.
 pub const WINDOW_BYTES: usize = 256 * 1024;
+/// What it may hold of a stream whose command is fast, as long as not many are, in bytes: the
+/// executor keeps one half while the other one is on its way.
+pub const WIDE_WINDOW_BYTES: usize = 1024 * 1024;
 /// Version of this protocol; both sides must agree.
 pub const VERSION: u32 = 2;
 /// Standard input that PID 1 holds for a command that does not read it, in bytes.

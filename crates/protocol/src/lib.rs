@@ -11,6 +11,7 @@ pub mod frame;
 pub mod git;
 pub mod grant;
 pub mod init;
+pub mod output_frame;
 pub mod sealed;
 pub mod session;
 pub mod tools;

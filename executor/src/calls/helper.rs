@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep_until};
 use super::CallError;
 use super::feed::Feed;
 use super::replica::ClientBody;
-use crate::sandbox::{Connection, Ear, Heard, Lease};
+use crate::frames::Heard;
+use crate::sandbox::{Connection, Ear, Lease};
 
 /// Bytes of standard error that are kept; the rest is dropped.
 const MAX_STDERR_BYTES: usize = 64 * 1024;
@@ -85,7 +86,7 @@ impl Helper {
             tokio::select! {
                 // Frames first: what PID 1 said before it died must not be lost.
                 biased;
-                Some(heard) = self.ear.frames.recv() => {
+                Some(heard) = self.ear.frames.next() => {
                     if let Some(event) = self.hear(heard)? {
                         return Ok(event);
                     }

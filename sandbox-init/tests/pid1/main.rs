@@ -7,6 +7,7 @@ mod epochs;
 mod harness;
 mod isolation;
 mod limits;
+mod reattach;
 mod signals;
 mod soak;
 mod stdin;
