@@ -70,7 +70,10 @@ const GAUGES: [(&str, &str); 7] = [
 ];
 
 const COUNTERS: [(&str, &str); 2] = [
-    ("bulkhead_execs_reconciled", "Execs and work on files without an outcome on record, closed as unknown"),
+    (
+        "bulkhead_execs_reconciled",
+        "Execs and work on files without an outcome on record, closed as unknown",
+    ),
     ("bulkhead_audit_details_erased", "Audit events whose details were erased after their time"),
 ];
 

@@ -14,6 +14,7 @@ use executor::failpoint::NAMES;
 use protocol::exec::{ExecOrder, NotStarted};
 use protocol::grant::hex;
 use sha2::{Digest as _, Sha256};
+use site::stuck::Watch;
 use site::{Site, session, text, wait_until};
 
 /// Places that a command with much output passes, and which visit is the deadly one.
@@ -93,6 +94,7 @@ fn a_crash_anywhere_neither_loses_nor_repeats_anything_of_a_command() {
     let site = &crash.site;
     let expected: String = (1..=LINES).map(|n| format!("{n}\n")).collect();
     let expected = expected.as_bytes();
+    let _watch = Watch::of(format!("seq 1 {LINES}"));
     for failpoint in RUN {
         let mut order = site.order(session, "");
         order.command = format!("echo {} >> /work/starts; seq 1 {LINES}", order.exec_id);

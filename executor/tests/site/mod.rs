@@ -5,6 +5,7 @@
 mod collector;
 mod host;
 mod orders;
+pub mod stuck;
 pub mod switchboard;
 
 use std::collections::HashMap;
