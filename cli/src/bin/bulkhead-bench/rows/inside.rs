@@ -1,11 +1,14 @@
 //! `sandbox-init` alone: a container like a sandbox with this program in the executor's place, so
-//! that nothing else works meanwhile. From the first byte of the request to the word of its end.
+//! that nothing else works meanwhile. From the first byte of the request to the word of its end. A
+//! shell takes its time with or without it, so a program without one is measured too, and the shell
+//! without it.
 
 use std::fs::Permissions;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -20,6 +23,8 @@ use crate::stats::Samples;
 
 const GOAL_MS: f64 = 2.0;
 const PATIENCE: Duration = Duration::from_secs(20);
+const PROGRAM: [&str; 1] = ["/bin/true"];
+const SHELL: [&str; 5] = ["/bin/bash", "--noprofile", "--norc", "-c", "true"];
 const UID: u32 = 10_007;
 const READ_BYTES: usize = 64 << 10;
 const SANDBOX_ID: &str = "sbx_00000000000000000000000000000001";
@@ -31,20 +36,33 @@ pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let listener = UnixListener::bind(folder.0.join("executor.sock"))?;
     let container = start(bench, program, &folder.0)?;
     let mut init = Init::accept(&listener)?;
-    let mut times = Vec::new();
+    let mut times = [const { Vec::new() }; 3];
     for round in 0..bench.sizes.warm_up + bench.sizes.warm {
-        let took = init.run(round)?;
+        let took =
+            [init.run(2 * round, &PROGRAM)?, init.run(2 * round + 1, &SHELL)?, bare(&SHELL)?];
         if round >= bench.sizes.warm_up {
-            times.push(took);
+            times.iter_mut().zip(took).for_each(|(times, took)| times.push(took));
         }
     }
     drop(container);
-    let times = Samples::times(times);
-    let met = times.p50() <= GOAL_MS;
+    let [program, shell, bare] = times.map(Samples::times);
+    let met = program.p50() <= GOAL_MS;
     Ok(vec![
-        Row::new("`bash -c true` through `sandbox-init` alone", "ms", times)
+        Row::new("`true` through `sandbox-init` alone", "ms", program)
             .goal(format!("≤ {GOAL_MS} ms p50"), met),
+        Row::new("  `bash -c true`, the same", "ms", shell).beside("without it", &bare),
+        Row::new("  baseline: `bash -c true`, started on the host", "ms", bare),
     ])
+}
+
+/// From the start of a program to its end, without any sandbox.
+fn bare(argv: &[&str]) -> Result<Duration> {
+    let mut command = Command::new(argv[0]);
+    command.args(&argv[1..]).env_clear().stdin(Stdio::null());
+    let begin = Instant::now();
+    let status = command.status().context("no shell")?;
+    ensure!(status.success(), "`true` ended as {status}");
+    Ok(begin.elapsed())
 }
 
 fn start<'a>(bench: &'a Bench, program: &Path, folder: &Path) -> Result<Plain<'a>> {
@@ -121,12 +139,12 @@ impl Init {
         Ok(init)
     }
 
-    fn run(&mut self, round: u32) -> Result<Duration> {
-        let exec_id: ExecId = format!("exe_{round:032x}").parse().context("no id of an exec")?;
-        let argv = ["/bin/bash", "--noprofile", "--norc", "-c", "true"].map(str::to_owned);
+    fn run(&mut self, number: u32, argv: &[&str]) -> Result<Duration> {
+        let exec_id: ExecId = format!("exe_{number:032x}").parse().context("no id of an exec")?;
+        let argv: Vec<_> = argv.iter().map(|word| (*word).to_owned()).collect();
         let start = Start {
             exec_id,
-            argv: argv.to_vec(),
+            argv,
             env: vec!["PATH=/usr/bin:/bin".into()],
             cwd: "/work".into(),
             stdin: Stdin::Closed,
