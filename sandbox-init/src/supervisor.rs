@@ -147,7 +147,9 @@ impl Supervisor {
                 }
             }
         }
-        link.flush()
+        // A full socket is left to the poll: were it emptied here, because the executor has read
+        // meanwhile, nobody would come back for what is still unsent.
+        if link.has_room() { link.flush() } else { Ok(()) }
     }
 
     /// Waits for something to do. Gives the numbers of the descriptors that report something.
@@ -303,6 +305,7 @@ impl Supervisor {
         match self.execs.get_mut(&exec_id).filter(|exec| !exec.is_forgotten()) {
             Some(exec) => {
                 exec.resume_from(have);
+                exec.drain_if_ended();
                 FromInit::Started { exec_id, again: true }
             }
             None => FromInit::Unknown { exec_id },

@@ -41,20 +41,23 @@ impl App {
             scope.commit().await?;
         }
         let answer =
-            self.call(caller, session_id, CallKind::Files(request), TIMEOUT_MS, body).await?;
-        let outcome = match answer.reply {
+            self.call(caller, session_id, CallKind::Files(request), TIMEOUT_MS, body).await;
+        // An executor that did not get to its end may have done it.
+        let is_unknown = matches!(answer, Err(AppError::ExecutorUnavailable(_)));
+        let outcome = answer.and_then(|answer| match answer.reply {
             CallReply::Files(reply) => Ok((reply, answer.rest)),
             CallReply::FilesRefused(error) => Err(AppError::Files(error)),
             CallReply::Unavailable(message) => Err(AppError::ExecutorUnavailable(message)),
             _ => Err(AppError::ExecutorUnavailable("the executor's answer makes no sense".into())),
-        };
+        });
         if let Some((action, id)) = audited {
             let (word, detail) = match &outcome {
                 Ok((reply, _)) => {
                     ("ok", json!({ "path": path, "call": id, "result": summary(reply) }))
                 }
                 Err(error) => {
-                    ("refused", json!({ "path": path, "call": id, "error": error.to_string() }))
+                    let word = if is_unknown { "unknown" } else { "refused" };
+                    (word, json!({ "path": path, "call": id, "error": error.to_string() }))
                 }
             };
             let mut scope = caller.open(self, Operation::ReadWork).await?;

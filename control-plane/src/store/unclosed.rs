@@ -11,18 +11,21 @@ use super::{Exec, Scope, StoreError};
 
 /// An exec whose time is over by more than `$2` seconds. That of one that was permitted is counted
 /// from its start if that is known, and never from before its decision: an executor's clock may be
-/// wrong. That of any other begins when it is its turn, and once its question has expired.
+/// wrong. That of any other begins when it is its turn, and once its question has expired; one of
+/// which its workflow says what it waits for is not forgotten.
 const OVERDUE: &str = "tenant_id = $1 AND finished_at IS NULL
+    AND created_at < now() - make_interval(secs => $2 + timeout_ms / 1000.0)
     AND CASE WHEN decision->>'outcome' = 'allow' AND state IN ('queued', 'running')
         THEN greatest(started_at, decided_at, created_at)
         ELSE (
             SELECT greatest(execs.created_at, execs.decided_at, max(other.finished_at),
                 (SELECT max(expires_at) FROM approvals
-                 WHERE approvals.tenant_id = $1 AND approvals.exec_id = execs.id))
+                 WHERE approvals.tenant_id = $1 AND approvals.id = execs.approval_id))
             FROM execs other
             WHERE other.tenant_id = $1 AND other.session_id = execs.session_id
-            HAVING count(*) FILTER (WHERE other.finished_at IS NULL
-                                    AND other.created_at < execs.created_at) = 0)
+            HAVING execs.waiting_reason IS NULL
+                AND count(*) FILTER (WHERE other.finished_at IS NULL
+                                     AND other.created_at < execs.created_at) = 0)
         END < now() - make_interval(secs => $2 + timeout_ms / 1000.0)";
 
 /// An exec that ended without its event.

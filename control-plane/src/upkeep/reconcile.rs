@@ -78,17 +78,20 @@ impl Upkeep {
     /// Closes work on files whose outcome nobody can be expected to tell of any more.
     pub(super) async fn end_file_calls(&self, tenant_id: TenantId) -> Result<(), OutcomeError> {
         let age_s = self.unknown_after_s + files::TIMEOUT_MS as f64 / 1000.0;
-        let mut scope = self.store.tenant(tenant_id).await?;
-        let overdue = scope.close_overdue_file_calls(age_s, FILE_CALLS_AT_ONCE).await?;
-        for call in &overdue {
-            scope.append_audit(files::unknown(call));
-        }
-        if !overdue.is_empty() {
+        loop {
+            let mut scope = self.store.tenant(tenant_id).await?;
+            let overdue = scope.close_overdue_file_calls(age_s, FILE_CALLS_AT_ONCE).await?;
+            if overdue.is_empty() {
+                return Ok(());
+            }
+            for call in &overdue {
+                scope.append_audit(files::unknown(call));
+            }
             scope.commit().await?;
             self.metrics.reconciled.inc_by(overdue.len() as u64);
             tracing::warn!(%tenant_id, calls = overdue.len(), "work on files closed as unknown");
+            tokio::time::sleep(PER_TENANT).await;
         }
-        Ok(())
     }
 
     async fn record_end(&self, tenant_id: TenantId, exec_id: ExecId) -> Result<(), OutcomeError> {
