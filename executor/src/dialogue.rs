@@ -170,7 +170,7 @@ impl<'a> Dialogue<'a> {
         connection.send(match &self.start {
             Some(start) if std::mem::take(&mut self.fresh) => start.clone(),
             _ => {
-                let have = [self.sinks[0].bytes_received(), self.sinks[1].bytes_received()];
+                let have = [self.sinks[0].bytes_owned(), self.sinks[1].bytes_owned()];
                 ToInit::Attach { exec_id: self.exec_id, have }
             }
         });

@@ -117,6 +117,15 @@ impl OutputSink {
         self.bytes_received
     }
 
+    /// Bytes that PID 1 may give up: of short output none, which is in memory only.
+    pub(crate) fn bytes_owned(&self) -> u64 {
+        if self.is_long() { self.bytes_received } else { 0 }
+    }
+
+    fn is_long(&self) -> bool {
+        self.bytes_received > OUTPUT_HEAD_BYTES as u64
+    }
+
     /// Takes the bytes from `offset` on. They are not kept before [`OutputSink::keep`].
     pub(crate) fn take(&mut self, offset: u64, bytes: Vec<u8>) -> Result<(), SpoolError> {
         if offset > self.bytes_received {
@@ -160,8 +169,7 @@ impl OutputSink {
             self.view.show(pieces.iter().map(Kept::as_slice), self.bytes_stored);
         }
         let owes = std::mem::take(&mut self.owes);
-        let is_long = self.bytes_received > OUTPUT_HEAD_BYTES as u64;
-        Ok((owes && is_long).then_some(self.bytes_received))
+        Ok((owes && self.is_long()).then_some(self.bytes_received))
     }
 
     async fn write(&mut self, pieces: Vec<Kept>) -> Result<Vec<Kept>, SpoolError> {
