@@ -1,5 +1,5 @@
--- Every command waits until its events are appended, and nearly half of that time went into the terms
--- and indexes of a log that is seldom searched (docs/adr/0009). Now events are found in blocks of 512, which are
+-- Every command waits until its events are appended, and most of that time went into the indexes of a
+-- log that is seldom searched (docs/adr/0009). Now events are found in blocks of 512, which are
 -- indexed once they are full; those after the last such block are read through.
 
 ALTER TABLE audit_events NO FORCE ROW LEVEL SECURITY;

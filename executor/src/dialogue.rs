@@ -119,8 +119,15 @@ impl<'a> Dialogue<'a> {
         }
         loop {
             tokio::select! {
-                // Frames first: what PID 1 said before it died must not be lost.
                 biased;
+                // Once, however much the command prints.
+                () = self.cancel.cancelled(), if !cancelled => {
+                    cancelled = true;
+                    self.send_cancel();
+                    let soon = Instant::now() + Duration::from_millis(KILL_GRACE_MS);
+                    self.deadline = self.deadline.min(soon + REPORT_MARGIN);
+                }
+                // Frames before presence: what PID 1 said before it died must not be lost.
                 Some(heard) = self.ear.frames.next() => {
                     if let Some(ending) = self.hear(heard, parcel).await? {
                         return Ok(ending);
@@ -134,12 +141,6 @@ impl<'a> Dialogue<'a> {
                 wish = self.interaction.next() => {
                     let frame = self.interaction.begin(wish);
                     self.send_any(frame);
-                }
-                () = self.cancel.cancelled(), if !cancelled => {
-                    cancelled = true;
-                    self.send_cancel();
-                    let soon = Instant::now() + Duration::from_millis(KILL_GRACE_MS);
-                    self.deadline = self.deadline.min(soon + REPORT_MARGIN);
                 }
                 () = tokio::time::sleep_until(self.deadline) => return Ok(Ending::Overdue),
             }

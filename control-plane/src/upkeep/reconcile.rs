@@ -1,6 +1,7 @@
-//! No intent is left without an outcome: an exec of which nobody has told anything, or
-//! that nobody has decided about, for long after its time, one that ended without its closing audit event, and work on
-//! files whose client left or whose process died, are closed as `unknown`. What an executor knows always counts more, as long as it comes first.
+//! No intent is left without an outcome: an exec of which nobody has told anything, or that nobody
+//! has decided about, for long after its time, one that ended without its closing audit event, and
+//! work on files whose client left or whose process died, are closed as `unknown`. What an executor
+//! knows always counts more, as long as it comes first.
 
 use domain::ids::{ExecId, TenantId};
 use time::{Duration, OffsetDateTime};
