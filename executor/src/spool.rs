@@ -295,6 +295,9 @@ mod tests {
         let mut sink = OutputSink::open(path.clone()).await.expect("opens");
         assert_eq!(accept(&mut sink, 0, b"hello").await, None);
         assert!(!path.exists());
+        // PID 1 keeps it over an attach, and says it again.
+        assert_eq!((sink.bytes_received(), sink.bytes_owned()), (5, 0));
+        assert_eq!(accept(&mut sink, 0, b"hello").await, None);
         let summary = sink.summarize(Some(5));
         assert_eq!(summary.whole(), Some(b"hello".to_vec()));
         assert_eq!(summary.sha256, hex(&Sha256::digest(b"hello")));
@@ -308,7 +311,7 @@ mod tests {
         assert_eq!(accept(&mut sink, 0, &all[..40_000]).await, Some(40_000));
         drop(sink);
         let mut sink = OutputSink::open(path).await.expect("opens again");
-        assert_eq!(sink.bytes_received(), 40_000);
+        assert_eq!((sink.bytes_received(), sink.bytes_owned()), (40_000, 40_000));
         assert_eq!(accept(&mut sink, 30_000, &all[30_000..]).await, Some(100_000));
         let summary = sink.summarize(Some(100_000));
         assert_eq!((summary.bytes_total, summary.bytes_stored), (100_000, 100_000));

@@ -57,6 +57,21 @@ fn nothing_outlives_a_cancelled_command() {
 }
 
 #[test]
+fn a_command_that_prints_without_end_is_called_off_soon() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let order = site.order(session, "yes");
+    let (task, cancel) = life.begin(site.grant(&order));
+    site.wait_started(order.exec_id);
+    cancel.cancel();
+    let begin = Instant::now();
+    let result = site.result(order.exec_id, &life.wait(task));
+    assert_eq!(result.outcome, ExecOutcome::Cancelled);
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    assert_eq!(count(&site, "yes"), 0);
+}
+
+#[test]
 fn a_fork_bomb_comes_to_rest() {
     let (site, session) = (Site::new(), session());
     let life = site.start();
