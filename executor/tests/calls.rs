@@ -137,6 +137,33 @@ fn input_reaches_a_running_command_once_and_survives_a_restart() {
 }
 
 #[test]
+fn short_output_outlives_a_connection_that_broke_before_a_crash() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let command = "echo one; cat; echo end";
+    let order = ExecOrder { stdin_open: true, ..site.order(session, command) };
+    let id = order.exec_id;
+    drop(life.begin(site.grant(&order)));
+    let say = |text: &str, close| site.call(session, input(id, None, close), ClientBody::of(text));
+    let heard = |text: &str| {
+        wait_until("its output", || site.shipped(id, "stdout") == text.as_bytes());
+    };
+    heard("one\n");
+    for (word, so_far) in [("two ", "one\ntwo "), ("three ", "one\ntwo three ")] {
+        site.cut_connections();
+        assert!(matches!(say(word, false).reply, CallReply::Stdin { open: true, .. }));
+        heard(so_far);
+    }
+    life.kill();
+    let life = site.start();
+    assert!(matches!(say("four ", true).reply, CallReply::Stdin { open: false, .. }));
+    let result = site.result(id, &life.exec(&site.grant(&order)));
+    assert_eq!((result.outcome, result.exit_code), (ExecOutcome::Exited, Some(0)));
+    assert_eq!(text(&result.stdout), "one\ntwo three four end\n");
+    heard("one\ntwo three four end\n");
+}
+
+#[test]
 fn more_input_than_pid_1_holds_arrives_whole() {
     let (site, session) = (Site::new(), session());
     let life = site.start();

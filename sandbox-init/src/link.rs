@@ -15,9 +15,9 @@ const MAX_QUEUED_BYTES: usize = MAX_FRAME_BYTES;
 /// What a connection without work may keep of each of its buffers, in bytes.
 const IDLE_BYTES: usize = 16 * 1024;
 
-/// See the module.
-pub(crate) struct Link {
-    socket: UnixStream,
+/// See the module. `S` is the socket.
+pub(crate) struct Link<S = UnixStream> {
+    socket: S,
     incoming: FrameBuffer,
     outgoing: Vec<u8>,
     /// Bytes at the front of `outgoing` that were written.
@@ -51,13 +51,19 @@ impl Link {
     pub(crate) fn connect(path: &Path) -> Option<Self> {
         let socket = UnixStream::connect(path).ok()?;
         socket.set_nonblocking(true).ok()?;
-        let incoming = FrameBuffer::default();
-        Some(Self { socket, incoming, outgoing: Vec::new(), written: 0, full: false })
+        Some(Self::over(socket))
     }
 
     /// The socket, for polling.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+impl<S: Read + Write> Link<S> {
+    fn over(socket: S) -> Self {
+        let incoming = FrameBuffer::default();
+        Self { socket, incoming, outgoing: Vec::new(), written: 0, full: false }
     }
 
     /// Whether bytes wait to be written.
@@ -65,8 +71,28 @@ impl Link {
         !self.outgoing.is_empty()
     }
 
-    /// Whether another frame may be sent.
-    pub(crate) fn has_room(&self) -> bool {
+    /// Writes what is queued and what `put` sends behind it, one frame a call, until that has no more
+    /// (`false`) or the socket is full. So afterwards either all was put, or bytes wait to be
+    /// written, and the poll comes back for both.
+    ///
+    /// # Errors
+    /// When the connection broke.
+    pub(crate) fn fill(
+        &mut self,
+        mut put: impl FnMut(&mut Self) -> Result<bool, Broken>,
+    ) -> Result<(), Broken> {
+        self.flush()?;
+        while self.has_room() {
+            if !put(self)? {
+                return self.flush();
+            }
+        }
+        // Not written once more: were the queue emptied here, because the executor has read
+        // meanwhile, nobody would come back for what is still unsent.
+        Ok(())
+    }
+
+    fn has_room(&self) -> bool {
         !self.full && self.queued() < MAX_QUEUED_BYTES
     }
 
@@ -105,10 +131,7 @@ impl Link {
     }
 
     /// Writes as much of what is queued as the socket takes.
-    ///
-    /// # Errors
-    /// When the connection broke.
-    pub(crate) fn flush(&mut self) -> Result<(), Broken> {
+    fn flush(&mut self) -> Result<(), Broken> {
         let queued = self.queued();
         if queued > 0 {
             let slices = [IoSlice::new(&self.outgoing[self.written..])];
@@ -164,7 +187,7 @@ impl Link {
 
 /// Writes once. Gives how many bytes the socket took; it took fewer than there were only because it
 /// is full.
-fn write(socket: &mut UnixStream, slices: &[IoSlice<'_>]) -> Result<usize, Broken> {
+fn write(socket: &mut impl Write, slices: &[IoSlice<'_>]) -> Result<usize, Broken> {
     loop {
         match socket.write_vectored(slices) {
             Ok(count) => return Ok(count),
@@ -172,5 +195,86 @@ fn write(socket: &mut UnixStream, slices: &[IoSlice<'_>]) -> Result<usize, Broke
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(_) => return Err(Broken),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+
+    /// Takes at each write as many bytes as the next number says, then all.
+    struct Grudging {
+        takes: VecDeque<usize>,
+        taken: Vec<u8>,
+    }
+
+    impl Write for Grudging {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let count = self.takes.pop_front().unwrap_or(bytes.len()).min(bytes.len());
+            self.taken.extend_from_slice(&bytes[..count]);
+            if count == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(count) }
+        }
+
+        fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> std::io::Result<usize> {
+            self.write(&slices.iter().flat_map(|slice| slice.iter().copied()).collect::<Vec<_>>())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Read for Grudging {
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            Err(ErrorKind::WouldBlock.into())
+        }
+    }
+
+    const PIECE: &[u8] = b"forty-two bytes of output, in three pieces";
+
+    /// Sends the pieces as PID 1 does: again whenever the poll would come back. Gives how often.
+    fn send_all(takes: &[usize], pieces: usize) -> (usize, Vec<u8>) {
+        let exec_id = ExecId::from(uuid::Uuid::from_u128(1));
+        let socket = Grudging { takes: takes.iter().copied().collect(), taken: Vec::new() };
+        let (mut link, mut sent) = (Link::over(socket), 0);
+        for round in 1..100 {
+            let filled = link.fill(|link| {
+                if sent == pieces {
+                    return Ok(false);
+                }
+                let offset = (sent * PIECE.len()) as u64;
+                sent += 1;
+                let parts = [&PIECE[..20], &PIECE[20..]];
+                link.send_output(&Output { exec_id, stream: Stream::Stdout, offset, parts })?;
+                Ok(true)
+            });
+            filled.expect("the connection is whole");
+            if !link.has_outgoing() {
+                assert_eq!(sent, pieces, "{takes:?}: it sleeps with output in hand");
+                return (round, link.socket.taken);
+            }
+        }
+        panic!("{takes:?}: it never comes to rest");
+    }
+
+    #[test]
+    fn however_the_executor_reads_no_output_is_left_behind() {
+        let (_, whole) = send_all(&[], 3);
+        for first in [0, 1, 30, 60, 1000] {
+            for second in [0, 1, 30, 60, 1000] {
+                for third in [0, 1, 30, 60, 1000] {
+                    let (_, taken) = send_all(&[first, second, third], 3);
+                    assert_eq!(taken, whole, "{first} {second} {third}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_socket_is_left_to_the_poll() {
+        assert_eq!(send_all(&[], 3).0, 1);
+        assert_eq!(send_all(&[10], 3).0, 2);
+        assert_eq!(send_all(&[0], 3).0, 2);
     }
 }

@@ -133,23 +133,24 @@ impl Supervisor {
 
     fn try_send_frames(&mut self) -> Result<(), Broken> {
         let Some(link) = &mut self.link else { return Ok(()) };
-        link.flush()?;
         // Who has not said who it is hears nothing of the commands.
         let execs = self.welcome_by.is_none().then_some(&mut self.execs);
-        'next: for exec in execs.into_iter().flat_map(BTreeMap::values_mut) {
-            while link.has_room() {
-                if let Some(output) = exec.next_output() {
+        let mut execs = execs.into_iter().flat_map(BTreeMap::values_mut);
+        let mut exec = execs.next();
+        link.fill(|link| {
+            while let Some(speaker) = &mut exec {
+                if let Some(output) = speaker.next_output() {
                     link.send_output(&output)?;
-                } else if let Some(end) = exec.next_end() {
-                    link.send(&end)?;
-                } else {
-                    continue 'next;
+                    return Ok(true);
                 }
+                if let Some(end) = speaker.next_end() {
+                    link.send(&end)?;
+                    return Ok(true);
+                }
+                exec = execs.next();
             }
-        }
-        // A full socket is left to the poll: were it emptied here, because the executor has read
-        // meanwhile, nobody would come back for what is still unsent.
-        if link.has_room() { link.flush() } else { Ok(()) }
+            Ok(false)
+        })
     }
 
     /// Waits for something to do. Gives the numbers of the descriptors that report something.

@@ -1,6 +1,10 @@
 //! What an executor has made on the host: all of it has to be gone in the end.
 
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
 use super::{Site, docker};
 
@@ -49,6 +53,27 @@ impl Site {
         let executors = std::fs::read_dir(self.folder.join("run")).into_iter().flatten().flatten();
         let entries = executors.flat_map(|entry| std::fs::read_dir(entry.path()).expect("folder"));
         entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    /// Cuts every connection between this site's executor and a PID 1, as if the kernel had. Both live
+    /// on.
+    pub fn cut_connections(&self) {
+        let this = pidfd_open(getpid(), PidfdFlags::empty()).expect("this process");
+        let numbers = std::fs::read_dir("/proc/self/fd").expect("procfs").flatten();
+        let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let sockets = numbers.filter_map(|number| {
+            let socket = pidfd_getfd(&this, number, PidfdGetfdFlags::empty()).ok()?;
+            let socket = UnixStream::from(socket);
+            // One that listens has no peer.
+            socket.peer_addr().ok()?;
+            let address = socket.local_addr().ok()?;
+            address.as_pathname()?.starts_with(&self.folder).then_some(socket)
+        });
+        let sockets: Vec<_> = sockets.collect();
+        assert!(!sockets.is_empty(), "there is a connection");
+        for socket in sockets {
+            socket.shutdown(Shutdown::Both).expect("it is connected");
+        }
     }
 
     pub fn spool_files(&self) -> usize {
