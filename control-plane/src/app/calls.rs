@@ -8,6 +8,19 @@ use protocol::calls::{Call, CallKind};
 use super::{App, AppError, Caller};
 use crate::calls::{Answer, CallError, Pieces};
 use crate::home;
+use crate::store::Session;
+
+/// A closed session has no sandbox to call.
+///
+/// # Errors
+/// [`AppError::Conflict`] when it is closed.
+pub(super) fn require_open(session: &Session) -> Result<(), AppError> {
+    if session.state == SessionState::Open {
+        return Ok(());
+    }
+    let message = "the session is closed, and its sandbox with it";
+    Err(AppError::Conflict { code: "session_closed", message: message.into() })
+}
 
 impl App {
     /// Makes a call about a session that the caller may see. What the caller may do was checked.
@@ -25,12 +38,7 @@ impl App {
         let tenant_id = caller.authorize(Operation::ReadWork)?;
         let mut scope = self.store.tenant(tenant_id).await?;
         let session = scope.get_session(session_id).await.map_err(AppError::of("session"))?;
-        if session.state != SessionState::Open {
-            return Err(AppError::Conflict {
-                code: "session_closed",
-                message: "the session is closed, and its sandbox with it".into(),
-            });
-        }
+        require_open(&session)?;
         let home = home::find(&mut scope, &session, self.gone_after_s).await?.ok_or_else(|| {
             let message = "no executor of this tenant is there; start bulkhead-executor";
             AppError::ExecutorUnavailable(message.into())

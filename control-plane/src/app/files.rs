@@ -7,9 +7,12 @@ use protocol::calls::{CallKind, CallReply};
 use protocol::files::{FileReply, FileRequest, MAX_NAME_BYTES, MAX_PATH_BYTES};
 use serde_json::{Value, json};
 
+use super::calls::require_open;
 use super::{App, AppError, Caller};
 use crate::calls::Pieces;
+use crate::ids;
 use crate::outcome::files::{DELETE, GET, GET_ARCHIVE, MKDIR, PUT, PUT_ARCHIVE, TIMEOUT_MS};
+use crate::store::OpenFileCall;
 
 impl App {
     /// Does a piece of work on files. Gives what came of it, and the bytes that follow, if any.
@@ -26,14 +29,18 @@ impl App {
         let plan = Plan::of(&request);
         check_path(plan.path, plan.may_be_root)?;
         let mut scope = caller.open(self, plan.operation).await?;
-        scope.get_session(session_id).await.map_err(AppError::of("session"))?;
+        let session = scope.get_session(session_id).await.map_err(AppError::of("session"))?;
+        require_open(&session)?;
         let path = plan.path.to_owned();
         let mut audited = None;
         if let Some(action) = plan.audited {
             // Before it happens: what is not on record is not done.
-            let id = scope.open_file_call(session_id, caller.token_id, action, &path).await?;
-            audited = Some((action, id));
+            let id = ids::new();
+            let (token_id, path) = (caller.token_id, path.clone());
             let detail = json!({ "path": path, "call": id });
+            let call = OpenFileCall { id, session_id, token_id, action: action.into(), path };
+            scope.open_file_call(&call).await?;
+            audited = Some((action, id));
             let mut entry =
                 caller.session_entry(action, session_id.to_string(), session_id, detail);
             entry.outcome = "requested";
@@ -61,7 +68,11 @@ impl App {
                 }
             };
             let mut scope = caller.open(self, Operation::ReadWork).await?;
-            scope.close_file_call(id).await?;
+            if !scope.close_file_call(id).await? {
+                // It has its outcome, and has one only.
+                tracing::error!(call = %id, outcome = word, "it had been closed as unknown before");
+                return outcome;
+            }
             let mut entry =
                 caller.session_entry(action, session_id.to_string(), session_id, detail);
             entry.outcome = word;

@@ -1,6 +1,6 @@
 //! Work on files between its request and its outcome, both of which the audit log has.
 
-use domain::ids::{SessionId, TokenId};
+use domain::ids::{FileCallId, SessionId, TokenId};
 use sqlx::FromRow;
 
 use super::error::parsed;
@@ -9,8 +9,8 @@ use super::{Scope, StoreError};
 /// Work on files of which nobody told how it ended.
 #[derive(Debug)]
 pub struct OpenFileCall {
-    /// Its number, which its audit events have too.
-    pub id: i64,
+    /// Its id, which its audit events have too.
+    pub id: FileCallId,
     /// Whose workspace.
     pub session_id: SessionId,
     /// Who asked for it.
@@ -23,7 +23,7 @@ pub struct OpenFileCall {
 
 #[derive(FromRow)]
 struct Row {
-    id: i64,
+    id: String,
     session_id: String,
     token_id: String,
     action: String,
@@ -35,6 +35,7 @@ impl TryFrom<Row> for OpenFileCall {
 
     fn try_from(row: Row) -> Result<Self, StoreError> {
         let Row { id, session_id, token_id, action, path } = row;
+        let id = parsed(id.parse().ok(), "a file call")?;
         let session_id = parsed(session_id.parse().ok(), "a file call's session")?;
         let token_id = parsed(token_id.parse().ok(), "a file call's token")?;
         Ok(Self { id, session_id, token_id, action, path })
@@ -42,44 +43,39 @@ impl TryFrom<Row> for OpenFileCall {
 }
 
 impl Scope {
-    /// Writes down that work on files begins. Gives its number.
+    /// Writes down that work on files begins.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn open_file_call(
-        &mut self,
-        session_id: SessionId,
-        token_id: TokenId,
-        action: &str,
-        path: &str,
-    ) -> Result<i64, StoreError> {
+    pub async fn open_file_call(&mut self, call: &OpenFileCall) -> Result<(), StoreError> {
         let owner = self.owner.clone();
-        let id = sqlx::query_scalar(
-            "INSERT INTO file_calls (tenant_id, session_id, token_id, action, path)
-             VALUES ($1, $2, $3, $4, $5) RETURNING id",
+        sqlx::query(
+            "INSERT INTO file_calls (tenant_id, id, session_id, token_id, action, path)
+             VALUES ($1, $2, $3, $4, $5, $6)",
         )
         .bind(owner)
-        .bind(session_id.to_string())
-        .bind(token_id.to_string())
-        .bind(action)
-        .bind(path)
-        .fetch_one(self.connection())
+        .bind(call.id.to_string())
+        .bind(call.session_id.to_string())
+        .bind(call.token_id.to_string())
+        .bind(&call.action)
+        .bind(&call.path)
+        .execute(self.connection())
         .await?;
-        Ok(id)
+        Ok(())
     }
 
-    /// Its outcome is about to be written down.
+    /// Its outcome is about to be written down, unless it was closed already (`false`).
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn close_file_call(&mut self, id: i64) -> Result<(), StoreError> {
+    pub async fn close_file_call(&mut self, id: FileCallId) -> Result<bool, StoreError> {
         let owner = self.owner.clone();
-        sqlx::query("DELETE FROM file_calls WHERE tenant_id = $1 AND id = $2")
+        let done = sqlx::query("DELETE FROM file_calls WHERE tenant_id = $1 AND id = $2")
             .bind(owner)
-            .bind(id)
+            .bind(id.to_string())
             .execute(self.connection())
             .await?;
-        Ok(())
+        Ok(done.rows_affected() > 0)
     }
 
     /// Closes what began more than `age_s` seconds ago and what nobody else is closing now: at most

@@ -90,6 +90,7 @@ id!(ExecutorId, "exr_", "executor");
 id!(GrantId, "gra_", "grant");
 id!(WebhookId, "whk_", "webhook");
 id!(CallId, "cal_", "call");
+id!(FileCallId, "fcl_", "file call");
 id!(ReviewId, "rev_", "review");
 
 /// One spelling per id: upper-case digits or dashes would make two texts equal.

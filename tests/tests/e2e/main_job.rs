@@ -80,6 +80,12 @@ async fn a_closed_session_takes_no_more_work_and_keeps_its_record() {
     let path = format!("/v1/sessions/{}/execs", session.id);
     let refused = session.agent.post(&path, json!({ "command": "true" })).await;
     assert_eq!((refused.status, refused.code()), (409, "session_closed"));
+    // Nor is work on files, of which there is nothing to put on record then.
+    let path = format!("/v1/sessions/{}/files/late", session.id);
+    let refused = session.agent.call(reqwest::Method::PUT, &path, Some(json!("x"))).await;
+    assert_eq!((refused.status, refused.code()), (409, "session_closed"));
+    let events = session.reviewer.audit_of(&session.id).await;
+    assert!(events.iter().all(|event| event["action"] != "file.put"), "{events:?}");
     assert_eq!(session.output(&exec, "stdout").await, b"before\n");
 }
 

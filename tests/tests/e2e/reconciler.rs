@@ -120,8 +120,39 @@ async fn an_exec_that_nobody_decides_about_is_closed_when_its_turn_is_long_over(
     let approval = session.reviewer.get(&format!("/v1/approvals/{approval}")).await.expect(200);
     assert_eq!(approval["state"], "cancelled");
     // Only now it is the turn of the one behind it, which is asked about as ever.
-    session.approval_of(&behind).await;
+    let second = session.approval_of(&behind).await;
     assert_eq!(finishes(&session, &behind_id).await, Vec::<Value>::new());
+    // Its question expired as well, and nobody cared for nearly an hour, then for two: no whole day
+    // is waited behind one that had been forgotten.
+    let pass = |minutes: u32| {
+        let ago = format!("now() - interval '{minutes} minutes'");
+        change(
+            stack,
+            &id,
+            &format!(
+                "UPDATE approvals SET expires_at = now() - interval '3 days' WHERE id = '{second}';
+                 UPDATE execs SET decided_at = created_at WHERE id = '{behind_id}';
+                 UPDATE execs SET finished_at = {ago} WHERE id = '{asked_id}'"
+            ),
+        );
+    };
+    pass(55);
+    let elsewhere = tenant.session().await;
+    let marker = elsewhere.submit(json!({ "command": "echo queued" })).await;
+    let marker = elsewhere.wait_until(&marker, |exec| !exec["decision"].is_null()).await;
+    let of_elsewhere = format!("WHERE session_id = '{}'", elsewhere.id);
+    let times = "created_at = created_at - interval '4 days',
+                 decided_at = decided_at - interval '4 days'";
+    change(stack, &id, &format!("UPDATE execs SET {times} {of_elsewhere}"));
+    // Found by a look that began after the hour had not passed.
+    assert_eq!(elsewhere.wait(&marker).await["state"], "lost");
+    assert_eq!(finishes(&session, &behind_id).await, Vec::<Value>::new());
+    pass(120);
+    let behind = session.wait(&behind).await;
+    assert_eq!(
+        (&behind["state"], &behind["error"]["code"]),
+        (&json!("cancelled"), &json!("outcome_unknown"))
+    );
 }
 
 #[tokio::test]
@@ -238,8 +269,9 @@ async fn work_on_files_whose_server_died_is_closed_as_unknown_once() {
         stack,
         &tenant,
         &format!(
-            "INSERT INTO file_calls (tenant_id, session_id, token_id, action, path, begun_at)
-             SELECT tenant_id, session_id, token_id, action, 'old', now() - interval '3 days'
+            "INSERT INTO file_calls (tenant_id, id, session_id, token_id, action, path, begun_at)
+             SELECT tenant_id, 'fcl_' || repeat('0', 32), session_id, token_id, action, 'old',
+                    now() - interval '3 days'
              FROM file_calls WHERE session_id = '{}' AND path = 'half'",
             session.id
         ),
