@@ -149,17 +149,13 @@ impl Scope {
         Ok((after.max(since - 1), until - 1))
     }
 
-    /// The number of the first event of a time or later.
+    /// The number of the first event of a time or later; the greatest if there is none.
     async fn first_audit_from(&mut self, time_us: i64) -> Result<i64, StoreError> {
-        let found: Option<i64> = sqlx::query_scalar(
-            "SELECT seq FROM audit_events WHERE chain = $1 AND time_us >= $2
-             ORDER BY time_us, seq LIMIT 1",
-        )
-        .bind(self.owner.clone())
-        .bind(time_us)
-        .fetch_optional(self.connection())
-        .await?;
-        Ok(found.unwrap_or(i64::MAX))
+        Ok(sqlx::query_scalar("SELECT first_audit_from($1, $2)")
+            .bind(self.owner.clone())
+            .bind(time_us)
+            .fetch_one(self.connection())
+            .await?)
     }
 
     async fn audit_rows(

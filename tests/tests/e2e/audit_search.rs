@@ -210,3 +210,30 @@ async fn hostile_texts_are_stored_as_they_are() {
     let (code, report) = crate::audit_proof::verify(&file, None);
     assert_eq!(code, Some(0), "{report}");
 }
+
+#[tokio::test]
+async fn a_time_leads_to_the_first_event_that_is_not_before_it() {
+    let stack = Stack::shared();
+    let tenant = tests::TestTenant::create(stack, "times").await;
+    let id = stack.tenant_id(&format!("times-{}", std::process::id())).await;
+    append(stack, &id, "300");
+    drop(tenant);
+    // Every time that occurs and those beside it, by the slow way too.
+    let wrong = format!(
+        "BEGIN; SET LOCAL app.tenant_id = '{id}';
+         SELECT count(*) || ' ' || count(*) FILTER (WHERE first_audit_from('{id}', us) <> (
+             SELECT coalesce(min(seq), 9223372036854775807) FROM audit_events
+             WHERE chain = '{id}' AND time_us >= us))
+         FROM (SELECT DISTINCT time_us + beside AS us
+               FROM audit_events, generate_series(-1, 1) AS beside WHERE chain = '{id}'
+               UNION SELECT 0 UNION SELECT 9223372036854775807) AS times;
+         COMMIT"
+    );
+    let counted = stack.psql(&wrong).expect("counts");
+    let (times, wrong) = counted.split_once(' ').expect("two numbers");
+    assert!(times.parse::<u32>().expect("a number") > 300, "{times}");
+    assert_eq!(wrong, "0");
+    let empty = "BEGIN; SET LOCAL app.tenant_id = 'ten_none';
+                 SELECT first_audit_from('ten_none', 1); COMMIT";
+    assert_eq!(stack.psql(empty).expect("a number"), i64::MAX.to_string());
+}
