@@ -10,6 +10,8 @@ use audit::{KeyRing, Signer};
 
 const CURRENT: &str = "audit.key";
 const PREVIOUS: &str = "audit.previous.key";
+/// The next key until it takes its place.
+const NEXT: &str = "audit.next.key";
 const PUBLIC: &str = "audit.pub";
 
 /// See the module.
@@ -40,6 +42,12 @@ pub enum AuditKeyError {
              the new audit.pub"
     )]
     Rotating(PathBuf),
+    /// The key that signs now is gone, and the one before it is there.
+    #[error(
+        "{0} is missing though there is a previous key: put it back from a backup, or move the \
+             previous one to its place; a new one would belong to another log"
+    )]
+    Gone(PathBuf),
     /// Not a list of public keys.
     #[error("{path}: {source}")]
     Public {
@@ -62,9 +70,13 @@ impl AuditKeys {
         if folder.join(CURRENT).exists() {
             return Ok(());
         }
+        if folder.join(PREVIOUS).exists() {
+            return Err(AuditKeyError::Gone(folder.join(CURRENT)));
+        }
         let [a, b, c, d] = random::<4>()?;
         let origin = format!("bulkhead/{}", audit::hex::encode(&[a, b, c, d]));
-        make(folder, &origin)
+        make(folder, &origin)?;
+        put_in_place(folder)
     }
 
     /// Reads the keys in `folder`.
@@ -75,7 +87,10 @@ impl AuditKeys {
         let mut signers = vec![read(&folder.join(CURRENT))?];
         let previous = folder.join(PREVIOUS);
         if previous.exists() {
-            signers.push(read(&previous)?);
+            // A rotation that broke off leaves the same key under both names.
+            let previous = read(&previous)?;
+            let is_another = signers.iter().all(|key| key.public() != previous.public());
+            signers.extend(is_another.then_some(previous));
         }
         let path = folder.join(PUBLIC);
         let text = fs::read_to_string(&path).map_err(failed(&path))?;
@@ -95,14 +110,32 @@ impl AuditKeys {
             return Err(AuditKeyError::Rotating(previous));
         }
         let origin = read(&current)?.public().name().to_owned();
-        fs::rename(&current, &previous).map_err(failed(&current))?;
-        make(folder, &origin)
+        make(folder, &origin)?;
+        // At every moment there is a current key.
+        fs::hard_link(&current, &previous).map_err(failed(&previous))?;
+        put_in_place(folder)
     }
 }
 
+/// The next key becomes the current one.
+fn put_in_place(folder: &Path) -> Result<(), AuditKeyError> {
+    let (next, current) = (folder.join(NEXT), folder.join(CURRENT));
+    fs::rename(&next, &current).map_err(failed(&current))?;
+    let opened = fs::File::open(folder);
+    opened.and_then(|folder| folder.sync_all()).map_err(failed(folder))
+}
+
+/// Makes the next key.
 fn make(folder: &Path, origin: &str) -> Result<(), AuditKeyError> {
     let seed = random::<32>()?;
-    let (secret, public) = (folder.join(CURRENT), folder.join(PUBLIC));
+    let (secret, public) = (folder.join(NEXT), folder.join(PUBLIC));
+    // What an attempt that broke off has left.
+    match fs::remove_file(&secret) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed(&secret)(error));
+        }
+        _ => {}
+    }
     let signer =
         Signer::new(origin, &seed).map_err(|_| AuditKeyError::Malformed(secret.clone()))?;
     // The public half first: a checkpoint that nobody can verify is worse than a key too many.
@@ -159,6 +192,29 @@ mod tests {
         assert!(matches!(AuditKeys::rotate(&folder), Err(AuditKeyError::Rotating(_))));
         let public = fs::read_to_string(folder.join(PUBLIC)).unwrap();
         assert_eq!(public.lines().count(), 2);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_rotation_that_broke_off_leaves_a_key_that_signs() {
+        let folder = std::env::temp_dir().join(format!("bulkhead-broken-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        AuditKeys::create_missing(&folder).unwrap();
+        let first = AuditKeys::load(&folder).unwrap().signers[0].public().clone();
+        // It died with the next key written, then with the current one under both names.
+        make(&folder, first.name()).unwrap();
+        assert_eq!(AuditKeys::load(&folder).unwrap().signers[0].public(), &first);
+        fs::hard_link(folder.join(CURRENT), folder.join(PREVIOUS)).unwrap();
+        let signers = AuditKeys::load(&folder).unwrap().signers;
+        assert_eq!(signers.iter().map(Signer::public).collect::<Vec<_>>(), [&first]);
+        fs::remove_file(folder.join(PREVIOUS)).unwrap();
+        AuditKeys::rotate(&folder).unwrap();
+        let keys = AuditKeys::load(&folder).unwrap();
+        assert_eq!((keys.signers.len(), keys.signers[1].public()), (2, &first));
+        // Without the current one no other log is begun.
+        fs::remove_file(folder.join(CURRENT)).unwrap();
+        assert!(matches!(AuditKeys::create_missing(&folder), Err(AuditKeyError::Gone(_))));
         fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -128,7 +128,7 @@ impl<'a> Dialogue<'a> {
                     self.deadline = self.deadline.min(soon + REPORT_MARGIN);
                 }
                 // Frames before presence: what PID 1 said before it died must not be lost.
-                Some(heard) = self.ear.frames.next() => {
+                heard = self.ear.frames.next() => {
                     if let Some(ending) = self.hear(heard, parcel).await? {
                         return Ok(ending);
                     }

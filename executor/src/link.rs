@@ -42,6 +42,9 @@ pub(crate) enum LinkError {
     /// A frame breaks the protocol.
     #[error("a frame breaks the protocol")]
     Frame(#[from] FrameError),
+    /// More frames than it may send before it is answered.
+    #[error("more frames than may wait for one exec")]
+    TooMuch,
 }
 
 /// The reading half.

@@ -107,15 +107,16 @@ async fn work(settings: Settings, stopping: CancellationToken) -> anyhow::Result
     let host = HostFeatures::of(&facts, settings.host.runtime.as_deref())?;
     let image_digest = docker.get_image_digest(&settings.host.sandbox_image).await?;
     let control = Arc::new(ControlPlane::new(settings.url.clone(), token)?);
+    // Before the control plane counts on it. Where workspaces are does not change the tier; that is
+    // known only later.
+    let report = assess(&facts, &HostFacts::read(), host.runtime.as_deref(), true);
+    report.require(settings.host.min_tier)?;
     let request = EnrolRequest {
         executor_id: data.executor_id(),
         version: env!("CARGO_PKG_VERSION").into(),
         host: host_name(),
         image_digest: image_digest.clone(),
-        // Where workspaces are does not change the tier; that is known only later.
-        isolation_tier: Some(
-            assess(&facts, &HostFacts::read(), host.runtime.as_deref(), false).tier,
-        ),
+        isolation_tier: Some(report.tier),
         capacity: std::thread::available_parallelism()
             .ok()
             .and_then(|count| u32::try_from(count.get()).ok()),
@@ -130,8 +131,6 @@ async fn work(settings: Settings, stopping: CancellationToken) -> anyhow::Result
         .with_context(|| format!("cannot use {}", data.journal().display()))?;
     let kind = settings.host.workspace;
     let workspaces = Workspaces::open(kind, &data.workspaces(), enrolment.sandbox_uid).await?;
-    let report = assess(&facts, &HostFacts::read(), host.runtime.as_deref(), workspaces.on_disk());
-    report.require(settings.host.min_tier)?;
     tracing::info!(tier = report.tier, on_disk = workspaces.on_disk(), "the host will do");
     let site = Site {
         docker,

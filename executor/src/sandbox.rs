@@ -14,14 +14,12 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::cgroup::Cgroup;
 use crate::docker::{Container, Docker};
-use crate::frames::{Frames, Heard};
+use crate::frames::{self, Frames, Heard, Inbox};
 use crate::hold::Files;
 use crate::inventory::Held;
 use crate::link::{self, LinkError, Reader};
 use crate::workspace::{Hold, WorkspaceId};
 
-/// Frames that wait for one exec before the sandbox's connection waits with them.
-const EXEC_QUEUE: usize = 32;
 /// Finished execs that PID 1 is told to forget again after a reconnect.
 const MAX_FORGETS: usize = 4096;
 /// How soon, and then how often, Docker is asked about a sandbox that is not connected.
@@ -103,7 +101,7 @@ struct Shared {
     /// Of this start of the executor.
     epoch: u64,
     presence: watch::Sender<Presence>,
-    routes: Mutex<HashMap<ExecId, mpsc::Sender<Heard>>>,
+    routes: Mutex<HashMap<ExecId, Inbox>>,
     forgets: Mutex<VecDeque<ExecId>>,
     cgroup: OnceLock<Cgroup>,
 }
@@ -227,9 +225,8 @@ impl Sandbox {
 
     /// Takes part in what PID 1 says of one exec.
     pub(crate) fn listen(&self, exec_id: ExecId) -> Ear {
-        let (sender, queue) = mpsc::channel(EXEC_QUEUE);
-        lock(&self.shared.routes).insert(exec_id, sender);
-        let frames = Frames::new(queue);
+        let (inbox, frames) = frames::queue();
+        lock(&self.shared.routes).insert(exec_id, inbox);
         Ear { exec_id, frames, presence: self.presence(), shared: Arc::clone(&self.shared) }
     }
 
@@ -308,12 +305,12 @@ impl Shared {
         self.advance(SandboxEvent::Attach, Some(connection));
     }
 
-    async fn route(&self, epoch: u64, frame: FromInit) {
-        let Some(exec_id) = exec_of(&frame) else { return };
-        let route = lock(&self.routes).get(&exec_id).cloned();
-        if let Some(route) = route {
-            // An exec that is not interested any more has dropped its end.
-            let _ = route.send(Heard { epoch, frame }).await;
+    fn route(&self, epoch: u64, frame: FromInit) -> Result<(), LinkError> {
+        let Some(exec_id) = exec_of(&frame) else { return Ok(()) };
+        // An exec that is not interested any more has no route.
+        match lock(&self.routes).get(&exec_id) {
+            Some(route) => route.put(Heard { epoch, frame }).map_err(|_| LinkError::TooMuch),
+            None => Ok(()),
         }
     }
 
@@ -401,7 +398,11 @@ async fn serve(shared: Arc<Shared>, epoch: u64, mut reader: Reader, writer: Writ
     let read = async {
         loop {
             match reader.next().await {
-                Ok(frame) => shared.route(epoch, frame).await,
+                Ok(frame) => {
+                    if let Err(error) = shared.route(epoch, frame) {
+                        return error;
+                    }
+                }
                 Err(error) => return error,
             }
         }

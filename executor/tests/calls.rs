@@ -182,6 +182,53 @@ fn more_input_than_pid_1_holds_arrives_whole() {
 }
 
 #[test]
+fn a_download_that_nobody_reads_keeps_back_no_command() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    // Many small files, so that the archive comes in many small frames.
+    look(
+        &site,
+        &life,
+        session,
+        "mkdir many; cd many; head -c 57344000 /dev/zero | split -b 4096 -a 4 -",
+    );
+    let what = FileRequest::GetArchive {
+        path: "many".into(),
+        max_bytes: MAX_ARCHIVE_BYTES,
+        max_entries: 30_000,
+    };
+    let stalled = site.ring(session, CallKind::Files(what), ClientBody::stalled());
+    wait_until("it is under way", || site.calls.is_stalled(stalled));
+    for _ in 0..20 {
+        let order = ExecOrder { timeout_ms: 20_000, ..site.order(session, "echo heard") };
+        let begun = std::time::Instant::now();
+        assert_eq!(text(&site.run(&life, &order).stdout), "heard\n");
+        assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+    }
+    assert!(!site.calls.is_answered(stalled));
+}
+
+#[test]
+fn commands_that_print_without_end_keep_back_no_other() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let floods: Vec<_> = (0..2)
+        .map(|_| life.begin(site.grant(&site.order(session, "cat /dev/zero & cat /dev/zero >&2"))))
+        .collect();
+    for _ in 0..10 {
+        let order =
+            ExecOrder { timeout_ms: 20_000, ..site.order(session, "echo heard; echo so >&2") };
+        let result = site.run(&life, &order);
+        assert_eq!((text(&result.stdout), text(&result.stderr)), ("heard\n".into(), "so\n".into()));
+        assert!(result.duration_ms < 10_000, "{} ms", result.duration_ms);
+    }
+    for (task, cancel) in floods {
+        cancel.cancel();
+        life.wait(task);
+    }
+}
+
+#[test]
 fn a_command_without_open_input_or_terminal_says_so() {
     let (site, session) = (Site::new(), session());
     let life = site.start();

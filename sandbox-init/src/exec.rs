@@ -52,6 +52,8 @@ pub(crate) struct Exec {
     stdin: Input,
     terminal: Option<OwnedFd>,
     streams: [OutputStream; 2],
+    /// The stream that output was sent of last.
+    last_sent: Stream,
     exit_sent: bool,
     forgotten: bool,
 }
@@ -92,6 +94,7 @@ impl Exec {
             stdin,
             terminal,
             streams: output.map(|pipe| OutputStream::new(pipe, allowance)),
+            last_sent: Stream::Stderr,
             exit_sent: false,
             forgotten: false,
         })
@@ -300,13 +303,18 @@ impl Exec {
         self.exit_sent = false;
     }
 
-    /// The next output to send, if there is any.
+    /// The next output to send, if there is any: of both streams by turns.
     pub(crate) fn next_output(&mut self) -> Option<Output<'_>> {
         let exec_id = self.exec_id;
-        self.streams.iter_mut().zip(Stream::BOTH).find_map(|(output, stream)| {
-            let (offset, parts) = output.next_chunk()?;
-            Some(Output { exec_id, stream, offset, parts })
-        })
+        let by_turns = match self.last_sent {
+            Stream::Stdout => [Stream::Stderr, Stream::Stdout],
+            Stream::Stderr => Stream::BOTH,
+        };
+        let stream =
+            by_turns.into_iter().find(|stream| self.streams[stream.index()].has_unsent())?;
+        self.last_sent = stream;
+        let (offset, parts) = self.streams[stream.index()].next_chunk()?;
+        Some(Output { exec_id, stream, offset, parts })
     }
 
     /// The end, once, when all output was sent.

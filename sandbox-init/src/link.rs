@@ -2,11 +2,12 @@
 //! written from where it is held; only what the socket does not take is copied.
 
 use std::io::{ErrorKind, IoSlice, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use domain::ids::ExecId;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use protocol::init::{FrameBuffer, FrameError, FromInit, MAX_FRAME_BYTES, Stream, ToInit, encode};
 use protocol::output_frame::encode_output_head;
 
@@ -49,9 +50,11 @@ impl From<FrameError> for Broken {
 impl Link {
     /// Connects to the executor, if it listens.
     pub(crate) fn connect(path: &Path) -> Option<Self> {
-        let socket = UnixStream::connect(path).ok()?;
-        socket.set_nonblocking(true).ok()?;
-        Some(Self::over(socket))
+        // Never waits, also not where the executor has stopped and takes no connections any more.
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None).ok()?;
+        connect(socket.as_raw_fd(), &UnixAddr::new(path).ok()?).ok()?;
+        Some(Self::over(UnixStream::from(socket)))
     }
 
     /// The socket, for polling.

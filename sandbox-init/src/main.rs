@@ -21,6 +21,7 @@ mod supervisor;
 mod terminal;
 mod tools;
 mod tree;
+mod turns;
 mod window;
 
 use std::path::Path;

@@ -89,6 +89,11 @@ impl OutputStream {
         self.pipe.is_none() || self.last_bytes == Some(0)
     }
 
+    /// Whether there are bytes to send.
+    pub(crate) fn has_unsent(&self) -> bool {
+        !self.is_sent()
+    }
+
     /// The next bytes to send, in order, with their offset. They count as sent.
     pub(crate) fn next_chunk(&mut self) -> Option<(u64, [&[u8]; 2])> {
         let offset = self.sent;

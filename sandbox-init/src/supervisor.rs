@@ -18,6 +18,7 @@ use crate::exec::Exec;
 use crate::link::{Broken, Link};
 use crate::process::{self, Reaped};
 use crate::tree;
+use crate::turns;
 use crate::window::Allowance;
 
 /// How often PID 1 looks for an executor while there is none.
@@ -43,6 +44,8 @@ pub(crate) struct Supervisor {
     /// Highest epoch of an executor so far.
     epoch: u64,
     execs: BTreeMap<ExecId, Exec>,
+    /// The one whose output was sent last.
+    served: Option<ExecId>,
     /// Every exec that was ever started here: none is started twice.
     started: BTreeSet<ExecId>,
     /// Every shepherd that lives, of forgotten execs too: PID 1 has no other children.
@@ -68,6 +71,7 @@ impl Supervisor {
             connect_at: Instant::now(),
             epoch: 0,
             execs: BTreeMap::new(),
+            served: None,
             started: BTreeSet::new(),
             shepherds: BTreeSet::new(),
             strays_at: None,
@@ -133,23 +137,21 @@ impl Supervisor {
 
     fn try_send_frames(&mut self) -> Result<(), Broken> {
         let Some(link) = &mut self.link else { return Ok(()) };
+        let (execs, last) = (&mut self.execs, &mut self.served);
         // Who has not said who it is hears nothing of the commands.
-        let execs = self.welcome_by.is_none().then_some(&mut self.execs);
-        let mut execs = execs.into_iter().flat_map(BTreeMap::values_mut);
-        let mut exec = execs.next();
+        let is_known = self.welcome_by.is_none();
         link.fill(|link| {
-            while let Some(speaker) = &mut exec {
-                if let Some(output) = speaker.next_output() {
+            let say = |exec: &mut Exec| {
+                if let Some(output) = exec.next_output() {
                     link.send_output(&output)?;
-                    return Ok(true);
-                }
-                if let Some(end) = speaker.next_end() {
+                } else if let Some(end) = exec.next_end() {
                     link.send(&end)?;
-                    return Ok(true);
+                } else {
+                    return Ok(false);
                 }
-                exec = execs.next();
-            }
-            Ok(false)
+                Ok(true)
+            };
+            if is_known { turns::speak(execs, last, say) } else { Ok(false) }
         })
     }
 

@@ -22,12 +22,12 @@ pub struct Export {
     next: i64,
 }
 
-/// Some events of an export in order, and the proof that belongs directly after them.
+/// Some events of an export in order, and the proofs of their chain as it was after one of them.
 pub struct Batch {
     /// The events.
     pub records: Vec<AuditRecord>,
-    /// The proof.
-    pub proof: Option<StoredProof>,
+    /// The proofs.
+    pub proofs: Vec<StoredProof>,
 }
 
 impl App {
@@ -99,13 +99,13 @@ impl Export {
         records.retain(|record| record.event.seq <= last);
         let is_full = i64::try_from(records.len()).is_ok_and(|length| length == BATCH);
         let end = records.last().filter(|_| is_full).map_or(last, |record| record.event.seq);
-        let proof = match end == last {
-            true => Some(self.last.clone()),
-            // One of many suffices: it tells in which batch something was rewritten.
-            false => scope.find_proof(self.next, end).await?,
-        };
+        // One of many suffices: it tells in which batch something was rewritten. Where the last one is
+        // of this moment, an earlier one tells what was signed before.
+        let is_last = end == last;
+        let earlier = scope.find_proof(self.next, if is_last { end - 1 } else { end }).await?;
+        let newest = is_last.then(|| self.last.clone());
         self.next = end + 1;
-        Ok(Some(Batch { records, proof }))
+        Ok(Some(Batch { records, proofs: earlier.into_iter().chain(newest).collect() }))
     }
 }
 
@@ -113,8 +113,14 @@ impl From<CheckpointError> for AppError {
     fn from(error: CheckpointError) -> Self {
         match error {
             CheckpointError::Store(error) => error.into(),
-            CheckpointError::RolledBack { .. } | CheckpointError::Contradiction { .. } => {
-                Self::Conflict { code: "audit_contradiction", message: error.to_string() }
+            // Which chain or file it is, is the operator's to know.
+            CheckpointError::RolledBack { .. }
+            | CheckpointError::Contradiction { .. }
+            | CheckpointError::Proofs => {
+                tracing::error!(%error, "no audit checkpoint");
+                let message = "the audit log of this installation contradicts what was signed of it \
+                               before; nothing is signed or exported until its operator has looked";
+                Self::Conflict { code: "audit_contradiction", message: message.into() }
             }
             error => Self::internal(error),
         }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::calls::require_open;
 use super::{App, AppError, Caller};
-use crate::calls::Pieces;
+use crate::calls::{Answer, Pieces};
 use crate::ids;
 use crate::outcome::files::{DELETE, GET, GET_ARCHIVE, MKDIR, PUT, PUT_ARCHIVE, TIMEOUT_MS};
 use crate::store::OpenFileCall;
@@ -49,8 +49,7 @@ impl App {
         }
         let answer =
             self.call(caller, session_id, CallKind::Files(request), TIMEOUT_MS, body).await;
-        // An executor that did not get to its end may have done it.
-        let is_unknown = matches!(answer, Err(AppError::ExecutorUnavailable(_)));
+        let is_unknown = may_be_done(&answer);
         let outcome = answer.and_then(|answer| match answer.reply {
             CallReply::Files(reply) => Ok((reply, answer.rest)),
             CallReply::FilesRefused(error) => Err(AppError::Files(error)),
@@ -80,6 +79,17 @@ impl App {
             scope.commit().await?;
         }
         outcome
+    }
+}
+
+/// Whether nobody can tell that it was done or that it was not.
+fn may_be_done(answer: &Result<Answer, AppError>) -> bool {
+    use CallReply::{Files, FilesRefused, Unavailable};
+    match answer {
+        Ok(answer) => !matches!(answer.reply, Files(_) | FilesRefused(_) | Unavailable(_)),
+        // These come before anything is asked of the executor.
+        Err(AppError::Conflict { .. } | AppError::TooMany { .. }) => false,
+        Err(_) => true,
     }
 }
 

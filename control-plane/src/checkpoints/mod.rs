@@ -1,6 +1,7 @@
 //! Makes checkpoints of all audit chains: when a minute is over or a thousand events are new, and
 //! when somebody asks. Refuses to sign what contradicts what it signed before.
 
+mod continuity;
 mod witness;
 
 use std::io;
@@ -56,6 +57,12 @@ pub enum CheckpointError {
         /// The chain.
         chain: String,
     },
+    /// What is kept of the chains is not what the last checkpoint was made of.
+    #[error(
+        "the proofs in the database do not give the root of the last checkpoint: a chain or a proof \
+             was removed or changed; nothing is signed"
+    )]
+    Proofs,
     /// The last checkpoint is not signed by a key of ours.
     #[error("the last checkpoint in the database does not hold: {0}")]
     Last(audit::CheckpointError),
@@ -121,7 +128,7 @@ impl Checkpointer {
         let last = last.map_err(CheckpointError::Last)?;
         self.compare(&witness, &mut scope).await?;
         let (heads, time_us) = scope.list_chain_heads().await?;
-        check_continuity(&heads)?;
+        continuity::check(&mut scope, &heads, last.as_ref()).await?;
         if matches!(wanted, Wanted::Due) && !is_due(&heads, last.as_ref(), time_us) {
             return Ok(None);
         }
@@ -189,19 +196,6 @@ impl Checkpointer {
             after = newest.number;
             append(witness, missing).await?;
         }
-    }
-}
-
-/// A chain only grows: what was signed is still there.
-fn check_continuity(heads: &[ChainHead]) -> Result<(), CheckpointError> {
-    let broken = heads.iter().find(|ChainHead { leaf, proven }| {
-        proven.is_some_and(|(size, head)| {
-            leaf.size < size || (leaf.size == size && leaf.head != head)
-        })
-    });
-    match broken {
-        None => Ok(()),
-        Some(head) => Err(CheckpointError::Contradiction { chain: head.leaf.chain.clone() }),
     }
 }
 

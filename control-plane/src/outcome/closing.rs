@@ -10,7 +10,7 @@ use protocol::exec::{ExecResult, StreamSummary};
 use serde_json::{Value, json};
 
 use super::OutcomeError;
-use crate::store::{AuditEntry, EventKind, Evidence, Exec, ExecError, Scope};
+use crate::store::{AuditEntry, EventKind, Evidence, Exec, ExecError, Moved, Scope};
 
 /// Says why an exec has not started yet, once for each reason.
 pub(crate) async fn keep_waiting(
@@ -133,7 +133,7 @@ pub(crate) async fn finish(
             scope.append_output(exec.id, stream, 0, &bytes).await?;
         }
     }
-    let replaced = notice_generation(scope, exec, sandbox).await?;
+    let Noticed { replaced, image_digest } = notice_sandbox(scope, exec, sandbox).await?;
     let detail = json!({
         "exit_code": result.exit_code, "signal": result.signal, "oom_killed": result.oom_killed,
         "duration_ms": result.duration_ms, "survivors": result.survivors,
@@ -141,6 +141,7 @@ pub(crate) async fn finish(
     });
     let evidence = Evidence {
         sandbox,
+        image_digest,
         stdout_sha256: Some(result.stdout.sha256.clone()),
         stderr_sha256: Some(result.stderr.sha256.clone()),
         ..Evidence::default()
@@ -155,28 +156,40 @@ pub(crate) async fn finish(
     answer_model(scope, exec, &text).await
 }
 
-/// Says that a session's files are gone, if `sandbox` is of a later generation than the last one.
-///
-/// Returns the new generation then.
-async fn notice_generation(
+/// What there is to say of the sandbox that an exec ran in.
+#[derive(Default)]
+struct Noticed {
+    /// The new generation, if the session's files are gone.
+    replaced: Option<u32>,
+    image_digest: Option<String>,
+}
+
+/// Keeps where a session's exec ran, and says that its files are gone if `sandbox` is of a later
+/// generation than the last one.
+async fn notice_sandbox(
     scope: &mut Scope,
     exec: &Exec,
     sandbox: Option<SandboxRef>,
-) -> Result<Option<u32>, OutcomeError> {
-    let Some(sandbox) = sandbox else { return Ok(None) };
-    let before = scope.set_session_sandbox(exec.session_id, sandbox).await?;
+) -> Result<Noticed, OutcomeError> {
+    let Some(sandbox) = sandbox else { return Ok(Noticed::default()) };
+    let Moved { before, image_digest } =
+        scope.set_session_sandbox(exec.session_id, sandbox).await?;
     let Some(before) = before.filter(|before| *before < sandbox.generation) else {
-        return Ok(None);
+        return Ok(Noticed { replaced: None, image_digest });
     };
     let detail = json!({ "sandbox": sandbox, "before": before });
     scope.append_audit(AuditEntry {
         session_id: Some(exec.session_id),
-        evidence: Evidence { sandbox: Some(sandbox), ..Evidence::default() },
+        evidence: Evidence {
+            sandbox: Some(sandbox),
+            image_digest: image_digest.clone(),
+            ..Evidence::default()
+        },
         detail: detail.clone(),
         ..AuditEntry::by_part("worker", "sandbox.replaced", sandbox.id)
     });
     scope.append_event(exec.session_id, EventKind::SandboxReplaced, detail).await?;
-    Ok(Some(sandbox.generation))
+    Ok(Noticed { replaced: Some(sandbox.generation), image_digest })
 }
 
 fn lost_workspace(generation: u32) -> String {

@@ -120,6 +120,26 @@ impl Scope {
         Ok((heads, time_us))
     }
 
+    /// The hashes that some events have now, with their chains; none of one that is not there. For
+    /// the platform only.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn list_audit_hashes(
+        &mut self,
+        events: &[(&str, i64)],
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (chains, numbers): (Vec<&str>, Vec<i64>) = events.iter().copied().unzip();
+        Ok(sqlx::query_as("SELECT chain, hash FROM audit_hashes_at($1, $2)")
+            .bind(chains)
+            .bind(numbers)
+            .fetch_all(self.connection())
+            .await?)
+    }
+
     /// Keeps a checkpoint. For the platform only.
     ///
     /// # Errors

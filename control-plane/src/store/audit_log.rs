@@ -34,7 +34,8 @@ impl Scope {
         Ok(())
     }
 
-    /// The token of the human who decided an approval in a session, as the audit log knows it.
+    /// The token of the human who decided an approval in a session, as the audit log knows it: of
+    /// several, the last one.
     ///
     /// # Errors
     /// When the database fails.
@@ -46,7 +47,8 @@ impl Scope {
         let chain = self.owner.clone();
         let found: Option<(Option<String>,)> = sqlx::query_as(
             "SELECT token_id FROM audit_events
-             WHERE chain = $1 AND session_id = $2 AND object = $3 AND action = 'approval.decide'
+             WHERE chain = $1 AND session_id = $2 AND object = $3
+               AND action IN ('approval.decide', 'approval.vote')
              ORDER BY seq DESC LIMIT 1",
         )
         .bind(chain)

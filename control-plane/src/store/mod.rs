@@ -64,7 +64,7 @@ pub use rates::RateCount;
 pub use recorded::{RecordedCommand, RecordedPage};
 pub use schema::SchemaFault;
 pub use scope::{Scope, Who};
-pub use sessions::{NewSession, Session};
+pub use sessions::{Moved, NewSession, Session};
 pub use tenants::Tenant;
 pub use terminals::{Arrival, Resized};
 pub use tokens::{NewToken, Token};

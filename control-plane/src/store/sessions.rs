@@ -115,6 +115,15 @@ pub(super) fn sandbox(
     }))
 }
 
+/// Where a session's newest exec ran.
+#[derive(Debug)]
+pub struct Moved {
+    /// The generation of the sandbox before, if it is another one now.
+    pub before: Option<u32>,
+    /// The image that the session's sandboxes are made from.
+    pub image_digest: Option<String>,
+}
+
 impl Scope {
     /// Stores a session.
     ///
@@ -273,8 +282,8 @@ impl Scope {
         Ok(())
     }
 
-    /// Keeps the sandbox that a session's newest exec ran in. Gives the generation of the one
-    /// before, if there was one. An older sandbox than the newest known changes nothing.
+    /// Keeps the sandbox that a session's newest exec ran in. An older sandbox than the newest known
+    /// changes nothing.
     ///
     /// # Errors
     /// When the database fails.
@@ -282,24 +291,27 @@ impl Scope {
         &mut self,
         id: SessionId,
         sandbox: SandboxRef,
-    ) -> Result<Option<u32>, StoreError> {
+    ) -> Result<Moved, StoreError> {
         let owner = self.owner.clone();
-        let before: Option<i32> = sqlx::query_scalar(
-            "UPDATE sessions new SET sandbox_id = $3, sandbox_generation = $4
-             FROM sessions old
-             WHERE new.tenant_id = $1 AND new.id = $2
-               AND old.tenant_id = new.tenant_id AND old.id = new.id
-               AND new.sandbox_id IS DISTINCT FROM $3
-               AND coalesce(new.sandbox_generation, 0) <= $4
-             RETURNING old.sandbox_generation",
+        let (image_digest, before): (Option<String>, Option<i32>) = sqlx::query_as(
+            "WITH moved AS (
+                 UPDATE sessions new SET sandbox_id = $3, sandbox_generation = $4
+                 FROM sessions old
+                 WHERE new.tenant_id = $1 AND new.id = $2
+                   AND old.tenant_id = new.tenant_id AND old.id = new.id
+                   AND new.sandbox_id IS DISTINCT FROM $3
+                   AND coalesce(new.sandbox_generation, 0) <= $4
+                 RETURNING old.sandbox_generation)
+             SELECT image_digest, (SELECT sandbox_generation FROM moved)
+             FROM sessions WHERE tenant_id = $1 AND id = $2",
         )
         .bind(owner)
         .bind(id.to_string())
         .bind(sandbox.id.to_string())
         .bind(i32::try_from(sandbox.generation).unwrap_or(i32::MAX))
-        .fetch_optional(self.connection())
-        .await?
-        .flatten();
-        Ok(before.and_then(|generation| generation.try_into().ok()))
+        .fetch_one(self.connection())
+        .await?;
+        let before = before.and_then(|generation| generation.try_into().ok());
+        Ok(Moved { before, image_digest })
     }
 }

@@ -129,6 +129,7 @@ async fn pending(
             Outcome::Ask => {
                 scope.set_exec_decision(case.exec.id, case.exec.state, &now, None).await?;
                 scope.set_approval_reasons(approval.id, &now.decision.reasons).await?;
+                case.audit_reconsidered(scope, approval.id, &now, "asked");
             }
             Outcome::Allow => return released_by_policy(scope, case, approval, now).await,
             Outcome::Deny => return denied_by_policy(scope, case, approval, &now).await,
@@ -140,6 +141,7 @@ async fn pending(
     }
     if is_enough(&approval.votes, &now.decision.approvers) {
         let settled = scope.approve_by_votes(approval.id, &approval.votes, None).await?;
+        case.audit_reconsidered(scope, approval.id, &now, "approved");
         return release(scope, case, by_human(now, &settled)).await;
     }
     let look_again_in_ms = u64::try_from(left.whole_milliseconds()).unwrap_or(0) + 1;

@@ -52,6 +52,7 @@ impl Case<'_> {
         let RecordedDecision { decision, decided_by, .. } = recorded;
         let detail = json!({
             "command": self.exec.command, "order_sha256": order_digest(self.order),
+            "image_digest": self.order.image_digest,
             "approval_id": approval_id.or(self.exec.approval_id), "decided_by": decided_by,
             "facts": decision.facts, "sampled_by": self.sampled_by(recorded),
         });
@@ -90,7 +91,8 @@ impl Case<'_> {
         judging::draw(sampling, self.exec.id, &decision.rules, &programs)
     }
 
-    /// Writes down that a new version of the policy, and nobody else, settled an approval.
+    /// Writes down what became of an approval by itself: a new version of the policy settled it, or
+    /// asks for another reason or by other people; or the answers that there are now suffice.
     pub(super) fn audit_reconsidered(
         &self,
         scope: &mut Scope,
@@ -122,7 +124,6 @@ impl Case<'_> {
             }),
             reasons: decision.reasons.clone(),
             programs: decision.facts.iter().map(|fact| fact.program.clone()).collect(),
-            image_digest: Some(self.order.image_digest.clone()),
             ..Evidence::default()
         };
         let session_id = Some(self.exec.session_id);

@@ -86,7 +86,7 @@ impl Helper {
             tokio::select! {
                 // Frames first: what PID 1 said before it died must not be lost.
                 biased;
-                Some(heard) = self.ear.frames.next() => {
+                heard = self.ear.frames.next() => {
                     if let Some(event) = self.hear(heard)? {
                         return Ok(event);
                     }

@@ -1,6 +1,6 @@
 //! The control plane's side of calls: rings, hands out calls and bodies, collects the answers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -37,12 +37,18 @@ pub struct ClientBody {
     pub breaks: bool,
     /// It never ends.
     pub hangs: bool,
+    /// The client reads a piece of the answer, and then no more of it.
+    pub stalls: bool,
 }
 
 impl ClientBody {
     pub fn of(bytes: impl Into<Vec<u8>>) -> Self {
         let pieces = bytes.into().chunks(100_000).map(Bytes::copy_from_slice).collect();
         Self { pieces, ..Self::default() }
+    }
+
+    pub fn stalled() -> Self {
+        Self { stalls: true, ..Self::default() }
     }
 }
 
@@ -56,6 +62,8 @@ struct Inner {
     calls: Mutex<HashMap<String, (Call, ClientBody, String)>>,
     replies: Mutex<HashMap<String, (bool, Vec<u8>)>>,
     results: Mutex<HashMap<String, Vec<ToolReply>>>,
+    /// Calls whose answers nobody reads on.
+    stalled: Mutex<HashSet<String>>,
     fenced: AtomicBool,
     /// Calls that did not say who makes them.
     nameless: AtomicUsize,
@@ -68,6 +76,7 @@ impl Switchboard {
             calls: Mutex::default(),
             replies: Mutex::default(),
             results: Mutex::default(),
+            stalled: Mutex::default(),
             fenced: AtomicBool::new(false),
             nameless: AtomicUsize::new(0),
         }))
@@ -116,6 +125,10 @@ impl Switchboard {
 
     pub fn is_answered(&self, call_id: CallId) -> bool {
         self.0.replies.lock().expect("lock").contains_key(&call_id.to_string())
+    }
+
+    pub fn is_stalled(&self, call_id: CallId) -> bool {
+        self.0.stalled.lock().expect("lock").contains(&call_id.to_string())
     }
 
     pub fn routes<S: Clone + Send + Sync + 'static>(&self, router: Router<S>) -> Router<S> {
@@ -189,6 +202,12 @@ async fn body(
 
 async fn reply(Extension(board): Extension<Switchboard>, Path(id): Path<String>, body: Body) {
     let (mut pieces, mut all, mut whole) = (body.into_data_stream(), Vec::new(), true);
+    let stalls = board.0.calls.lock().expect("lock").get(&id).is_some_and(|(_, it, _)| it.stalls);
+    if stalls {
+        pieces.next().await;
+        board.0.stalled.lock().expect("lock").insert(id);
+        return std::future::pending().await;
+    }
     while let Some(piece) = pieces.next().await {
         match piece {
             Ok(piece) => all.extend_from_slice(&piece),

@@ -69,6 +69,10 @@ async fn a_session_is_told_in_order_with_rules_approver_and_digests() {
     assert_eq!(items[3]["stdout_sha256"], sha256("evidence\n"));
     assert_eq!(items[3]["stdout_sha256"], done["stdout"]["sha256"]);
     assert_eq!(items[3]["sandbox"]["generation"], 1);
+    // The image is that which was decided about.
+    let image = items[3]["sandbox"]["image_digest"].as_str().expect("a digest");
+    assert!(image.starts_with("sha256:"), "{image}");
+    assert_eq!(items[2]["detail"]["image_digest"], image);
     // Who approved stands in the approval and in the decision that it led to.
     assert!(items[6]["actor"].as_str().is_some_and(|actor| actor.contains("reviewer")));
     assert_eq!(items[7]["decision"]["approver"], items[6]["token_id"]);

@@ -2,6 +2,7 @@
 
 mod approvals;
 mod attacks;
+mod audit_contradiction;
 mod audit_erasure;
 mod audit_faults;
 mod audit_log;

@@ -1,6 +1,8 @@
 //! The tenant's policy on the real stack: put, version, decide, tighten, loosen. Tests
 //! that change it have a tenant of their own, or one to themselves.
 
+use std::time::{Duration, Instant};
+
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Stack, TestSession, TestTenant};
@@ -210,6 +212,20 @@ async fn a_looser_version_releases_what_waits() {
     let events = tenant.owner.audit_of(&session.id).await;
     let released = |e: &&Value| e["action"] == "approval.reconsider" && e["outcome"] == "approved";
     assert_eq!(events.iter().filter(released).count(), 1);
+    // What goes on waiting is asked by another version, which is on record too.
+    let asked = |e: &&Value| e["action"] == "approval.reconsider" && e["outcome"] == "asked";
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let events = tenant.owner.audit_of(&session.id).await;
+        let asked: Vec<_> = events.iter().filter(asked).collect();
+        if let [event] = asked.as_slice() {
+            assert_eq!(event["object"], json!(other_id));
+            assert_eq!(event["decision"]["policy_version"], tenant.base + 1);
+            break;
+        }
+        assert!(asked.is_empty() && Instant::now() < deadline, "{asked:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     session.decide(&other_id, "approve", None).await;
     assert_eq!(session.wait(&other).await["state"], "exited");
 }

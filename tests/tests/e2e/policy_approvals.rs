@@ -122,6 +122,38 @@ async fn a_rule_gets_as_many_people_as_it_asks_for() {
 }
 
 #[tokio::test]
+async fn answers_that_suffice_by_now_release_and_say_whose_they_were() {
+    let stack = Stack::shared();
+    let tenant = TestTenant::shared(stack).await;
+    let rule = |count: &str| {
+        format!(
+            r#"@id("people") @approvers("{count}") @reason("people")
+               forbid (principal, action == Action::"AutoApprove", resource);"#
+        )
+    };
+    tenant.put(&rule("2")).await;
+    let session = tenant.session().await;
+    let exec = session.submit(json!({ "command": "touch a" })).await;
+    let id = session.approval_of(&exec).await;
+    let yes = json!({ "decision": "approve" });
+    let path = format!("/v1/approvals/{id}/decision");
+    assert_eq!(session.reviewer.post(&path, yes).await.expect(200)["state"], "pending");
+    tenant.put(&rule("1")).await;
+    assert_eq!(session.wait(&exec).await["state"], "exited");
+    let events = tenant.owner.audit_of(&session.id).await;
+    let of = |action: &str, outcome: &str| {
+        let mut found = events.iter().filter(|e| e["action"] == action && e["outcome"] == outcome);
+        (found.next().cloned().unwrap_or_default(), found.count())
+    };
+    let vote = events.iter().find(|e| e["action"] == "approval.vote").expect("a vote");
+    let (settled, more) = of("approval.reconsider", "approved");
+    assert_eq!((&settled["object"], more), (&json!(id), 0));
+    let (allowed, more) = of("exec.authorize", "allow");
+    assert_eq!((&allowed["decision"]["approver"], more), (&vote["token_id"], 0));
+    assert!(vote["token_id"].is_string(), "{events:?}");
+}
+
+#[tokio::test]
 async fn what_was_approved_before_needs_the_people_of_today() {
     let stack = Stack::shared();
     let tenant = TestTenant::shared(stack).await;

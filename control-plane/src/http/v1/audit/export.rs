@@ -18,6 +18,7 @@ use super::{csv, ocsf};
 use crate::app::{App, AppError, Batch, Caller, Export};
 use crate::http::ApiError;
 use crate::http::json::Params;
+use crate::store::StoredProof;
 
 /// Streams an export.
 #[utoipa::path(
@@ -103,13 +104,13 @@ impl Writing {
     }
 }
 
-/// Events with the proof directly after the one that it covers.
+/// Events with each proof directly after the last one that it covers.
 fn write(writer: &mut ExportWriter<Vec<u8>>, batch: Batch) -> io::Result<()> {
-    let proof = batch.proof.map(|stored| stored.proof);
     for record in batch.records {
         writer.event(&record.event, &record.hash)?;
-        if let Some(proof) = proof.as_ref().filter(|proof| proof.size == record.event.seq) {
-            writer.checkpoint(proof)?;
+        let covers = |stored: &&StoredProof| stored.proof.size == record.event.seq;
+        for stored in batch.proofs.iter().filter(covers) {
+            writer.checkpoint(&stored.proof)?;
         }
     }
     Ok(())
