@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 
 use crate::{Caller, Stack};
 
+/// How long to wait for what happens soon.
+const LIMIT: Duration = Duration::from_secs(60);
+
 /// A session with those who work on it.
 pub struct TestSession {
     /// Its id.
@@ -35,15 +38,17 @@ impl TestSession {
         self.agent.post(&format!("/v1/sessions/{}/execs", self.id), body).await.expect(201)
     }
 
-    /// Posts an exec, approves it if it asks, and waits for its end.
+    /// Posts an exec, approves it if it asks, and waits for its end: for as long as it may take.
     pub async fn run_approved(&self, body: Value) -> Value {
+        let timeout_ms = body["timeout_ms"].as_u64().unwrap_or_default();
         let exec = self.submit(body).await;
         let decided = |exec: &Value| exec["approval_id"].is_string() || !exec["decision"].is_null();
         let exec = self.wait_until(&exec, decided).await;
         if let Some(approval_id) = exec["approval_id"].as_str() {
             self.decide(approval_id, "approve", None).await;
         }
-        self.wait(&exec).await
+        let limit = LIMIT + Duration::from_millis(timeout_ms);
+        self.wait_within(&exec, limit, |exec| exec["finished_at"].is_string()).await
     }
 
     /// The approval that an exec waits for, once it does.
@@ -66,6 +71,15 @@ impl TestSession {
 
     /// Follows the session's events until an exec is as wanted.
     pub async fn wait_until(&self, exec: &Value, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.wait_within(exec, LIMIT, wanted).await
+    }
+
+    async fn wait_within(
+        &self,
+        exec: &Value,
+        limit: Duration,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
         let id = exec["exec_id"].as_str().expect("an exec");
         let path = format!("/v1/execs/{id}");
         let mut events = self.agent.0.events(&self.id, 0);
@@ -79,7 +93,7 @@ impl TestSession {
                 let _ = events.next().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), look)
+        tokio::time::timeout(limit, look)
             .await
             .unwrap_or_else(|_| panic!("exec {id} did not become as wanted"))
     }

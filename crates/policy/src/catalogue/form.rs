@@ -19,6 +19,8 @@ pub(crate) struct Form {
     pub(super) operands_with: Vec<(String, Operands)>,
     pub(super) requires: Vec<Vec<String>>,
     pub(super) dash_number: bool,
+    pub(super) flag_first: bool,
+    pub(super) dashes_negate: bool,
     pub(crate) hardened_only: bool,
     pub(crate) interpreter: bool,
 }
@@ -200,6 +202,8 @@ impl Form {
             operands_with,
             requires: entry.requires.clone(),
             dash_number: entry.dash_number,
+            flag_first: entry.flag_first,
+            dashes_negate: entry.dashes_negate,
             hardened_only: entry.hardened_only,
             interpreter: entry.interpreter,
         })

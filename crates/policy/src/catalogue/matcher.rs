@@ -42,8 +42,14 @@ pub(super) fn read(form: &'static Form, globals: Vec<String>, args: &[&str]) -> 
         operands: Vec::new(),
         hosts: Vec::new(),
         ended: form.style == Style::Raw,
+        begins_with_dashes: false,
         expression: false,
     };
+    let is_flag = |arg: &&str| arg.starts_with('-') && arg.len() > 1;
+    if form.flag_first && !args.first().is_some_and(is_flag) {
+        let name = reader.name();
+        return refuse(format!("the first word behind `{name}` is no flag, but is read as flags"));
+    }
     let mut rest = args;
     while let Some((arg, tail)) = rest.split_first() {
         rest = reader.argument(arg, tail)?;
@@ -58,6 +64,8 @@ struct Reader<'a> {
     hosts: Vec<String>,
     /// Whether `--` or the style has ended the options.
     ended: bool,
+    /// Whether no flag came before the `--`: none can have taken it for its value.
+    begins_with_dashes: bool,
     /// Whether find's expression has begun.
     expression: bool,
 }
@@ -68,8 +76,9 @@ impl<'a> Reader<'a> {
         if self.ended || arg == "-" || !arg.starts_with('-') {
             return self.operand(arg).map(|()| tail);
         }
-        if arg == "--" && !matches!(self.form.style, Style::Expression | Style::Words) {
+        if arg == "--" && self.form.style.ends_at_dashes() && !self.form.dashes_negate {
             self.ended = true;
+            self.begins_with_dashes = self.flags.is_empty();
             return Ok(tail);
         }
         if self.form.dash_number && arg[1..].bytes().all(|byte| byte.is_ascii_digit()) {
@@ -232,6 +241,13 @@ impl<'a> Reader<'a> {
             if **kind == Kind::Command {
                 inner.push((*operand).to_owned());
                 continue;
+            }
+            let is_flag = operand.starts_with('-') && operand.len() > 1;
+            if is_flag && !self.begins_with_dashes && !kind.may_look_like_a_flag() {
+                return refuse(format!(
+                    "`{}` is given `{operand}`, which may be a flag",
+                    self.name()
+                ));
             }
             match kind.check(operand) {
                 Ok(note) => self.take_note(note),

@@ -47,6 +47,12 @@ pub(super) struct Entry {
     /// Whether `-5` is a number.
     #[serde(default)]
     pub(super) dash_number: bool,
+    /// Whether there must be a flag in front: a first word without a dash is read as flags (tar).
+    #[serde(default)]
+    pub(super) flag_first: bool,
+    /// Whether a `--` takes a flag back instead of ending the flags (unzip).
+    #[serde(default)]
+    pub(super) dashes_negate: bool,
     /// Understood only where the platform has disarmed the repository's configuration.
     #[serde(default)]
     pub(super) hardened_only: bool,
@@ -102,6 +108,11 @@ impl Style {
     /// Whether options end at the first operand.
     pub(super) fn ends_at_operand(self) -> bool {
         matches!(self, Self::Posix | Self::SingleDash | Self::LeadingWords)
+    }
+
+    /// Whether `--` ends the options.
+    pub(super) fn ends_at_dashes(self) -> bool {
+        !matches!(self, Self::Expression | Self::Words)
     }
 
     /// Whether `--name=value` is one argument.

@@ -9,6 +9,7 @@ pub(super) fn length(text: &str, delimiter: char, escapes: bool) -> Result<usize
         return Err("a bracket begins with `]`".into());
     }
     let mut at = text.len() - body.len();
+    let mut has_class = false;
     while let Some(c) = text[at..].chars().next() {
         let behind = &text[at + c.len_utf8()..];
         at += c.len_utf8();
@@ -33,7 +34,10 @@ pub(super) fn length(text: &str, delimiter: char, escapes: bool) -> Result<usize
                     return Err("a bracket names an odd class of characters".into());
                 }
                 at += name.len() + 3;
+                has_class = true;
             }
+            // To some, a bracket of its own begins there.
+            '[' if has_class => return Err("a bracket holds a bracket behind a class".into()),
             _ => {}
         }
     }
@@ -84,6 +88,9 @@ mod tests {
             "\\[a]",
             "\\",
             "\\\n]",
+            "[:alpha:][]",
+            "[:alpha:]x[^]",
+            "^[:alpha:][a]",
         ] {
             assert!(length(text, '/', false).is_err(), "{text:?}");
             assert!(length(text, '/', true).is_err(), "{text:?}");

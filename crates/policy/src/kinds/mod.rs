@@ -114,6 +114,20 @@ impl Kind {
         })
     }
 
+    /// Whether an operand may begin with a dash. Behind a `--`, or where options have ended, it is no
+    /// option to our reading; to a program that takes that for the value of a flag, it is one.
+    pub(crate) fn may_look_like_a_flag(&self) -> bool {
+        matches!(
+            self,
+            Self::Text
+                | Self::Signed
+                | Self::TestWord
+                | Self::OneOf(_)
+                | Self::Printf
+                | Self::Command
+        )
+    }
+
     /// Checks one argument.
     pub(crate) fn check(&self, value: &str) -> Result<Note, String> {
         match self {

@@ -25,7 +25,10 @@ use crate::store::StoredProof;
     get, path = "/audit/export", operation_id = "export_audit", tag = "audit",
     security(("token" = ["read_chain"])),
     params(LookUp),
-    responses((status = 200, body = String, content_type = "application/jsonl")),
+    responses((
+        status = 200,
+        content((String = "application/jsonl"), (String = "text/csv")),
+    )),
 )]
 pub async fn export(
     State(app): State<App>,
