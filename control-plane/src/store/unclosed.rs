@@ -1,13 +1,14 @@
-//! Execs that should have an end on record and have none: permitted ones whose time is long over,
-//! ones that nobody decides about any more, and ended ones without their closing audit event.
+//! What should have an end on record and has none: permitted execs whose time is long over, ones that
+//! nobody decides about any more, ended ones without their closing audit event, and turns whose agent
+//! is gone.
 
-use domain::ids::ExecId;
+use domain::ids::{ExecId, TurnId};
 use sqlx::AssertSqlSafe;
 use time::OffsetDateTime;
 
 use super::error::parsed;
 use super::execs::Row;
-use super::{Exec, Scope, StoreError};
+use super::{Exec, Scope, StoreError, Turn};
 
 /// An exec whose time is over by more than `$2` seconds. That of one that was permitted is counted
 /// from its start if that is known, and never from before its decision: an executor's clock may be
@@ -32,6 +33,18 @@ const OVERDUE: &str = "tenant_id = $1 AND finished_at IS NULL
                 AND count(*) FILTER (WHERE other.finished_at IS NULL
                                      AND other.created_at < execs.created_at) = 0)
         END < now() - make_interval(secs => $2 + timeout_ms / 1000.0)";
+
+/// A turn of whose agent there has been no sign for `$2` seconds since it was its turn: no exec of its
+/// session is open or ended since, and no other turn.
+const OVERDUE_TURN: &str = "tenant_id = $1 AND finished_at IS NULL
+    AND created_at < now() - make_interval(secs => $2)
+    AND NOT EXISTS (
+        SELECT FROM execs e WHERE e.tenant_id = $1 AND e.session_id = turns.session_id
+            AND (e.finished_at IS NULL OR e.finished_at > now() - make_interval(secs => $2)))
+    AND NOT EXISTS (
+        SELECT FROM turns other WHERE other.tenant_id = $1 AND other.session_id = turns.session_id
+            AND (other.finished_at > now() - make_interval(secs => $2)
+                 OR other.finished_at IS NULL AND other.created_at < turns.created_at))";
 
 /// An exec that ended without its event.
 const UNRECORDED: &str = "tenant_id = $1 AND finished_at IS NOT NULL
@@ -89,6 +102,51 @@ impl Scope {
             .fetch_optional(self.connection())
             .await?;
         row.map(Exec::try_from).transpose()
+    }
+
+    /// Turns that nobody has told anything of for more than `patience_s` seconds.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn list_overdue_turns(
+        &mut self,
+        patience_s: f64,
+        limit: i64,
+    ) -> Result<Vec<TurnId>, StoreError> {
+        let owner = self.owner.clone();
+        let sql = format!("SELECT id FROM turns WHERE {OVERDUE_TURN} ORDER BY id LIMIT $3");
+        let ids: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql))
+            .bind(owner)
+            .bind(patience_s)
+            .bind(limit)
+            .fetch_all(self.connection())
+            .await?;
+        parsed(ids.iter().map(|id| id.parse().ok()).collect(), "overdue turns")
+    }
+
+    /// The turn, if it is still overdue and nobody else holds its row. Holds it until the transaction
+    /// ends.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn lock_overdue_turn(
+        &mut self,
+        id: TurnId,
+        patience_s: f64,
+    ) -> Result<Option<Turn>, StoreError> {
+        let owner = self.owner.clone();
+        let sql =
+            format!("SELECT id FROM turns WHERE {OVERDUE_TURN} AND id = $3 FOR UPDATE SKIP LOCKED");
+        let found: Option<String> = sqlx::query_scalar(AssertSqlSafe(sql))
+            .bind(owner)
+            .bind(patience_s)
+            .bind(id.to_string())
+            .fetch_optional(self.connection())
+            .await?;
+        match found {
+            Some(_) => Ok(Some(self.get_turn(id).await?)),
+            None => Ok(None),
+        }
     }
 
     /// Looks through at most `limit` execs that ended at that time or later, in this order.

@@ -77,6 +77,7 @@ impl Upkeep {
             // One trouble is not another's, of whichever tenant.
             let tenant_id = tenant.id;
             log(self.end_overdue(tenant_id).await, tenant_id);
+            log(self.end_overdue_turns(tenant_id).await, tenant_id);
             log(self.record_ends(tenant_id).await, tenant_id);
             log(self.end_file_calls(tenant_id).await, tenant_id);
             if retains {

@@ -1,13 +1,13 @@
 //! No intent is left without an outcome: an exec of which nobody has told anything, or that nobody
-//! has decided about, for long after its time, one that ended without its closing audit event, and
-//! work on files whose client left or whose process died, are closed as `unknown`. What an executor
+//! has decided about, for long after its time, one that ended without its closing audit event, a turn
+//! whose agent is gone, and work on files whose client left or whose process died, are closed as `unknown`. What an executor
 //! knows always counts more, as long as it comes first.
 
 use domain::ids::{ExecId, TenantId};
 use time::{Duration, OffsetDateTime};
 
 use super::{PER_TENANT, Upkeep};
-use crate::outcome::{OutcomeError, closing, files};
+use crate::outcome::{OutcomeError, closing, files, turns};
 use crate::store::Message;
 
 /// Execs that are ended in one sweep of one tenant.
@@ -46,6 +46,23 @@ impl Upkeep {
         tracing::warn!(%exec_id, "closed as unknown: nobody told of its end");
         if let Err(error) = self.dispatcher.send(&outgoing).await {
             tracing::warn!(%error, %exec_id, "its workflow hears of it later");
+        }
+        Ok(())
+    }
+
+    /// Ends turns whose agent nobody can be expected to tell of any more.
+    pub(super) async fn end_overdue_turns(&self, tenant_id: TenantId) -> Result<(), OutcomeError> {
+        let mut scope = self.store.tenant(tenant_id).await?;
+        let overdue = scope.list_overdue_turns(self.unknown_after_s, OVERDUE_AT_ONCE).await?;
+        drop(scope);
+        for turn_id in overdue {
+            let mut scope = self.store.tenant(tenant_id).await?;
+            let found = scope.lock_overdue_turn(turn_id, self.unknown_after_s).await?;
+            let Some(turn) = found else { continue };
+            turns::end_unknown(&mut scope, &turn).await?;
+            scope.commit().await?;
+            self.metrics.reconciled.inc();
+            tracing::warn!(%turn_id, "closed as unknown: nobody told of its end");
         }
         Ok(())
     }

@@ -306,3 +306,57 @@ async fn work_on_files_whose_server_died_is_closed_as_unknown_once() {
     let outcomes: Vec<_> = whole.map(|event| event["outcome"].clone()).collect();
     assert_eq!(outcomes, ["requested", "ok"]);
 }
+
+#[tokio::test]
+async fn a_turn_whose_agent_is_gone_is_closed_as_unknown() {
+    let stack = Stack::shared();
+    let tenant = TestTenant::create(stack, "turns").await;
+    let (session, young) = (tenant.session().await, tenant.session().await);
+    let id = id_of(stack, "turns").await;
+    // Turns that no workflow has ever heard of: one of four days, one behind it, one of an hour.
+    let turn = |digit: char| format!("trn_{}", digit.to_string().repeat(32));
+    for (digit, session, age) in
+        [('1', &session, "4 days"), ('2', &session, "3 days"), ('3', &young, "1 hour")]
+    {
+        change(
+            stack,
+            &id,
+            &format!(
+                "INSERT INTO turns (tenant_id, id, session_id, state, input, created_by, created_at)
+                 SELECT tenant_id, '{}', id, 'queued', 'x', created_by, now() - interval '{age}'
+                 FROM sessions WHERE id = '{}'",
+                turn(digit),
+                session.id
+            ),
+        );
+    }
+    let (_one, _two) =
+        tokio::join!(Replica::start(stack, &EVERY_SECOND), Replica::start(stack, &EVERY_SECOND));
+    let ended = async |session: &TestSession, turn: &str| -> Vec<Value> {
+        let events = session.reviewer.audit_of(&session.id).await;
+        let of = |e: &Value| e["action"] == "turn.finish" && e["object"] == turn;
+        events.into_iter().filter(of).collect()
+    };
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let events = loop {
+        let events = ended(&session, &turn('1')).await;
+        if !events.is_empty() {
+            break events;
+        }
+        assert!(Instant::now() < deadline, "not closed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(
+        (&events[0]["outcome"], &events[0]["role"]),
+        (&json!("unknown"), &json!("reconciler"))
+    );
+    let seen = session.agent.get(&format!("/v1/turns/{}", turn('1'))).await.expect(200);
+    assert_eq!(seen["state"], "failed", "{seen}");
+    // Only now it is the turn of the one behind it, and the young one is left alone.
+    for (session, turn) in [(&session, turn('2')), (&young, turn('3'))] {
+        let seen = session.agent.get(&format!("/v1/turns/{turn}")).await.expect(200);
+        assert_eq!(seen["state"], "queued", "{seen}");
+        assert_eq!(ended(session, &turn).await, Vec::<Value>::new());
+    }
+}
