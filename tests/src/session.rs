@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{Caller, Stack};
 
 /// How long to wait for what happens soon.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(90);
 
 /// A session with those who work on it.
 pub struct TestSession {

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tests::{Replica, Stack, TestSession, TestTenant};
 
+/// How long to wait for what a sweep does: it looks after all tenants of the stack, one after another.
+const PATIENCE: Duration = Duration::from_secs(120);
 const EVERY_SECOND: [(&str, &str); 1] = [("BULKHEAD_AUDIT_SWEEP_S", "1")];
 
 /// The id of a tenant that this process made.
@@ -180,7 +182,7 @@ async fn an_exec_that_ended_without_its_event_gets_one() {
     );
     let _one = Replica::start(stack, &EVERY_SECOND).await;
     let _two = Replica::start(stack, &EVERY_SECOND).await;
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + PATIENCE;
     let event = loop {
         if let Some(event) = finishes(&session, copy).await.pop() {
             break event;
@@ -233,7 +235,7 @@ async fn work_on_files_whose_server_died_is_closed_as_unknown_once() {
         let half = events.iter().filter(|event| event["detail"]["path"] == "half");
         half.cloned().collect()
     };
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + PATIENCE;
     let requested = loop {
         if let Some(event) = of_half(&session.reviewer.audit_of(&session.id).await).pop() {
             break event;
@@ -337,7 +339,7 @@ async fn a_turn_whose_agent_is_gone_is_closed_as_unknown() {
         let of = |e: &Value| e["action"] == "turn.finish" && e["object"] == turn;
         events.into_iter().filter(of).collect()
     };
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + PATIENCE;
     let events = loop {
         let events = ended(&session, &turn('1')).await;
         if !events.is_empty() {
