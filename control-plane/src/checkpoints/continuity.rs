@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use audit::{Checkpoint, Leaf, Tree};
+use audit::{Checkpoint, Hash, Leaf, Tree};
 
 use super::CheckpointError;
 use crate::store::{ChainHead, Scope};
@@ -21,17 +21,15 @@ pub(super) async fn check(
 ) -> Result<(), CheckpointError> {
     check_proofs(heads, last)?;
     check_heads(heads)?;
-    let grown: Vec<(&str, i64)> = heads.iter().filter_map(signed_part).collect();
-    let now: HashMap<_, _> = scope.list_audit_hashes(&grown).await?.into_iter().collect();
-    let is_kept = |head: &&ChainHead| match head.proven {
-        Some((_, signed)) if signed_part(head).is_some() => {
-            now.get(&head.leaf.chain).is_some_and(|hash| hash[..] == signed)
-        }
-        _ => true,
+    let grown: Vec<_> = heads.iter().filter_map(signed_part).collect();
+    let asked: Vec<_> = grown.iter().map(|(head, size, _)| (&*head.leaf.chain, *size)).collect();
+    let now: HashMap<_, _> = scope.list_audit_hashes(&asked).await?.into_iter().collect();
+    let is_kept = |head: &ChainHead, signed: Hash| {
+        now.get(&head.leaf.chain).is_some_and(|hash| hash[..] == signed)
     };
-    match heads.iter().find(|head| !is_kept(head)) {
+    match grown.iter().find(|(head, _, signed)| !is_kept(head, *signed)) {
         None => Ok(()),
-        Some(head) => Err(contradiction(head)),
+        Some((head, ..)) => Err(contradiction(head)),
     }
 }
 
@@ -62,10 +60,11 @@ fn check_heads(heads: &[ChainHead]) -> Result<(), CheckpointError> {
     }
 }
 
-/// A chain that has grown since it was signed, and the last event of what was.
-fn signed_part(head: &ChainHead) -> Option<(&str, i64)> {
-    let (size, _) = head.proven?;
-    (0 < size && size < head.leaf.size).then_some((head.leaf.chain.as_str(), size))
+/// A chain that has grown since it was signed, with the number and the hash of the last event of what
+/// was.
+fn signed_part(head: &ChainHead) -> Option<(&ChainHead, i64, Hash)> {
+    let (size, signed) = head.proven?;
+    (0 < size && size < head.leaf.size).then_some((head, size, signed))
 }
 
 fn contradiction(head: &ChainHead) -> CheckpointError {

@@ -2,6 +2,8 @@
 //! nobody decides about any more, ended ones without their closing audit event, and turns whose agent
 //! is gone.
 
+use std::str::FromStr;
+
 use domain::ids::{ExecId, TurnId};
 use sqlx::AssertSqlSafe;
 use time::OffsetDateTime;
@@ -72,15 +74,25 @@ impl Scope {
         patience_s: f64,
         limit: i64,
     ) -> Result<Vec<ExecId>, StoreError> {
+        self.list_overdue("execs", OVERDUE, patience_s, limit).await
+    }
+
+    async fn list_overdue<T: FromStr>(
+        &mut self,
+        table: &'static str,
+        overdue: &'static str,
+        patience_s: f64,
+        limit: i64,
+    ) -> Result<Vec<T>, StoreError> {
         let owner = self.owner.clone();
-        let sql = format!("SELECT id FROM execs WHERE {OVERDUE} ORDER BY id LIMIT $3");
+        let sql = format!("SELECT id FROM {table} WHERE {overdue} ORDER BY id LIMIT $3");
         let ids: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql))
             .bind(owner)
             .bind(patience_s)
             .bind(limit)
             .fetch_all(self.connection())
             .await?;
-        parsed(ids.iter().map(|id| id.parse().ok()).collect(), "overdue execs")
+        parsed(ids.iter().map(|id| id.parse().ok()).collect(), "what is overdue")
     }
 
     /// The exec, if it is still overdue and nobody else holds its row. Holds it until the transaction
@@ -113,15 +125,7 @@ impl Scope {
         patience_s: f64,
         limit: i64,
     ) -> Result<Vec<TurnId>, StoreError> {
-        let owner = self.owner.clone();
-        let sql = format!("SELECT id FROM turns WHERE {OVERDUE_TURN} ORDER BY id LIMIT $3");
-        let ids: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql))
-            .bind(owner)
-            .bind(patience_s)
-            .bind(limit)
-            .fetch_all(self.connection())
-            .await?;
-        parsed(ids.iter().map(|id| id.parse().ok()).collect(), "overdue turns")
+        self.list_overdue("turns", OVERDUE_TURN, patience_s, limit).await
     }
 
     /// The turn, if it is still overdue and nobody else holds its row. Holds it until the transaction

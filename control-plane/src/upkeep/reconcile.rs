@@ -1,9 +1,9 @@
-//! No intent is left without an outcome: an exec of which nobody has told anything, or that nobody
-//! has decided about, for long after its time, one that ended without its closing audit event, a turn
-//! whose agent is gone, and work on files whose client left or whose process died, are closed as `unknown`. What an executor
-//! knows always counts more, as long as it comes first.
+//! No intent is left without an outcome. Closed as `unknown` are: an exec of which nobody has told
+//! anything, or that nobody has decided about, for long after its time; one that ended without its
+//! closing audit event; a turn whose agent is gone; and work on files whose client left or whose
+//! process died. What an executor knows always counts more, as long as it comes first.
 
-use domain::ids::{ExecId, TenantId};
+use domain::ids::{ExecId, TenantId, TurnId};
 use time::{Duration, OffsetDateTime};
 
 use super::{PER_TENANT, Upkeep};
@@ -56,14 +56,22 @@ impl Upkeep {
         let overdue = scope.list_overdue_turns(self.unknown_after_s, OVERDUE_AT_ONCE).await?;
         drop(scope);
         for turn_id in overdue {
-            let mut scope = self.store.tenant(tenant_id).await?;
-            let found = scope.lock_overdue_turn(turn_id, self.unknown_after_s).await?;
-            let Some(turn) = found else { continue };
-            turns::end_unknown(&mut scope, &turn).await?;
-            scope.commit().await?;
-            self.metrics.reconciled.inc();
-            tracing::warn!(%turn_id, "closed as unknown: nobody told of its end");
+            if let Err(error) = self.end_turn(tenant_id, turn_id).await {
+                tracing::error!(%error, %turn_id, "it cannot be closed as unknown");
+            }
         }
+        Ok(())
+    }
+
+    async fn end_turn(&self, tenant_id: TenantId, turn_id: TurnId) -> Result<(), OutcomeError> {
+        let mut scope = self.store.tenant(tenant_id).await?;
+        let Some(turn) = scope.lock_overdue_turn(turn_id, self.unknown_after_s).await? else {
+            return Ok(());
+        };
+        turns::end_unknown(&mut scope, &turn).await?;
+        scope.commit().await?;
+        self.metrics.reconciled.inc();
+        tracing::warn!(%turn_id, "closed as unknown: nobody told of its end");
         Ok(())
     }
 

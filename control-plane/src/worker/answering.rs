@@ -141,6 +141,7 @@ async fn pending(
     }
     if is_enough(&approval.votes, &now.decision.approvers) {
         let settled = scope.approve_by_votes(approval.id, &approval.votes, None).await?;
+        scope.queue_webhooks("approval.decided", &approval.id.to_string()).await?;
         case.audit_reconsidered(scope, approval.id, &now, "approved");
         return release(scope, case, by_human(now, &settled)).await;
     }
