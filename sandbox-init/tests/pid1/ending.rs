@@ -33,7 +33,9 @@ fn a_fork_bomb() {
     assert_eq!(outcome.exit.code, Some(0), "the first of them ends at once");
     assert!(outcome.exit.survivors > 0);
     let outcome = run(&sandbox, "f() { f & f & }; while :; do f 2>/dev/null; done");
-    assert!(outcome.exit.timed_out);
+    // bash gives up itself (254) when a signal ends its pause after a failed fork, or is ended.
+    let given_up = outcome.exit.code == Some(254) && outcome.exit.survivors > 0;
+    assert!(outcome.exit.timed_out || given_up, "{outcome:?}");
 }
 
 #[test]
