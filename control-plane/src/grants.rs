@@ -2,6 +2,7 @@
 
 use domain::ids::ExecutorId;
 use jsonwebtoken::{Algorithm, Header};
+use protocol::checks::Checks;
 use protocol::exec::ExecOrder;
 use protocol::grant::{GrantClaims, ISSUER, order_digest};
 use time::OffsetDateTime;
@@ -13,8 +14,8 @@ use crate::keys::Signer;
 pub struct Permission {
     /// The policy version that decided.
     pub policy_version: i64,
-    /// Folders in which git has to be disarmed.
-    pub git_folders: Vec<String>,
+    /// What has to be looked at before it starts.
+    pub checks: Checks,
 }
 
 /// Signs a grant for `order`, to be run by one executor.
@@ -28,11 +29,11 @@ pub fn sign(
     permission: Permission,
     now: OffsetDateTime,
 ) -> Result<String, jsonwebtoken::errors::Error> {
-    let Permission { policy_version, git_folders } = permission;
+    let Permission { policy_version, checks } = permission;
     let now = now.unix_timestamp();
     let claims = GrantClaims {
         iss: ISSUER.into(),
-        aud: GrantClaims::audience(&git_folders).into(),
+        aud: GrantClaims::audience(&checks).into(),
         sub: order.exec_id,
         jti: ids::new(),
         iat: now,
@@ -43,7 +44,7 @@ pub fn sign(
         executor_id,
         order_sha256: order_digest(order),
         policy_version,
-        git_folders,
+        checks_sha256: checks.digest(),
     };
     let mut header = Header::new(Algorithm::EdDSA);
     header.kid = Some(signer.kid.clone());

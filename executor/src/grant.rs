@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use domain::ids::{ExecutorId, TenantId};
 use jsonwebtoken::{Algorithm, Validation, decode};
+use protocol::checks::Checks;
 use protocol::exec::{ExecOrder, ToolRequest, order_context};
-use protocol::grant::{AUDIENCE, AUDIENCE_GIT, GrantClaims, ISSUER, order_digest};
+use protocol::grant::{AUDIENCE, AUDIENCE_CHECKED, GrantClaims, ISSUER, order_digest};
 use sealing::{Key, SealError};
 
 use crate::grant_keys::GrantKeys;
@@ -57,8 +58,8 @@ pub struct Admitted {
     pub order_sha256: String,
     /// The grant is over. Only matters when the exec was not started before.
     pub expired: bool,
-    /// Folders in which git has to be disarmed.
-    pub git_folders: Vec<String>,
+    /// What has to be looked at before it starts.
+    pub checks: Checks,
 }
 
 /// See the module.
@@ -80,7 +81,7 @@ impl Gate {
     ) -> Self {
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_issuer(&[ISSUER]);
-        validation.set_audience(&[AUDIENCE, AUDIENCE_GIT]);
+        validation.set_audience(&[AUDIENCE, AUDIENCE_CHECKED]);
         validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
         // Times are checked below: an exec that has started outlives its grant.
         validation.validate_exp = false;
@@ -108,9 +109,6 @@ impl Gate {
         if claims.nbf > now_s.saturating_add(LEEWAY_S) {
             return Err(Refusal::NotYetValid);
         }
-        if claims.aud != GrantClaims::audience(&claims.git_folders) {
-            return Err(Refusal::OtherAudience);
-        }
         if claims.sub != request.exec_id {
             return Err(Refusal::OtherExec);
         }
@@ -121,8 +119,15 @@ impl Gate {
             return Err(Refusal::OtherExecutor);
         }
         let context = order_context(request.exec_id);
-        let order = sealing::open(&self.payload_key, self.tenant_id, &context, &request.order)
+        let mut order = sealing::open(&self.payload_key, self.tenant_id, &context, &request.order)
             .map_err(Refusal::Order)?;
+        let checks = std::mem::take(&mut order.checks);
+        if claims.aud != GrantClaims::audience(&checks) {
+            return Err(Refusal::OtherAudience);
+        }
+        if claims.checks_sha256 != checks.digest() {
+            return Err(Refusal::OtherOrder);
+        }
         let order_sha256 = order_digest(&order);
         let same = order_sha256 == claims.order_sha256
             && order.tenant_id == claims.tenant_id
@@ -133,7 +138,7 @@ impl Gate {
         }
         order.limits.validate().map_err(Refusal::Limits)?;
         let expired = claims.exp < now_s.saturating_sub(LEEWAY_S);
-        Ok(Admitted { order, order_sha256, expired, git_folders: claims.git_folders })
+        Ok(Admitted { order, order_sha256, expired, checks })
     }
 }
 
@@ -144,6 +149,7 @@ mod tests {
     use ed25519_dalek::SigningKey;
     use ed25519_dalek::pkcs8::EncodePrivateKey as _;
     use jsonwebtoken::{EncodingKey, Header, encode};
+    use protocol::checks::NamedPath;
     use protocol::exec::Intent;
     use sha2::Digest as _;
     use uuid::Uuid;
@@ -203,6 +209,7 @@ mod tests {
             stdin_open: false,
             terminal: None,
             min_generation: 1,
+            checks: Default::default(),
             kind: protocol::exec::ExecKind::Shell,
             timeout_ms: 1000,
             limits: SandboxLimits::default(),
@@ -224,7 +231,7 @@ mod tests {
             executor_id: Uuid::from_u128(5).into(),
             order_sha256: String::new(),
             policy_version: 1,
-            git_folders: Vec::new(),
+            checks_sha256: None,
         }
     }
 
@@ -263,13 +270,32 @@ mod tests {
     }
 
     #[test]
-    fn folders_come_with_an_audience_of_their_own() {
+    fn checks_come_with_their_digest_and_an_audience_of_their_own() {
         let signer = Signer::new();
-        let request = signer.request(|claims, _| {
-            claims.git_folders.push("/work".into());
-            claims.aud = AUDIENCE_GIT.into();
-        });
-        assert_eq!(signer.gate().admit(&request, NOW).expect("admitted").git_folders, ["/work"]);
+        let named = || NamedPath { path: "/work/a".into(), follows_links: false };
+        let checks = Checks { git_folders: vec!["/work".into()], paths: vec![named()] };
+        let with_checks = |claims: &mut GrantClaims, order: &mut ExecOrder| {
+            order.checks = checks.clone();
+            claims.checks_sha256 = checks.digest();
+            claims.aud = AUDIENCE_CHECKED.into();
+        };
+        let admitted = signer.gate().admit(&signer.request(with_checks), NOW).expect("admitted");
+        assert_eq!(admitted.checks, checks);
+        let changes: [fn(&mut GrantClaims, &mut ExecOrder); 6] = [
+            |_, order| order.checks = Checks::default(),
+            |_, order| order.checks.git_folders.clear(),
+            |_, order| order.checks.paths[0].path.push('b'),
+            |_, order| order.checks.paths[0].follows_links = true,
+            |claims, _| claims.checks_sha256 = None,
+            |claims, _| claims.aud = AUDIENCE.into(),
+        ];
+        for (index, change) in changes.into_iter().enumerate() {
+            let request = signer.request(|claims, order| {
+                with_checks(claims, order);
+                change(claims, order);
+            });
+            assert!(signer.gate().admit(&request, NOW).is_err(), "change {index}");
+        }
     }
 
     #[test]
@@ -287,8 +313,8 @@ mod tests {
     fn any_difference_between_grant_and_order_is_refused() {
         let signer = Signer::new();
         let changes: [fn(&mut GrantClaims, &mut ExecOrder); 12] = [
-            |claims, _| claims.git_folders.push("/work".into()),
-            |claims, _| claims.aud = AUDIENCE_GIT.into(),
+            |claims, _| claims.checks_sha256 = Some("00".into()),
+            |claims, _| claims.aud = AUDIENCE_CHECKED.into(),
             |_, order| order.command.push(' '),
             |_, order| order.cwd = "/".into(),
             |_, order| order.exec_id = Uuid::from_u128(9).into(),

@@ -92,6 +92,7 @@ mod tests {
             stdin_open: false,
             terminal: None,
             min_generation: 1,
+            checks: Default::default(),
             timeout_ms: 1000,
             limits: SandboxLimits::default(),
             image_digest: "sha256:0".into(),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use domain::ids::{ExecId, SandboxId, SessionId};
 use domain::sandbox::SandboxRef;
+use protocol::checks::Unfit;
 use protocol::exec::{ExecResult, NotStarted};
-use protocol::git::Unfit;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

@@ -101,8 +101,9 @@ pub(crate) async fn write_frames(
     let mut bytes = Vec::new();
     while frames.recv_many(&mut batch, BATCH).await > 0 {
         bytes.clear();
-        let starts =
-            batch.iter().any(|frame| matches!(frame, ToInit::Start(_) | ToInit::StartGit { .. }));
+        let starts = batch
+            .iter()
+            .any(|frame| matches!(frame, ToInit::Start(_) | ToInit::StartChecked { .. }));
         for frame in batch.drain(..) {
             encode(&frame, &mut bytes)?;
         }

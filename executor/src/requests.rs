@@ -136,7 +136,7 @@ impl Requests {
             order: Some(admitted.order),
             order_sha256: admitted.order_sha256,
             expired: admitted.expired,
-            git_folders: admitted.git_folders,
+            checks: admitted.checks,
             held: None,
             cancel: CancellationToken::new(),
             traceparent: request.traceparent.clone(),

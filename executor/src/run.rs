@@ -8,6 +8,7 @@ use std::sync::Arc;
 use domain::exec::ExecOutcome;
 use domain::ids::ExecId;
 use domain::sandbox::SandboxRef;
+use protocol::checks::Checks;
 use protocol::exec::{ExecOrder, ExecResult, Intent, NotStarted};
 use protocol::init::{Exit, StartFailure, Stream};
 use tokio_util::sync::CancellationToken;
@@ -43,8 +44,8 @@ pub(crate) struct Job {
     pub(crate) order_sha256: String,
     /// The grant is over: it may go on, it may not start.
     pub(crate) expired: bool,
-    /// Folders in which git has to be disarmed.
-    pub(crate) git_folders: Vec<String>,
+    /// What has to be looked at before it starts.
+    pub(crate) checks: Checks,
     /// What it has kept of its workspace's files since an earlier life.
     pub(crate) held: Option<Hold>,
     pub(crate) cancel: CancellationToken,
@@ -153,10 +154,10 @@ async fn begin(
     if !shop.spool.has_room().map_err(SpoolError::Io)? {
         return Ok(not_started(NotStarted::SpoolFull, None));
     }
-    if !job.git_folders.is_empty()
+    if !job.checks.is_empty()
         && let Some(unfit) = shop.journal.find_unfit(job.exec_id).await?
     {
-        return Ok(not_started(NotStarted::Repository(unfit), None));
+        return Ok(not_started(NotStarted::Unfit(unfit), None));
     }
     let wanted = Wanted {
         session_id: order.session_id,
@@ -179,7 +180,7 @@ async fn begin(
             return if end { bury(shop, job, why, None).await } else { Ok(not_started(why, None)) };
         }
     };
-    let files = FileUse::of(order, &job.git_folders);
+    let files = FileUse::of(order, &job.checks.git_folders);
     let _hold = tokio::select! {
         biased;
         () = job.cancel.cancelled() => return bury(shop, job, NotStarted::Cancelled, None).await,
@@ -207,7 +208,7 @@ async fn begin(
     // From here on the journal must not guess: PID 1 has to be asked.
     shop.journal.record_start(job.exec_id, &entry).await?;
     failpoint::hit("after_record_start");
-    let start = order_frame(order, &job.git_folders, shop.uid);
+    let start = order_frame(order, &job.checks, shop.uid);
     let dialogue = Dialogue::new(job, &entry, Some(start), ear, sinks, wishes);
     see_through(shop, job, entry, &sandbox, dialogue).await
 }
@@ -228,7 +229,7 @@ async fn resume(
     };
     let ear = sandbox.listen(job.exec_id);
     let order = job.order.as_ref().filter(|_| job.intent == Intent::Run);
-    let start = order.map(|order| order_frame(order, &job.git_folders, shop.uid));
+    let start = order.map(|order| order_frame(order, &job.checks, shop.uid));
     let dialogue = Dialogue::resume(job, &entry, start, ear, sinks, wishes);
     // After a failure of ours it runs without its hold: whoever changes files now is waited for.
     let files = if job.held.is_some() { FileUse::Free } else { entry.files };
@@ -269,15 +270,15 @@ async fn see_through(
             finished(&entry, dialogue.sinks(), exit, totals, is_oom_killed(exit, grown))
         }
         Ending::Vanished | Ending::Overdue => lost(&entry, dialogue.sinks()),
-        Ending::Refused(StartFailure::Repository(unfit)) => {
+        Ending::Refused(StartFailure::Unfit(unfit)) => {
             // Whoever brings such a grant later hears the same: by then, somebody may be asked.
             shop.journal.record_unfit(job.exec_id, unfit, now_ms()).await?;
-            return Ok(not_started(NotStarted::Repository(unfit), Some(entry.sandbox)));
+            return Ok(not_started(NotStarted::Unfit(unfit), Some(entry.sandbox)));
         }
         Ending::Refused(why) => {
             let why = match why {
                 StartFailure::Cwd => NotStarted::CwdMissing,
-                StartFailure::Repository(unfit) => NotStarted::Repository(unfit),
+                StartFailure::Unfit(unfit) => NotStarted::Unfit(unfit),
                 StartFailure::Resources | StartFailure::Malformed => NotStarted::SandboxUnavailable,
             };
             withdraw(shop, job, Some(why)).await?;

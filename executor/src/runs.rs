@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use domain::ids::{ExecId, SessionId};
+use protocol::checks::Checks;
 use protocol::exec::Intent;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -140,7 +141,7 @@ impl Runs {
                 order: None,
                 order_sha256: entry.order_sha256,
                 expired: true,
-                git_folders: Vec::new(),
+                checks: Checks::default(),
                 held,
                 cancel: CancellationToken::new(),
                 // Its trace was not written down; its end is reported all the same.

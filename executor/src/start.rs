@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use domain::ids::ExecId;
 use domain::limits::KILL_GRACE_MS;
+use protocol::checks::Checks;
 use protocol::exec::{ExecKind, ExecOrder};
 use protocol::git::DISARMING_ENV;
 use protocol::init::{Rlimit, Start, Stdin, ToInit};
@@ -21,14 +22,16 @@ const ENVIRONMENT: [(&str, &str); 4] = [
 /// How long work on files may take to end by itself. It keeps nothing that would be lost.
 const FILES_GRACE_MS: u64 = 200;
 
-/// The frame that starts an order's command, with git disarmed if it reads with it in `git_folders`.
-pub(crate) fn order_frame(order: &ExecOrder, git_folders: &[String], uid: u32) -> ToInit {
+/// The frame that starts an order's command after `checks`, with git disarmed if it reads with it.
+pub(crate) fn order_frame(order: &ExecOrder, checks: &Checks, uid: u32) -> ToInit {
     let mut start = order_start(order, uid);
-    if git_folders.is_empty() {
+    if checks.is_empty() {
         return ToInit::Start(start);
     }
-    start.env = disarmed(start.env);
-    ToInit::StartGit { start, folders: git_folders.to_vec() }
+    if !checks.git_folders.is_empty() {
+        start.env = disarmed(start.env);
+    }
+    ToInit::StartChecked { start, checks: checks.clone() }
 }
 
 fn order_start(order: &ExecOrder, uid: u32) -> Start {
@@ -117,6 +120,7 @@ mod tests {
     use super::*;
     use domain::limits::SandboxLimits;
     use protocol::binary::Binary;
+    use protocol::checks::NamedPath;
     use protocol::init::TerminalSize;
     use uuid::Uuid;
 
@@ -133,6 +137,7 @@ mod tests {
             stdin_open: false,
             terminal: None,
             min_generation: 1,
+            checks: Default::default(),
             timeout_ms: 1000,
             limits: SandboxLimits::default(),
             image_digest: "sha256:0".into(),
@@ -184,14 +189,18 @@ mod tests {
         let env = [("GIT_CONFIG_COUNT", "0"), ("GIT_EXTERNAL_DIFF", "x"), ("A", "b")];
         let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let order = ExecOrder { env, ..order() };
-        let folders = ["/work".to_owned()];
-        let frame = order_frame(&order, &folders, 10_000);
-        let ToInit::StartGit { start, folders } = frame else { panic!("{frame:?}") };
-        assert_eq!(folders, ["/work"]);
+        let git = Checks { git_folders: vec!["/work".into()], ..Checks::default() };
+        let frame = order_frame(&order, &git, 10_000);
+        let ToInit::StartChecked { start, checks } = frame else { panic!("{frame:?}") };
+        assert_eq!(checks, git);
         assert!(start.env.contains(&"A=b".to_owned()));
         assert!(start.env.contains(&"GIT_CONFIG_GLOBAL=/dev/null".to_owned()));
         let named = |name: &str| start.env.iter().filter(|line| line.starts_with(name)).count();
         assert_eq!((named("GIT_CONFIG_COUNT="), named("GIT_EXTERNAL_DIFF=")), (1, 0));
-        assert!(matches!(order_frame(&order, &[], 10_000), ToInit::Start(_)));
+        assert!(matches!(order_frame(&order, &Checks::default(), 10_000), ToInit::Start(_)));
+        let path = NamedPath { path: "/work/a".into(), follows_links: false };
+        let frame = order_frame(&order, &Checks { paths: vec![path], ..Checks::default() }, 10_000);
+        let ToInit::StartChecked { start, .. } = frame else { panic!("{frame:?}") };
+        assert!(start.env.contains(&"GIT_CONFIG_COUNT=0".to_owned()), "git is left as it is");
     }
 }

@@ -6,17 +6,15 @@ mod site;
 
 use domain::exec::ExecOutcome;
 use protocol::calls::{CallKind, CallReply};
+use protocol::checks::{Checks, Unfit};
 use protocol::exec::{ExecOrder, NotStarted, ToolRequest};
 use protocol::files::{FileReply, FileRequest, MAX_FILE_BYTES};
-use protocol::git::Unfit;
-use protocol::grant::{AUDIENCE_GIT, GrantClaims};
 use site::switchboard::ClientBody;
 use site::{Life, Site, session, text};
 
 fn disarmed(site: &Site, order: &ExecOrder, folder: &str) -> ToolRequest {
-    let git_folders = vec![folder.to_owned()];
-    let claims = GrantClaims { aud: AUDIENCE_GIT.into(), git_folders, ..site.claims(order, 300) };
-    site.request(order, &claims)
+    let checks = Checks { git_folders: vec![folder.to_owned()], ..Checks::default() };
+    site.grant(&ExecOrder { checks, ..order.clone() })
 }
 
 #[test]
@@ -28,13 +26,13 @@ fn what_was_refused_once_stays_refused_under_such_a_grant_only() {
     let order = site.order(session, "cd repo && git status --short && echo ran");
     let request = disarmed(&site, &order, "/work/repo");
     let why = |life: &Life| site.why(order.exec_id, &life.exec(&request));
-    assert_eq!(why(&life), NotStarted::Repository(Unfit::Setting));
+    assert_eq!(why(&life), NotStarted::Unfit(Unfit::Setting));
     site.run(&life, &site.order(session, "git -C repo config --unset diff.external"));
     // By now, somebody may be asked about it.
-    assert_eq!(why(&life), NotStarted::Repository(Unfit::Setting));
+    assert_eq!(why(&life), NotStarted::Unfit(Unfit::Setting));
     life.kill();
     let life = site.start();
-    assert_eq!(why(&life), NotStarted::Repository(Unfit::Setting));
+    assert_eq!(why(&life), NotStarted::Unfit(Unfit::Setting));
     let result = site.result(order.exec_id, &life.exec(&site.grant(&order)));
     assert_eq!(text(&result.stdout), "ran\n");
     let order = site.order(session, "cd repo && git status --short && echo ran");

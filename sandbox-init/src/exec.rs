@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, read};
+use protocol::checks::Checks;
 use protocol::init::{Exit, FromInit, Start, StartFailure, Stream, TerminalSize};
 
 use crate::link::Output;
@@ -68,17 +69,17 @@ enum Ending {
 }
 
 impl Exec {
-    /// Starts a command, if what git would find in `git_folders` is fit for its disarmed form.
+    /// Starts a command, if its sandbox passes `checks`.
     ///
     /// # Errors
     /// Says why it could not be started.
     pub(crate) fn start(
         start: Start,
-        git_folders: &[String],
+        checks: &Checks,
         allowance: &Allowance,
         now: Instant,
     ) -> Result<Self, StartFailure> {
-        let Child { shepherd, status, stdio } = process::spawn(&start, git_folders)?;
+        let Child { shepherd, status, stdio } = process::spawn(&start, checks)?;
         let Ours { stdin, output, terminal } = stdio;
         Ok(Self {
             exec_id: start.exec_id,

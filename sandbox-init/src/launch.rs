@@ -14,11 +14,11 @@ use nix::sys::stat::{Mode, SFlag, fstat, major, minor};
 use nix::unistd::{
     Gid, Uid, chdir, dup2_raw, execve, pipe2, setgroups, setresgid, setresuid, setsid,
 };
-use protocol::git::Unfit;
+use protocol::checks::{Checks, Unfit};
 use protocol::init::Rlimit;
 
 use crate::stdio::Theirs;
-use crate::{git, terminal};
+use crate::{git, named, terminal};
 
 /// Highest capability number that a kernel may know; unknown ones are skipped.
 const MAX_CAPABILITY: i32 = 63;
@@ -37,14 +37,14 @@ pub(crate) struct Program<'a> {
     pub(crate) env: Vec<CString>,
     pub(crate) cwd: CString,
     pub(crate) rlimits: &'a [Rlimit],
-    /// Folders in which git has to find nothing that is unfit for its disarmed form.
-    pub(crate) git_folders: &'a [String],
+    /// What is looked at first.
+    pub(crate) checks: &'a Checks,
 }
 
 /// What failed on the way.
 pub(crate) enum BeforeExec {
     Cwd,
-    Repository(Unfit),
+    Unfit(Unfit),
     Other,
 }
 
@@ -56,7 +56,8 @@ impl From<Errno> for BeforeExec {
 
 /// Turns this process into the command. The order matters: capabilities are given up before the
 /// user changes; what is opened by name is opened after, with the command's own rights; repositories
-/// are looked at as late as can be, because others may change them; the limits come last, because they would count PID 1's descriptors, which exec closes.
+/// and paths are looked at as late as can be, because others may change them; the limits come last,
+/// because they would count PID 1's descriptors, which exec closes.
 pub(crate) fn become_command(
     program: &Program<'_>,
     stdio: &Theirs,
@@ -76,7 +77,8 @@ pub(crate) fn become_command(
     reset_signals();
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     chdir(program.cwd.as_c_str()).map_err(|_| BeforeExec::Cwd)?;
-    git::check(program.git_folders).map_err(BeforeExec::Repository)?;
+    git::check(&program.checks.git_folders).map_err(BeforeExec::Unfit)?;
+    named::check(&program.checks.paths).map_err(BeforeExec::Unfit)?;
     for limit in program.rlimits {
         lower(*limit)?;
     }

@@ -12,6 +12,7 @@ mod files;
 mod git;
 mod launch;
 mod link;
+mod named;
 mod process;
 mod shepherd;
 mod stdin;

@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe2, read, write};
-use protocol::git::Unfit;
+use protocol::checks::{Checks, Unfit};
 use protocol::init::{Start, StartFailure};
 
 use crate::launch::{BeforeExec, Program, become_command};
@@ -28,7 +28,7 @@ const START_LIMIT: Duration = Duration::from_secs(2);
 /// Milliseconds after which a child may have been stopped by another command.
 const LET_GO_ON_MS: u8 = 20;
 /// On top of the reason's number.
-const FAILED_REPOSITORY: u8 = 16;
+const FAILED_CHECK: u8 = 16;
 
 /// A command that was started.
 pub(crate) struct Child {
@@ -63,21 +63,21 @@ pub(crate) fn release_memory() {
     unsafe { libc::malloc_trim(0) };
 }
 
-/// Starts a command, if what git would find in `git_folders` is fit for its disarmed form.
+/// Starts a command, if its sandbox passes `checks`.
 ///
 /// # Errors
 /// Says why it could not be started; nothing runs then.
-pub(crate) fn spawn(start: &Start, git_folders: &[String]) -> Result<Child, StartFailure> {
-    let program = program(start, git_folders).ok_or(StartFailure::Malformed)?;
+pub(crate) fn spawn(start: &Start, checks: &Checks) -> Result<Child, StartFailure> {
+    let program = program(start, checks).ok_or(StartFailure::Malformed)?;
     spawn_program(start, &program).unwrap_or(Err(StartFailure::Resources))
 }
 
-fn program<'a>(start: &'a Start, git_folders: &'a [String]) -> Option<Program<'a>> {
+fn program<'a>(start: &'a Start, checks: &'a Checks) -> Option<Program<'a>> {
     let argv = c_strings(&start.argv).filter(|argv| !argv.is_empty())?;
     let env = c_strings(&start.env)?;
     let cwd = CString::new(start.cwd.as_str()).ok()?;
     let rlimits = &start.rlimits;
-    let program = Program { uid: start.uid, argv, env, cwd, rlimits, git_folders };
+    let program = Program { uid: start.uid, argv, env, cwd, rlimits, checks };
     (start.uid != 0).then_some(program)
 }
 
@@ -91,7 +91,7 @@ fn spawn_program(start: &Start, program: &Program<'_>) -> nix::Result<Result<Chi
             let launch = || become_command(program, &theirs);
             let code = match shepherd::run(&status_write, launch) {
                 Err(BeforeExec::Cwd) => FAILED_CWD,
-                Err(BeforeExec::Repository(unfit)) => FAILED_REPOSITORY + unfit.number(),
+                Err(BeforeExec::Unfit(unfit)) => FAILED_CHECK + unfit.number(),
                 Err(BeforeExec::Other) | Ok(_) => FAILED_OTHER,
             };
             let _ = write(&failure_write, &[code]);
@@ -135,10 +135,10 @@ fn hear_failure(child: Pid, pipe: &OwnedFd, code: &mut [u8]) -> nix::Result<usiz
 }
 
 fn failure(code: u8) -> StartFailure {
-    let unfit = code.checked_sub(FAILED_REPOSITORY).and_then(Unfit::from_number);
+    let unfit = code.checked_sub(FAILED_CHECK).and_then(Unfit::from_number);
     match (code, unfit) {
         (FAILED_CWD, _) => StartFailure::Cwd,
-        (_, Some(unfit)) => StartFailure::Repository(unfit),
+        (_, Some(unfit)) => StartFailure::Unfit(unfit),
         _ => StartFailure::Resources,
     }
 }

@@ -12,6 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
+use protocol::checks::Checks;
 use protocol::init::{FromInit, Start, ToInit, VERSION};
 
 use crate::exec::Exec;
@@ -245,8 +246,8 @@ impl Supervisor {
 
     fn handle(&mut self, frame: ToInit, now: Instant) -> Option<FromInit> {
         match frame {
-            ToInit::Start(start) => Some(self.start(start, &[], now)),
-            ToInit::StartGit { start, folders } => Some(self.start(start, &folders, now)),
+            ToInit::Start(start) => Some(self.start(start, &Checks::default(), now)),
+            ToInit::StartChecked { start, checks } => Some(self.start(start, &checks, now)),
             ToInit::Attach { exec_id, have } => Some(self.attach(exec_id, have)),
             // It was heard by `take_frames`.
             ToInit::Welcome { .. } => None,
@@ -288,12 +289,12 @@ impl Supervisor {
         }
     }
 
-    fn start(&mut self, start: Start, git_folders: &[String], now: Instant) -> FromInit {
+    fn start(&mut self, start: Start, checks: &Checks, now: Instant) -> FromInit {
         let exec_id = start.exec_id;
         if self.started.contains(&exec_id) {
             return self.attach(exec_id, [0, 0]);
         }
-        match Exec::start(start, git_folders, &self.allowance, now) {
+        match Exec::start(start, checks, &self.allowance, now) {
             Ok(exec) => {
                 self.started.insert(exec_id);
                 self.shepherds.insert(exec.shepherd());

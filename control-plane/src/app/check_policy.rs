@@ -133,7 +133,7 @@ fn question<'a>(setting: &'a Setting, request: &'a CheckCommand) -> Question<'a>
         command: &request.command,
         cwd: request.cwd.as_deref().unwrap_or("/work"),
         has_env: request.has_env,
-        git_refused: None,
+        unfit: None,
         subject: judging::subject(&setting.scene),
         mode: setting.mode,
     }

@@ -120,6 +120,7 @@ fn propose(approval: &Approval) -> Result<policy::Proposal, AppError> {
         cwd: &approval.cwd,
         has_env: !approval.env_names.is_empty(),
         git_hardened: true,
+        paths_refused: false,
         ..CommandRequest::default()
     };
     policy::propose_rule(&request).map_err(|why| refuse(&why))

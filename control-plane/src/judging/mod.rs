@@ -30,8 +30,8 @@ pub struct Question<'a> {
     pub cwd: &'a str,
     /// Whether it would get variables of its own.
     pub has_env: bool,
-    /// Why git cannot be disarmed for it, if that is known.
-    pub git_refused: Option<&'a str>,
+    /// Why its sandbox refused to start it as a command that policy allows, if it did.
+    pub unfit: Option<&'a str>,
     /// Who asks, and in which session.
     pub subject: Subject<'a>,
     /// How the session treats what policy says.
@@ -76,7 +76,7 @@ impl Active {
     /// What policy and mode say.
     pub fn decide(&self, question: &Question<'_>) -> Decision {
         let mut decision = by_policy(&self.engine, question);
-        if let (Some(why), Outcome::Ask) = (question.git_refused, decision.outcome) {
+        if let (Some(why), Outcome::Ask) = (question.unfit, decision.outcome) {
             decision.reasons.push(why.to_owned());
         }
         let decision = match self.trouble {
@@ -119,7 +119,8 @@ fn shell<'a>(question: &Question<'a>) -> CommandRequest<'a> {
         command: question.command,
         cwd: question.cwd,
         has_env: question.has_env,
-        git_hardened: question.git_refused.is_none(),
+        git_hardened: question.unfit.is_none(),
+        paths_refused: question.unfit.is_some(),
         subject: question.subject,
     }
 }

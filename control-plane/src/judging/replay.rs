@@ -158,7 +158,7 @@ pub fn question<'a>(command: &'a RecordedCommand, tenant: &'a str) -> Question<'
         command: &command.command,
         cwd: &command.cwd,
         has_env: command.has_env,
-        git_refused: command.git_refused.as_deref(),
+        unfit: command.unfit.as_deref(),
         subject: Subject {
             role: &command.role,
             token: &command.token,
@@ -180,7 +180,7 @@ fn key(command: &RecordedCommand) -> Key {
         &command.role,
         &command.session,
         &command.environment,
-        command.git_refused.as_deref().unwrap_or_default(),
+        command.unfit.as_deref().unwrap_or_default(),
     ];
     for field in fields {
         hash.update((field.len() as u64).to_le_bytes());
@@ -204,7 +204,7 @@ mod tests {
             command: command.into(),
             cwd: "/work".into(),
             has_env: false,
-            git_refused: None,
+            unfit: None,
             token: "agent".into(),
             role: "agent".into(),
             session: "s".into(),

@@ -51,6 +51,7 @@ mod tests {
             limits: SandboxLimits::default(),
             image_digest: "sha256:0".into(),
             min_generation: 1,
+            checks: Default::default(),
         }
     }
 

@@ -62,11 +62,11 @@ async fn not_started(
     exec: &Exec,
     why: NotStarted,
 ) -> Result<Recorded, OutcomeError> {
-    if let NotStarted::Repository(unfit) = why
+    if let NotStarted::Unfit(unfit) = why
         && exec.state == ExecState::Queued
         && !exec.cancel_requested
     {
-        scope.refuse_git(exec.id, unfit.message()).await?;
+        scope.refuse_unfit(exec.id, unfit.message()).await?;
         return Ok(Recorded::Retry { after_ms: 1 });
     }
     let may_try_again = matches!(
@@ -109,7 +109,7 @@ async fn not_started(
         NotStarted::DiskFull => "disk_full",
         NotStarted::SpoolFull => "spool_full",
         NotStarted::WorkspaceExceedsMemory => "workspace_exceeds_memory",
-        NotStarted::Repository(_) => "repository_refused",
+        NotStarted::Unfit(_) => "sandbox_refused",
     };
     let error = ExecError { code: code.into(), message: why.message().into() };
     closing::settle_with(scope, exec, ExecOutcome::Cancelled, Some(&error)).await?;

@@ -65,7 +65,7 @@ impl Scope {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn refuse_git(&mut self, id: ExecId, reason: &str) -> Result<(), StoreError> {
+    pub async fn refuse_unfit(&mut self, id: ExecId, reason: &str) -> Result<(), StoreError> {
         let owner = self.owner.clone();
         sqlx::query(
             "UPDATE execs SET git_refused = $3, decision = NULL WHERE tenant_id = $1 AND id = $2",

@@ -6,6 +6,7 @@ use domain::exec::ExecState;
 use domain::ids::{ApprovalId, ExecId, ExecutorId, SessionId, TurnId};
 use domain::sandbox::SandboxRef;
 use policy::{Decision, Outcome};
+use protocol::checks::{Checks, NamedPath};
 use protocol::exec::{ExecKind, StreamSummary};
 use protocol::init::TerminalSize;
 use serde::{Deserialize, Serialize};
@@ -55,8 +56,8 @@ pub struct Exec {
     pub decision: Option<RecordedDecision>,
     /// The question that it waits or waited for.
     pub approval_id: Option<ApprovalId>,
-    /// Why git reads of it are asked about: no repository could be disarmed.
-    pub git_refused: Option<String>,
+    /// Why its sandbox refused to start it as a command that policy allows.
+    pub unfit: Option<String>,
     /// Somebody called it off, or a later version of the policy did.
     pub cancel_requested: bool,
     /// What a later version of the policy said against it, after it was allowed.
@@ -180,7 +181,8 @@ pub(super) struct Row {
     timeout_ms: i64,
     decision: Option<Json<RecordedDecision>>,
     approval_id: Option<String>,
-    git_refused: Option<String>,
+    #[sqlx(rename = "git_refused")]
+    unfit: Option<String>,
     cancel_requested: bool,
     recalled: Option<Json<RecordedDecision>>,
     waiting_reason: Option<String>,
@@ -210,12 +212,19 @@ fn kind(name: &str) -> Option<ExecKind> {
 }
 
 impl RecordedDecision {
-    /// Folders in which git has to be disarmed. What people allowed runs as they saw it.
-    pub fn git_folders(&self) -> Vec<String> {
+    /// What has to be looked at before it starts. What people allowed runs as they saw it.
+    pub fn checks(&self) -> Checks {
         if self.decided_by != BY_POLICY {
-            return Vec::new();
+            return Checks::default();
         }
-        self.decision.git_folders().into_iter().map(str::to_owned).collect()
+        let named = |path: policy::NamedPath<'_>| NamedPath {
+            path: path.path.to_owned(),
+            follows_links: path.follows_links,
+        };
+        Checks {
+            git_folders: self.decision.git_folders().into_iter().map(str::to_owned).collect(),
+            paths: self.decision.named_paths().into_iter().map(named).collect(),
+        }
     }
 }
 
@@ -253,7 +262,7 @@ impl TryFrom<Row> for Exec {
             timeout_ms: row.timeout_ms.try_into().unwrap_or(0),
             decision: row.decision.map(|json| json.0),
             approval_id,
-            git_refused: row.git_refused,
+            unfit: row.unfit,
             cancel_requested: row.cancel_requested,
             recalled: row.recalled.map(|json| json.0),
             waiting_reason: row.waiting_reason,

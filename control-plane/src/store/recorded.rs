@@ -34,7 +34,7 @@ pub struct RecordedCommand {
     /// Whether it had variables of its own.
     pub has_env: bool,
     /// Why git could not be disarmed for it.
-    pub git_refused: Option<String>,
+    pub unfit: Option<String>,
     /// The name of the token that asked.
     pub token: String,
     /// Its role.
@@ -58,7 +58,7 @@ struct Row {
     command: String,
     cwd: String,
     has_env: bool,
-    git_refused: Option<String>,
+    unfit: Option<String>,
     token: String,
     role: String,
     session: String,
@@ -78,7 +78,7 @@ impl TryFrom<Row> for RecordedCommand {
             command: row.command,
             cwd: row.cwd,
             has_env: row.has_env,
-            git_refused: row.git_refused,
+            unfit: row.unfit,
             token: row.token,
             role: row.role,
             session: row.session,
@@ -108,14 +108,14 @@ impl Scope {
         let rows: Vec<Row> = sqlx::query_as(
             "WITH page AS (
                  SELECT e.tenant_id, e.id, e.session_id, e.created_by, e.kind, e.command, e.cwd,
-                        e.env, e.git_refused, e.decision
+                        e.env, e.git_refused AS unfit, e.decision
                  FROM execs e
                  WHERE e.tenant_id = $1 AND e.created_at >= $2 AND e.decision IS NOT NULL
                    AND e.id < $3
                  ORDER BY e.id DESC LIMIT $4
              ), plain AS (
                  SELECT e.id, e.kind = 'shell' AS is_shell, e.command, e.cwd,
-                        e.env <> '{}'::jsonb AS has_env, e.git_refused,
+                        e.env <> '{}'::jsonb AS has_env, e.unfit,
                         coalesce(k.name, '') AS token, coalesce(k.role, '') AS role,
                         s.name AS session, s.environment, s.approval_mode,
                         CASE WHEN e.decision->>'decided_by' = 'policy'
@@ -124,10 +124,10 @@ impl Scope {
                  LEFT JOIN tokens k ON k.tenant_id = e.tenant_id AND k.id = e.created_by
              )
              SELECT max(id) AS id, min(min(id)) OVER () AS last, count(*) AS count, is_shell,
-                    command, cwd, has_env, git_refused, token, role, session, environment,
+                    command, cwd, has_env, unfit, token, role, session, environment,
                     approval_mode, outcome
              FROM plain
-             GROUP BY is_shell, command, cwd, has_env, git_refused, token, role, session,
+             GROUP BY is_shell, command, cwd, has_env, unfit, token, role, session,
                       environment, approval_mode, outcome
              ORDER BY id DESC",
         )

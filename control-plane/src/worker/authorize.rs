@@ -155,6 +155,7 @@ impl Authorizer {
     ) -> Result<Authorized, ActivityFailure> {
         let tenant = self.tenant_keys.get(order.tenant_id).await?;
         let now = OffsetDateTime::now_utc();
+        let order = &ExecOrder { checks: permission.checks.clone(), ..order.clone() };
         let grant = grants::sign(&self.keys.grants.signer(), order, executor_id, permission, now)?;
         let context = order_context(order.exec_id);
         let sealed = sealing::seal(&tenant.payload_key, order.tenant_id, &context, order)?;
@@ -198,7 +199,7 @@ impl Next {
 
 fn permission(recorded: &RecordedDecision) -> Permission {
     let policy_version = recorded.policy_version;
-    Permission { policy_version, git_folders: recorded.git_folders() }
+    Permission { policy_version, checks: recorded.checks() }
 }
 
 async fn wait_for_executor(mut scope: Scope, exec: &Exec) -> Result<Authorized, ActivityFailure> {

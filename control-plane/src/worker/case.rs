@@ -28,7 +28,7 @@ impl Case<'_> {
             command: &self.order.command,
             cwd: &self.order.cwd,
             has_env: !self.order.env.is_empty(),
-            git_refused: self.exec.git_refused.as_deref(),
+            unfit: self.exec.unfit.as_deref(),
             subject: judging::subject(&self.scene),
             mode: self.mode,
         };

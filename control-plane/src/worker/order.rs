@@ -2,6 +2,7 @@
 
 use domain::ids::TenantId;
 use protocol::binary::Binary;
+use protocol::checks::Checks;
 use protocol::exec::ExecOrder;
 
 use crate::home::Home;
@@ -21,6 +22,7 @@ pub(super) fn build(tenant_id: TenantId, session: &Session, exec: &Exec, home: &
         terminal: exec.terminal,
         kind: exec.kind,
         min_generation: home.min_generation,
+        checks: Checks::default(),
         timeout_ms: exec.timeout_ms,
         limits: session.limits,
         image_digest: home.image_digest.clone(),

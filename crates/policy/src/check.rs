@@ -48,6 +48,7 @@ pub fn check_line(engine: &Engine, line: &str) -> Result<String, serde_json::Err
         cwd: question.cwd.as_deref().unwrap_or("/work"),
         has_env: false,
         git_hardened: true,
+        paths_refused: false,
         subject,
     });
     serde_json::to_string(&Answer {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::facts::Fact;
+use crate::facts::{Fact, NamedPath};
 
 /// What to do with a command. The order is that of strictness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -66,6 +66,16 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// The paths that have to be looked at before the command runs: it is allowed on the promise that
+    /// none of them is a link that leads out of the workspace. In order, each once.
+    pub fn named_paths(&self) -> Vec<NamedPath<'_>> {
+        let understood = self.facts.iter().filter(|fact| fact.understood);
+        let mut paths: Vec<NamedPath<'_>> = understood.flat_map(Fact::named_paths).collect();
+        paths.sort_unstable();
+        paths.dedup();
+        paths
+    }
+
     /// The folders whose repository configuration has to be checked before the command runs:
     /// it is allowed on the promise that the platform does so.
     pub fn git_folders(&self) -> Vec<&str> {

@@ -82,6 +82,8 @@ impl Engine {
             line: canonical_line(&[request.name, request.text]),
             flags: Vec::new(),
             operands: Vec::new(),
+            paths: Vec::new(),
+            follows_links: false,
             hosts: Vec::new(),
             effects: vec![effect],
             understood: true,

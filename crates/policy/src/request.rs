@@ -28,6 +28,9 @@ pub struct CommandRequest<'a> {
     /// they cannot outrank is looked for in `Decision::git_folders` before the command starts. Without
     /// it, git asks.
     pub git_hardened: bool,
+    /// Whether its sandbox has refused to start it because of what stands at `Decision::named_paths`.
+    /// Commands that name any then ask.
+    pub paths_refused: bool,
     /// Who asks, and where.
     pub subject: Subject<'a>,
 }

@@ -9,7 +9,7 @@ use domain::sandbox::SandboxRef;
 use serde::{Deserialize, Serialize};
 
 use crate::binary::Binary;
-use crate::git::Unfit;
+use crate::checks::{Checks, Unfit};
 use crate::init::TerminalSize;
 use crate::sealed::Sealed;
 
@@ -50,6 +50,11 @@ pub struct ExecOrder {
     /// session was moved to this executor; its files are not the session's any more.
     #[serde(default = "first", skip_serializing_if = "is_first")]
     pub min_generation: u32,
+    /// What has to be looked at before it starts. That follows from the command and the decision, so it
+    /// is not in the order's digest. The grant has a digest of it: grants stand in the workflow's
+    /// history, where no command text stands.
+    #[serde(default, skip_serializing_if = "Checks::is_empty")]
+    pub checks: Checks,
 }
 
 fn first() -> u32 {
@@ -219,8 +224,9 @@ pub enum NotStarted {
     SpoolFull,
     /// Workspaces are kept in memory there, and this one is larger than the sandbox's memory.
     WorkspaceExceedsMemory,
-    /// It reads with git, and the repository is not fit for git's disarmed form.
-    Repository(Unfit),
+    /// The sandbox did not pass the checks that its permission rests on.
+    #[serde(rename = "repository")]
+    Unfit(Unfit),
 }
 
 impl NotStarted {
@@ -237,7 +243,7 @@ impl NotStarted {
             | Self::SandboxUnavailable
             | Self::DiskFull
             | Self::SpoolFull
-            | Self::Repository(_) => false,
+            | Self::Unfit(_) => false,
         }
     }
 
@@ -266,7 +272,7 @@ impl NotStarted {
                  limits.workspace_bytes exceeds its limits.memory_bytes: make a session with a \
                  smaller workspace"
             }
-            Self::Repository(unfit) => unfit.message(),
+            Self::Unfit(unfit) => unfit.message(),
         }
     }
 }

@@ -1,10 +1,8 @@
-//! Git's disarmed form: what executor and sandbox add before a git read that policy has allowed, and
-//! why they may refuse to. The settings of a repository can make git run any program.
+//! Git's disarmed form: what executor and sandbox add before a git read that policy has allowed. The
+//! settings of a repository can make git run any program.
 //!
 //! The text of the command stays as it was decided upon: the environment outranks the repository's
 //! own settings, and what it cannot outrank is looked for in the repository.
-
-use serde::{Deserialize, Serialize};
 
 /// Folders with repositories that one command may rest on.
 pub const MAX_FOLDERS: usize = 32;
@@ -65,76 +63,6 @@ pub const DISARMING_ENV: &[(&str, &str)] = &[
     ("GIT_CONFIG_VALUE_17", "never"),
 ];
 
-/// Why a repository is not fit for git's disarmed form. Says nothing of its content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Unfit {
-    /// It has a setting that is not known to be harmless.
-    Setting,
-    /// It has a submodule: git runs again in there, under settings that no variable reaches.
-    Submodule,
-    /// Its own files are somewhere else: a worktree, a submodule, a link.
-    Elsewhere,
-    /// It has no work tree, or something that looks like such a repository stands in one.
-    Bare,
-    /// Its settings or its index are larger than what is looked at, or there are too many folders.
-    TooLarge,
-    /// A folder is missing, or files of the repository cannot be read or understood.
-    Unreadable,
-}
-
-impl Unfit {
-    /// Every reason.
-    pub const ALL: [Self; 6] = [
-        Self::Setting,
-        Self::Submodule,
-        Self::Elsewhere,
-        Self::Bare,
-        Self::TooLarge,
-        Self::Unreadable,
-    ];
-
-    /// The number that it has in a pipe, above zero.
-    pub fn number(self) -> u8 {
-        Self::ALL.iter().zip(1..).find(|(unfit, _)| **unfit == self).map_or(0, |(_, number)| number)
-    }
-
-    /// The reason of a number.
-    pub fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|unfit| unfit.number() == number)
-    }
-
-    /// What people are told.
-    pub fn message(self) -> &'static str {
-        match self {
-            Self::Setting => {
-                "git may run other programs there: the repository's configuration has a setting \
-                 that is not known to be harmless (see `.git/config`)"
-            }
-            Self::Submodule => {
-                "git may run other programs there: the repository has a submodule, with a \
-                 configuration of its own"
-            }
-            Self::Elsewhere => {
-                "git may run other programs there: the repository's own files are somewhere else \
-                 (a worktree, a submodule or a link)"
-            }
-            Self::Bare => {
-                "git may run other programs there: a folder looks like a repository without a work \
-                 tree"
-            }
-            Self::TooLarge => {
-                "git may run other programs there: the repository's configuration or index is too \
-                 large to be looked through"
-            }
-            Self::Unreadable => {
-                "git may run other programs there: a folder or file of the repository cannot be \
-                 read or understood"
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,14 +77,5 @@ mod tests {
             assert!(has(format!("GIT_CONFIG_KEY_{index}")), "{index}");
             assert!(has(format!("GIT_CONFIG_VALUE_{index}")), "{index}");
         }
-    }
-
-    #[test]
-    fn reasons_have_numbers_of_their_own() {
-        for unfit in Unfit::ALL {
-            assert_eq!(Unfit::from_number(unfit.number()), Some(unfit));
-        }
-        assert_eq!(Unfit::from_number(0), None);
-        assert_eq!(Unfit::from_number(200), None);
     }
 }

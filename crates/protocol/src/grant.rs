@@ -6,14 +6,15 @@ use domain::ids::{ExecId, ExecutorId, GrantId, SessionId, TenantId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::checks::Checks;
 use crate::exec::{ExecKind, ExecOrder};
 
 /// `iss` of every grant.
 pub const ISSUER: &str = "bulkhead-control-plane";
 /// `aud` of every grant.
 pub const AUDIENCE: &str = "bulkhead-executor";
-/// `aud` of a grant with [`GrantClaims::git_folders`]. An executor that does not know them refuses it.
-pub const AUDIENCE_GIT: &str = "bulkhead-executor/git";
+/// `aud` of a grant with [`GrantClaims::checks_sha256`]. An executor that does not know it refuses it.
+pub const AUDIENCE_CHECKED: &str = "bulkhead-executor/checked";
 
 /// The claims of a grant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,16 +43,16 @@ pub struct GrantClaims {
     pub order_sha256: String,
     /// The policy version that decided.
     pub policy_version: i64,
-    /// Folders in which it reads with git, if it was allowed on the promise that git is disarmed
-    /// there; see [`crate::git`].
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub git_folders: Vec<String>,
+    /// [`Checks::digest`] of what comes with the order, if it was allowed on the promise that the
+    /// sandbox is looked at before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checks_sha256: Option<String>,
 }
 
 impl GrantClaims {
-    /// The `aud` of a grant with these [`GrantClaims::git_folders`].
-    pub fn audience(git_folders: &[String]) -> &'static str {
-        if git_folders.is_empty() { AUDIENCE } else { AUDIENCE_GIT }
+    /// The `aud` of a grant with these checks.
+    pub fn audience(checks: &Checks) -> &'static str {
+        if checks.is_empty() { AUDIENCE } else { AUDIENCE_CHECKED }
     }
 }
 
@@ -131,6 +132,7 @@ mod tests {
             stdin_open: false,
             terminal: None,
             min_generation: 1,
+            checks: Default::default(),
             command: "echo a".into(),
             cwd: "/work".into(),
             env: [("A".to_owned(), "b".to_owned())].into(),

@@ -6,8 +6,8 @@
 use domain::ids::{ExecId, SandboxId};
 use serde::{Deserialize, Serialize};
 
+use crate::checks::{Checks, Unfit};
 pub use crate::frame::{FrameBuffer, FrameError, MAX_FRAME_BYTES, encode};
-use crate::git::Unfit;
 
 /// Largest piece of input in one frame, in bytes.
 pub const MAX_CHUNK_BYTES: usize = 64 * 1024;
@@ -21,7 +21,7 @@ pub const WINDOW_BYTES: usize = 256 * 1024;
 /// executor keeps one half while the other one is on its way.
 pub const WIDE_WINDOW_BYTES: usize = 1024 * 1024;
 /// Version of this protocol; both sides must agree.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Standard input that PID 1 holds for a command that does not read it, in bytes.
 pub const STDIN_WINDOW_BYTES: usize = 256 * 1024;
 
@@ -182,13 +182,12 @@ pub enum ToInit {
         /// The exec.
         exec_id: ExecId,
     },
-    /// The same as [`ToInit::Start`], if the repositories that git would find in these folders are
-    /// fit for its disarmed form; nothing is started otherwise.
-    StartGit {
+    /// The same as [`ToInit::Start`], if the sandbox passes these checks; nothing is started otherwise.
+    StartChecked {
         /// The command.
         start: Start,
-        /// At most [`crate::git::MAX_FOLDERS`], absolute.
-        folders: Vec<String>,
+        /// What is looked at first.
+        checks: Checks,
     },
 }
 
@@ -218,8 +217,8 @@ pub enum StartFailure {
     Resources,
     /// The request itself is malformed.
     Malformed,
-    /// A repository is not fit for git's disarmed form.
-    Repository(Unfit),
+    /// The sandbox did not pass a check.
+    Unfit(Unfit),
 }
 
 /// What `sandbox-init` tells the executor.

@@ -4,6 +4,7 @@
 
 pub mod binary;
 pub mod calls;
+pub mod checks;
 pub mod enrolment;
 pub mod exec;
 pub mod files;

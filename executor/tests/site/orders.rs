@@ -8,7 +8,7 @@ use protocol::exec::{
     ExecOrder, ExecResult, Intent, NotStarted, ToolOutcome, ToolReply, ToolReport, ToolRequest,
     order_context, reply_context,
 };
-use protocol::grant::{AUDIENCE, GrantClaims, ISSUER, order_digest};
+use protocol::grant::{GrantClaims, ISSUER, order_digest};
 use uuid::Uuid;
 
 use super::Site;
@@ -26,6 +26,7 @@ impl Site {
             stdin_open: false,
             terminal: None,
             min_generation: 1,
+            checks: Default::default(),
             kind: protocol::exec::ExecKind::Shell,
             timeout_ms: 60_000,
             limits: SandboxLimits {
@@ -53,7 +54,7 @@ impl Site {
         let now = now.expect("after 1970").as_secs() as i64;
         GrantClaims {
             iss: ISSUER.into(),
-            aud: AUDIENCE.into(),
+            aud: GrantClaims::audience(&order.checks).into(),
             sub: order.exec_id,
             jti: Uuid::now_v7().into(),
             iat: now,
@@ -64,7 +65,7 @@ impl Site {
             executor_id: self.executor_id(),
             order_sha256: order_digest(order),
             policy_version: 1,
-            git_folders: Vec::new(),
+            checks_sha256: order.checks.digest(),
         }
     }
 

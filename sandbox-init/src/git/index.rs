@@ -3,7 +3,7 @@
 //!
 //! The form is that of git's `Documentation/gitformat-index.txt`, versions 2 and 3 with SHA-1.
 
-use protocol::git::Unfit;
+use protocol::checks::Unfit;
 
 const HEADER_BYTES: usize = 12;
 const HASH_BYTES: usize = 20;

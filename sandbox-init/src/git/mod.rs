@@ -11,7 +11,8 @@ use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
 use nix::errno::Errno;
-use protocol::git::{MAX_FOLDERS, Unfit};
+use protocol::checks::Unfit;
+use protocol::git::MAX_FOLDERS;
 
 use crate::files::beneath::{Links, Root};
 

@@ -1,7 +1,7 @@
 //! The settings of a repository, read more strictly than git does: what is not plain is refused, and
 //! so is every setting that is not known to run nothing.
 
-use protocol::git::Unfit;
+use protocol::checks::Unfit;
 
 /// Settings that run nothing and lead nowhere, `*` for any name.
 const HARMLESS: &[&str] = &[

@@ -3,7 +3,8 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use protocol::git::{MAX_FOLDERS, Unfit};
+use protocol::checks::Unfit;
+use protocol::git::MAX_FOLDERS;
 
 use super::check;
 use super::index::tests::{entry, index};

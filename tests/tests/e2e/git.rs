@@ -142,7 +142,7 @@ async fn settings_outside_of_the_repository_do_not_count() {
         assert_nothing_ran(&session, command).await;
     }
     // The payload is one: what people approve runs as it is.
-    let exec = session.run_approved(json!({ "command": "cd repo && git diff; true" })).await;
+    let exec = session.run_approved(json!({ "command": "cd repo && git diff; ls" })).await;
     assert_eq!(exec["exit_code"], 0, "{exec}");
     assert!(read(&session, "ls /work").await.contains("pwned"));
 }

@@ -27,6 +27,7 @@ mod interactive;
 mod isolation;
 mod key_rotation;
 mod limits;
+mod links;
 mod main_job;
 mod operations;
 mod outages;

@@ -1,5 +1,6 @@
 //! Temporal's history and the logs show neither prompt, command nor output.
 
+use base64::Engine as _;
 use prost::Message;
 use serde_json::json;
 use temporalio_client::{Client, ClientOptions, Connection, ConnectionOptions};
@@ -15,6 +16,14 @@ async fn history_and_logs_hold_no_plaintext() {
     let command = "echo confidential-command; echo confidential-error >&2";
     let env = json!({ "CONFIDENTIAL": "confidential-value" });
     session.run_approved(json!({ "command": command, "env": env })).await;
+    // What stands in a grant can be read by anybody who sees the history.
+    let exec = session.submit(json!({ "command": "mkdir confidential-folder" })).await;
+    session.decide(&session.approval_of(&exec).await, "approve", None).await;
+    session.wait(&exec).await;
+    let exec = session.run("cd confidential-folder && cat confidential-file").await;
+    assert_eq!(exec["decision"]["decided_by"], "policy", "{exec}");
+    let exec = session.run("cd confidential-folder && git status").await;
+    assert_eq!(exec["decision"]["decided_by"], "policy", "{exec}");
 
     let address: temporalio_client::Url = stack.dev().temporal_address.parse().expect("an address");
     let options = ConnectionOptions::new(address).build();
@@ -27,11 +36,15 @@ async fn history_and_logs_hold_no_plaintext() {
         .into_events()
         .await
         .expect("a history");
-    let bytes = History { events: history }.encode_to_vec().to_ascii_lowercase();
+    let bytes = History { events: history }.encode_to_vec();
     assert!(bytes.len() > 1000);
-    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let encoded = String::from_utf8_lossy(&bytes).into_owned();
+    let text = encoded.to_ascii_lowercase();
     assert!(text.contains(&session.id), "the history is the session's");
     assert!(!text.contains("confidential"), "plaintext in the history");
+    let grants: Vec<String> = encoded.split(|c: char| !is_base64url(c)).filter_map(read).collect();
+    assert!(grants.iter().any(|grant| grant.contains("bulkhead-executor/checked")), "{grants:?}");
+    assert!(!grants.iter().any(|grant| grant.contains("confidential")), "plaintext in a grant");
 
     let logs = std::fs::read_dir(stack.data_dir().join("logs")).expect("logs");
     for log in logs.flatten() {
@@ -39,4 +52,14 @@ async fn history_and_logs_hold_no_plaintext() {
         assert!(!text.contains("confidential"), "plaintext in {}", log.path().display());
         assert!(!text.contains("bh_ey"), "a token in {}", log.path().display());
     }
+}
+
+fn is_base64url(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_')
+}
+
+/// The JSON that a part of a token is.
+fn read(part: &str) -> Option<String> {
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(part).ok()?;
+    String::from_utf8(bytes).ok().filter(|text| text.starts_with('{'))
 }

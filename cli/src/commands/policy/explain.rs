@@ -68,6 +68,7 @@ fn offline(json: bool, arguments: &Arguments, command: &str) -> Result<u8> {
         command,
         cwd: &arguments.cwd,
         git_hardened: true,
+        paths_refused: false,
         subject,
         ..CommandRequest::default()
     });

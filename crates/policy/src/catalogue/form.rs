@@ -18,6 +18,7 @@ pub(crate) struct Form {
     pub(super) operands: Operands,
     pub(super) operands_with: Vec<(String, Operands)>,
     pub(super) requires: Vec<Vec<String>>,
+    pub(super) follows: Vec<String>,
     pub(super) dash_number: bool,
     pub(super) flag_first: bool,
     pub(super) dashes_negate: bool,
@@ -192,15 +193,20 @@ impl Form {
         for with in &entry.operands_with {
             operands_with.push((with.flag.clone(), Operands::parse(&with.operands)?));
         }
+        let flags = Flags::parse(&entry.flags)?;
+        if let Some(flag) = entry.follows.iter().find(|flag| flags.find(flag).is_none()) {
+            return Err(format!("`{flag}` follows links, and is no flag of it"));
+        }
         Ok(Self {
             run,
             about: entry.about.clone(),
             effects: entry.effects.clone(),
             style: entry.style,
-            flags: Flags::parse(&entry.flags)?,
+            flags,
             operands: Operands::parse(&entry.operands)?,
             operands_with,
             requires: entry.requires.clone(),
+            follows: entry.follows.clone(),
             dash_number: entry.dash_number,
             flag_first: entry.flag_first,
             dashes_negate: entry.dashes_negate,

@@ -12,6 +12,10 @@ pub(crate) struct Reading {
     /// Every name of every flag that is given.
     pub(crate) flags: Vec<String>,
     pub(crate) operands: Vec<String>,
+    /// Files and folders that are named, as they are written.
+    pub(crate) paths: Vec<String>,
+    /// Whether links are followed that stand beneath them.
+    pub(crate) follows_links: bool,
     /// Other machines that are named.
     pub(crate) hosts: Vec<String>,
     /// The command that it runs, if it is a wrapper.
@@ -40,6 +44,7 @@ pub(super) fn read(form: &'static Form, globals: Vec<String>, args: &[&str]) -> 
         form,
         flags: globals,
         operands: Vec::new(),
+        paths: Vec::new(),
         hosts: Vec::new(),
         ended: form.style == Style::Raw,
         begins_with_dashes: false,
@@ -61,6 +66,7 @@ struct Reader<'a> {
     form: &'static Form,
     flags: Vec<String>,
     operands: Vec<&'a str>,
+    paths: Vec<String>,
     hosts: Vec<String>,
     /// Whether `--` or the style has ended the options.
     ended: bool,
@@ -192,16 +198,18 @@ impl<'a> Reader<'a> {
     fn value(&mut self, flag: &str, kind: &Kind, value: &str) -> Clear<()> {
         match kind.check(value) {
             Ok(note) => {
-                self.take_note(note);
+                self.take_note(note, value);
                 Ok(())
             }
             Err(why) => refuse(format!("`{} {flag}` is given `{value}`: {why}", self.name())),
         }
     }
 
-    fn take_note(&mut self, note: Note) {
-        if let Note::Host(host) = note {
-            self.hosts.push(host);
+    fn take_note(&mut self, note: Note, value: &str) {
+        match note {
+            Note::Host(host) => self.hosts.push(host),
+            Note::Path => self.paths.push(value.to_owned()),
+            Note::Nothing => {}
         }
     }
 
@@ -221,10 +229,13 @@ impl<'a> Reader<'a> {
         self.flags.extend(self.form.run.iter().filter(|word| word.starts_with('-')).cloned());
         self.flags.sort();
         self.flags.dedup();
+        let follows_links = self.form.follows.iter().any(|flag| self.flags.contains(flag));
         Ok(Reading {
             form: self.form,
             flags: self.flags,
             operands: self.operands.iter().map(|word| (*word).to_owned()).collect(),
+            paths: self.paths,
+            follows_links,
             hosts: self.hosts,
             inner,
         })
@@ -250,7 +261,7 @@ impl<'a> Reader<'a> {
                 ));
             }
             match kind.check(operand) {
-                Ok(note) => self.take_note(note),
+                Ok(note) => self.take_note(note, operand),
                 Err(why) => {
                     return refuse(format!("`{}` is given `{operand}`: {why}", self.name()));
                 }

@@ -47,6 +47,9 @@ pub(super) struct Entry {
     /// Whether `-5` is a number.
     #[serde(default)]
     pub(super) dash_number: bool,
+    /// Flags with which links are followed that stand beneath what it names.
+    #[serde(default)]
+    pub(super) follows: Vec<String>,
     /// Whether there must be a flag in front: a first word without a dash is read as flags (tar).
     #[serde(default)]
     pub(super) flag_first: bool,

@@ -249,6 +249,7 @@ pub(crate) fn tests(text: &str) -> Result<Vec<PolicyTest<'_>>, PolicyError> {
             command: test.command,
             cwd: setting("cwd", "/work"),
             git_hardened: true,
+            paths_refused: false,
             has_env: false,
             subject,
         };

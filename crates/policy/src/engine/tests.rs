@@ -1,6 +1,7 @@
 //! Decisions under the shipped policy and under policies of a tenant.
 
 use super::*;
+use crate::facts::NamedPath;
 
 fn request(command: &str) -> CommandRequest<'_> {
     CommandRequest { command, cwd: "/work", git_hardened: true, ..CommandRequest::default() }
@@ -305,4 +306,60 @@ fn the_folders_of_git_are_named() {
     let decision = shipped_decision("cd a && git status && git log -1");
     assert_eq!(decision.git_folders(), ["/work/a"]);
     assert!(shipped_decision("ls").git_folders().is_empty());
+}
+
+#[test]
+fn what_is_named_is_looked_at_before_it_runs() {
+    let named = |command: &str, cwd: &str| {
+        let request = CommandRequest { command, cwd, ..CommandRequest::default() };
+        let decision = Engine::shipped().decide(&request);
+        assert_eq!(decision.outcome, Outcome::Allow, "{command}");
+        let show = |path: NamedPath<'_>| {
+            format!("{}{}", path.path, if path.follows_links { " and links" } else { "" })
+        };
+        decision.named_paths().into_iter().map(show).collect::<Vec<_>>()
+    };
+    for (command, cwd, expected) in [
+        ("echo a /etc", "/work", vec![]),
+        ("ls", "/work/", vec![]),
+        ("ls", "/work/src", vec!["/work/src"]),
+        ("cat a ./b /work/a -", "/work", vec!["/work/./b", "/work/a"]),
+        ("cat a 2>/dev/null | sort -u", "/work", vec!["/work/a"]),
+        ("cd src && cat a", "/work", vec!["/work/src", "/work/src/a"]),
+        ("timeout 5 cat a", "/work", vec!["/work/a"]),
+        ("grep -r x src", "/work", vec!["/work/src"]),
+        ("grep -Rn x src", "/work", vec!["/work/src and links"]),
+        ("grep --dereference-recursive x", "/work", vec!["/work and links"]),
+        ("diff -r a b", "/tmp/x", vec!["/tmp/x", "/tmp/x/a and links", "/tmp/x/b and links"]),
+        ("find -L", "/work", vec!["/work and links"]),
+        ("jq --slurpfile a b . c", "/work", vec!["/work/b", "/work/c"]),
+        ("find . -newer a", "/work", vec!["/work/.", "/work/a"]),
+    ] {
+        assert_eq!(named(command, cwd), expected, "{command}");
+    }
+}
+
+#[test]
+fn what_its_sandbox_refused_is_asked_about() {
+    let outcome = |command: &str, paths_refused| {
+        let request =
+            CommandRequest { command, cwd: "/work", paths_refused, ..CommandRequest::default() };
+        Engine::shipped().decide(&request).outcome
+    };
+    for command in ["cat a", "echo a | tee /dev/null && ls src", "cd a && ls", "grep -R x"] {
+        assert_eq!(outcome(command, true), Outcome::Ask, "{command}");
+    }
+    assert_eq!(outcome("cat a", false), Outcome::Allow);
+    // Nothing of it can have been refused.
+    assert_eq!(outcome("echo a", true), Outcome::Allow);
+}
+
+#[test]
+fn more_files_than_are_looked_at_are_asked_about() {
+    let outcome = |count: usize| {
+        let command = format!("cat {}", vec!["a"; count].join(" "));
+        shipped_decision(&command).outcome
+    };
+    assert_eq!(outcome(256), Outcome::Allow);
+    assert_eq!(outcome(257), Outcome::Ask);
 }

@@ -35,6 +35,12 @@ pub struct Fact {
     /// Its operands, unquoted.
     #[serde(default)]
     pub operands: Vec<String>,
+    /// Files and folders that it names, absolute.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
+    /// Whether it follows links that it finds beneath them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follows_links: bool,
     /// Other machines that it names, with the port where one is given.
     #[serde(default)]
     pub hosts: Vec<String>,
@@ -60,6 +66,17 @@ pub struct Fact {
     pub interpreter: bool,
 }
 
+const REFUSED: &str = "its sandbox refused to start it: what it names is not what it seems";
+
+/// A file or folder that a command names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NamedPath<'a> {
+    /// Absolute, as it is named.
+    pub path: &'a str,
+    /// Whether links are followed that stand beneath it.
+    pub follows_links: bool,
+}
+
 fn all_effects() -> Vec<Effect> {
     Effect::ALL.to_vec()
 }
@@ -73,6 +90,8 @@ impl Fact {
             line: text.into(),
             flags: Vec::new(),
             operands: Vec::new(),
+            paths: Vec::new(),
+            follows_links: false,
             hosts: Vec::new(),
             effects: all_effects(),
             understood: false,
@@ -82,6 +101,17 @@ impl Fact {
             hardened: false,
             interpreter: false,
         }
+    }
+
+    /// What has to be looked at in the sandbox before it may run: every path that it names, and where
+    /// it runs. That is what it follows links beneath if it names nothing.
+    pub(crate) fn named_paths(&self) -> impl Iterator<Item = NamedPath<'_>> {
+        let follows_links = self.follows_links;
+        let from_here = follows_links && self.paths.is_empty();
+        let begins = matches!(self.cwd.trim_end_matches('/'), "/work" | "/tmp");
+        let cwd = (from_here || !begins)
+            .then_some(NamedPath { path: &self.cwd, follows_links: from_here });
+        self.paths.iter().map(move |path| NamedPath { path, follows_links }).chain(cwd)
     }
 
     /// Takes back that it was understood.
@@ -99,6 +129,10 @@ pub(crate) fn of(request: &CommandRequest<'_>) -> Vec<Fact> {
             Ok(facts) => facts,
             Err(why) => vec![Fact::opaque(request.command, request.cwd, &why)],
         };
+    if request.paths_refused {
+        let names = |fact: &&mut Fact| fact.named_paths().next().is_some();
+        facts.iter_mut().filter(names).for_each(|fact| fact.doubt(REFUSED));
+    }
     let doubt = if request.has_env {
         "it sets environment variables, which can change what programs do"
     } else if !is_plain_cwd(request.cwd) {

@@ -181,6 +181,13 @@ fn cd_is_followed_where_its_success_is_certain() {
     assert!(!cwds("cd a || ls")[1].1);
     assert!(!cwds("cd a && ls; ls")[2].1);
     assert!(!cwds("cd a\nls")[1].1);
+    // What prints what it is given does so anywhere.
+    assert!(cwds("cd a && ls || true")[2].1);
+    assert!(cwds("cd a && ls; echo done")[2].1);
+    assert!(cwds("cd a || echo none")[1].1);
+    assert!(!cwds("cd a; cd b")[1].1);
+    assert!(!cwds("cd a; timeout 5 ls")[2].1);
+    assert!(!cwds("cd a; set -e")[1].1);
     assert_eq!(cwds("cd a | ls")[1], at("/work", true));
     assert_eq!(cwds("ls | cd a; ls")[2], at("/work", true));
     assert!(!cwds("cd .. && ls")[0].1);

@@ -6,11 +6,15 @@ use crate::catalogue::{Catalogue, Reading};
 use crate::request::CommandRequest;
 use crate::unclear::{Clear, Unclear, refuse};
 
+/// How many files and folders a script may name.
+const MAX_PATHS: usize = 256;
 /// How many wrappers may stand before a command.
 const MAX_WRAPPERS: usize = 4;
 
 /// Builtins that change the shell itself. Behind a wrapper they do something else, or nothing.
 const CHANGE_THE_SHELL: &[&str] = &["cd", "set", "exit"];
+
+const OTHER_SHELL: &str = "a command before it may have changed the shell";
 
 /// Every command that the script runs, wrappers followed by what they run.
 pub(super) fn facts(commands: &[Simple], request: &CommandRequest<'_>) -> Clear<Vec<Fact>> {
@@ -21,8 +25,11 @@ pub(super) fn facts(commands: &[Simple], request: &CommandRequest<'_>) -> Clear<
         let argv: Vec<&str> = command.words.iter().map(|word| word.text.as_str()).collect();
         let first = facts.len();
         unwrap(&argv, &place.cwd, request.git_hardened, &mut facts);
-        if let Some(why) = place.doubt(command.joiner) {
-            facts[first..].iter_mut().for_each(|fact| fact.doubt(why));
+        let ran = &mut facts[first..];
+        if !place.same_shell {
+            ran.iter_mut().for_each(|fact| fact.doubt(OTHER_SHELL));
+        } else if let Some(why) = place.doubt(command.joiner) {
+            ran.iter_mut().filter(|fact| !is_same_anywhere(fact)).for_each(|fact| fact.doubt(why));
         }
         let piped = command.joiner == Joiner::Pipe
             || commands.get(index + 1).is_some_and(|next| next.joiner == Joiner::Pipe);
@@ -32,11 +39,18 @@ pub(super) fn facts(commands: &[Simple], request: &CommandRequest<'_>) -> Clear<
         }
     }
     keep_git_apart(&mut facts);
+    keep_few_paths(&mut facts);
     // Each is judged by every rule, wrapped ones included.
     match facts.len() > MAX_COMMANDS {
         true => refuse("it runs more than 20 commands, with those behind wrappers"),
         false => Ok(facts),
     }
+}
+
+/// Whether where it runs makes no difference: it does nothing but print what it is given.
+fn is_same_anywhere(fact: &Fact) -> bool {
+    let idle = fact.effects.is_empty() && fact.paths.is_empty();
+    idle && fact.understood && !CHANGE_THE_SHELL.contains(&fact.program.as_str())
 }
 
 /// Git is disarmed for a whole script, by variables, and repositories are looked at when it starts.
@@ -61,6 +75,13 @@ fn keep_git_apart(facts: &mut [Fact]) {
     }
 }
 
+/// Each path is looked at before the script starts, up to a number.
+fn keep_few_paths(facts: &mut [Fact]) {
+    if facts.iter().flat_map(Fact::named_paths).count() > MAX_PATHS {
+        facts.iter_mut().for_each(|fact| fact.doubt("it names more files than are looked at"));
+    }
+}
+
 /// Where the next command runs, and in what kind of shell.
 struct Place {
     cwd: String,
@@ -71,11 +92,8 @@ struct Place {
 }
 
 impl Place {
-    /// Why the next command may be another one than it seems.
+    /// Why the next command may run elsewhere than it seems.
     fn doubt(&self, joiner: Joiner) -> Option<&'static str> {
-        if !self.same_shell {
-            return Some("a command before it may have changed the shell");
-        }
         if !self.known {
             return Some("where it runs depends on whether a command before a `cd` failed");
         }
@@ -93,8 +111,7 @@ impl Place {
         self.moved = true;
         self.known &= joiner != Joiner::Or;
         match cd.operands.first() {
-            Some(target) if target.starts_with('/') => self.cwd.clone_from(target),
-            Some(target) => self.cwd = format!("{}/{target}", self.cwd.trim_end_matches('/')),
+            Some(target) => self.cwd = absolute(target, &self.cwd),
             None => {}
         }
     }
@@ -141,6 +158,8 @@ fn known(argv: &[&str], cwd: &str, reading: &Reading) -> Fact {
         line: canonical_line(argv),
         flags: reading.flags.clone(),
         operands: reading.operands.clone(),
+        paths: reading.paths.iter().map(|path| absolute(path, cwd)).collect(),
+        follows_links: reading.follows_links,
         hosts: reading.hosts.clone(),
         effects: form.effects.clone(),
         understood: true,
@@ -149,6 +168,13 @@ fn known(argv: &[&str], cwd: &str, reading: &Reading) -> Fact {
         wrapped: false,
         hardened: form.hardened_only,
         interpreter: form.interpreter,
+    }
+}
+
+fn absolute(path: &str, cwd: &str) -> String {
+    match path.starts_with('/') {
+        true => path.to_owned(),
+        false => format!("{}/{path}", cwd.trim_end_matches('/')),
     }
 }
 
@@ -168,6 +194,8 @@ fn unknown(argv: &[&str], cwd: &str, why: &Unclear) -> Fact {
         line: canonical_line(argv),
         flags: owned(flags),
         operands: owned(operands),
+        paths: Vec::new(),
+        follows_links: false,
         hosts: Vec::new(),
         effects: all_effects(),
         understood: false,

@@ -73,6 +73,8 @@ pub(crate) enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Note {
     Nothing,
+    /// It names a file or folder.
+    Path,
     /// It names another machine.
     Host(String),
 }
@@ -128,6 +130,13 @@ impl Kind {
         )
     }
 
+    /// Whether a value is a file or folder that the command opens by this name.
+    fn names_a_path(&self, value: &str) -> bool {
+        let is_path =
+            matches!(self, Self::Path | Self::File | Self::Source | Self::Out | Self::Archive);
+        is_path && !matches!(value, "-" | "/dev/null")
+    }
+
     /// Checks one argument.
     pub(crate) fn check(&self, value: &str) -> Result<Note, String> {
         match self {
@@ -161,6 +170,6 @@ impl Kind {
             Self::OneOf(words) => Err(format!("known are {}", words.join(", "))),
             Self::Command => Err("a command cannot be a value".into()),
         }
-        .map(|()| Note::Nothing)
+        .map(|()| if self.names_a_path(value) { Note::Path } else { Note::Nothing })
     }
 }
