@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::catalogue::Catalogue;
 use crate::decision::Decision;
 use crate::engine::Engine;
-use crate::facts::Parse;
+use crate::facts::{self, Parse};
 use crate::request::CommandRequest;
 
 /// A decision with everything that led to it.
@@ -28,8 +28,9 @@ impl Engine {
     pub fn explain(&self, request: &CommandRequest<'_>) -> Explanation {
         let decision = self.decide(request);
         let about = |fact: &crate::Fact| {
-            let about = Catalogue::get().about(&fact.program, &fact.subcommand);
-            about.filter(|_| fact.understood).map(str::to_owned)
+            let words = facts::plain_words(&fact.line).filter(|_| fact.understood)?;
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            Some(Catalogue::get().read(&words).ok()?.form.about.clone())
         };
         let grammar = decision.facts.iter().map(about).collect();
         let parse = Parse::of(request.command, &decision.facts);

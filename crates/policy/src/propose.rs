@@ -122,7 +122,9 @@ fn words_of_the_form(fact: &Fact) -> Option<String> {
 fn exactly(values: &[String], field: &str) -> String {
     match values.is_empty() {
         true => at_most(values, field),
-        false => format!("{} &&\n  context.{field}.containsAll({})", at_most(values, field), set(values)),
+        false => {
+            format!("{} &&\n  context.{field}.containsAll({})", at_most(values, field), set(values))
+        }
     }
 }
 

@@ -4,12 +4,14 @@
 
 use std::time::{Duration, Instant};
 
-use policy::{CommandRequest, Engine};
+use policy::{CommandRequest, Engine, Parse};
 
 /// 99 of 100 decisions about an everyday command.
 const TYPICAL: Duration = Duration::from_millis(1);
 /// The worst script there is.
 const WORST: Duration = Duration::from_millis(50);
+/// Showing the parse of an everyday command: it is put on record with each decision.
+const SHOWN: Duration = Duration::from_micros(50);
 /// What an unoptimised build may take, on a busy machine.
 const UNOPTIMISED: u32 = 20;
 
@@ -84,5 +86,25 @@ fn decisions_are_fast() {
             );
             assert!(worst < WORST * slack, "{name}: {worst:?}");
         }
+    }
+}
+
+#[test]
+fn showing_the_parse_is_cheap() {
+    let (slack, rounds) = if cfg!(debug_assertions) { (UNOPTIMISED, 200) } else { (1, 5_000) };
+    for command in ["ls -la src", "cd src && rg -n 'fn main' | head -5", "echo $(id)"] {
+        let request = CommandRequest { command, cwd: "/work", ..CommandRequest::default() };
+        let facts = Engine::shipped().decide(&request).facts;
+        let mut times: Vec<Duration> = (0..rounds)
+            .map(|_| {
+                let start = Instant::now();
+                std::hint::black_box(Parse::of(command, &facts));
+                start.elapsed()
+            })
+            .collect();
+        times.sort();
+        let (p50, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
+        println!("the parse of {command}: p50 {p50:?}, p99 {p99:?}");
+        assert!(p99 < SHOWN * slack, "{command}: {p99:?}");
     }
 }

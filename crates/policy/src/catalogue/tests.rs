@@ -104,6 +104,17 @@ fn examples() -> Vec<(String, Vec<String>)> {
     matches.filter_map(with_form).collect()
 }
 
+#[test]
+fn nothing_is_proposed_for_what_runs_what_it_is_given() {
+    let given = entries().into_iter().filter(|(_, entry)| entry.interpreter);
+    let commands: Vec<String> = given.flat_map(|(_, entry)| entry.matches).collect();
+    assert!(commands.len() > 10, "{commands:?}");
+    for command in &commands {
+        let request = CommandRequest { command, cwd: "/work", ..CommandRequest::default() };
+        assert!(crate::propose_rule(&request, &[]).is_err(), "{command}");
+    }
+}
+
 /// Rules are proposed for all examples, put into policies, and asked about all examples: whatever a
 /// rule admits is the form that it was proposed for.
 #[test]
