@@ -65,7 +65,8 @@ impl App {
         let active = stored_or_shipped(&mut scope, version).await?.text;
         let tenant = scope.get_own_tenant().await?.name;
         drop(scope);
-        let rule = propose(&approval)?;
+        let taken = self.load_draft(&active).await?;
+        let rule = propose(&approval, &taken.rule_ids())?;
         let with_rule = self.load_draft(&format!("{active}\n{}", rule.text)).await?;
         let after = Replay::new(Active::new(with_rule), tenant);
         let would_admit = self.find_admitted(tenant_id, &approval, after).await?;
@@ -110,7 +111,7 @@ impl App {
     }
 }
 
-fn propose(approval: &Approval) -> Result<policy::Proposal, AppError> {
+fn propose(approval: &Approval, taken: &[&str]) -> Result<policy::Proposal, AppError> {
     let refuse = |why: &str| AppError::invalid("no_rule_proposed", format!("no rule: {why}"));
     if !approval.is_shell {
         return Err(refuse("a tool's call is approved by a rule on `program`, written by hand"));
@@ -123,7 +124,7 @@ fn propose(approval: &Approval) -> Result<policy::Proposal, AppError> {
         paths_refused: false,
         ..CommandRequest::default()
     };
-    policy::propose_rule(&request).map_err(|why| refuse(&why))
+    policy::propose_rule(&request, taken).map_err(|why| refuse(&why))
 }
 
 fn admitted(command: RecordedCommand) -> Admitted {

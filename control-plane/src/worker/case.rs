@@ -1,7 +1,7 @@
 //! One exec that is to be decided about, with everything that the decision depends on.
 
 use domain::ids::ApprovalId;
-use policy::{Mode, Outcome};
+use policy::{Decision, Mode, Outcome, Parse};
 use protocol::exec::ExecOrder;
 use protocol::grant::order_digest;
 use serde_json::json;
@@ -54,7 +54,8 @@ impl Case<'_> {
             "command": self.exec.command, "order_sha256": order_digest(self.order),
             "image_digest": self.order.image_digest,
             "approval_id": approval_id.or(self.exec.approval_id), "decided_by": decided_by,
-            "facts": decision.facts, "sampled_by": self.sampled_by(recorded),
+            "parse": self.parse(decision), "facts": decision.facts, "rules": decision.rules,
+            "reasons": decision.reasons, "sampled_by": self.sampled_by(recorded),
         });
         scope.append_audit(AuditEntry {
             outcome,
@@ -65,6 +66,11 @@ impl Case<'_> {
                 approver,
             )
         });
+    }
+
+    /// How its script was read; the call of a tool is no script.
+    fn parse(&self, decision: &Decision) -> Option<Parse> {
+        self.order.kind.is_shell().then(|| Parse::of(&self.order.command, &decision.facts))
     }
 
     /// Puts the exec into the queue of reviews, if policy allowed it by itself and a sampling rule draws

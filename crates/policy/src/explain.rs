@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::catalogue::Catalogue;
 use crate::decision::Decision;
 use crate::engine::Engine;
+use crate::facts::{self, Parse};
 use crate::request::CommandRequest;
 
 /// A decision with everything that led to it.
@@ -14,6 +15,8 @@ use crate::request::CommandRequest;
 pub struct Explanation {
     /// The command as it was asked about.
     pub command: String,
+    /// How it was read.
+    pub parse: Parse,
     /// What is known of each command that it runs, in the order of `decision.facts`.
     pub grammar: Vec<Option<String>>,
     /// The decision, with facts, rules and reasons.
@@ -25,16 +28,19 @@ impl Engine {
     pub fn explain(&self, request: &CommandRequest<'_>) -> Explanation {
         let decision = self.decide(request);
         let about = |fact: &crate::Fact| {
-            let about = Catalogue::get().about(&fact.program, &fact.subcommand);
-            about.filter(|_| fact.understood).map(str::to_owned)
+            let words = facts::plain_words(&fact.line).filter(|_| fact.understood)?;
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            Some(Catalogue::get().read(&words).ok()?.form.about.clone())
         };
         let grammar = decision.facts.iter().map(about).collect();
-        Explanation { command: request.command.to_owned(), grammar, decision }
+        let parse = Parse::of(request.command, &decision.facts);
+        Explanation { command: request.command.to_owned(), parse, grammar, decision }
     }
 }
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.parse)?;
         for (fact, grammar) in self.decision.facts.iter().zip(&self.grammar) {
             let indent = if fact.wrapped { "  runs " } else { "" };
             writeln!(f, "{indent}{}", fact.line)?;
@@ -71,6 +77,9 @@ mod tests {
         };
         let text = Engine::shipped().explain(&request).to_string();
         for part in [
+            "a plain script:",
+            "     \"timeout\" \"5\" \"cat\" \"a\"\n",
+            "  && \"rm\" \"x\"\n",
             "timeout 5 cat a",
             "  runs cat a",
             "Prints files",
@@ -83,6 +92,7 @@ mod tests {
         let request =
             CommandRequest { command: "ls > a", cwd: "/work", ..CommandRequest::default() };
         let text = Engine::shipped().explain(&request).to_string();
+        assert!(text.contains("not a plain script: it redirects"), "{text}");
         assert!(text.contains("not understood: it redirects"), "{text}");
     }
 }

@@ -23,7 +23,7 @@ pub use codex_rules::{Import, ImportError, Remark, import_codex_rules};
 pub use decision::{Approvers, Decision, Outcome};
 pub use engine::{Engine, SHIPPED_POLICY};
 pub use explain::Explanation;
-pub use facts::{Effect, Fact, NamedPath};
+pub use facts::{Effect, Fact, NamedPath, Parse, ParsedCommand};
 pub use mode::Mode;
 pub use propose::{Proposal, propose_rule};
 pub use request::{CommandRequest, Subject, ToolRequest};

@@ -1,7 +1,10 @@
 //! Rule proposals: what "always allow" after an approval would add. Only for what is understood, only
 //! as wide as the command that was approved, never for wrappers and interpreters.
 
-use crate::cedar_text::literal;
+use std::fmt::Write;
+
+use crate::catalogue::Catalogue;
+use crate::cedar_text::{like_pattern, literal};
 use crate::decision::Outcome;
 use crate::facts::{self, Fact};
 use crate::request::CommandRequest;
@@ -15,13 +18,15 @@ pub struct Proposal {
     pub text: String,
 }
 
-/// Proposes rules for a command. Those of its parts that only read are left to the shipped policy.
+/// Proposes rules for a command, under ids that are not `taken` by the policy that they are for. Those
+/// of its parts that only read are left to the shipped policy.
 ///
 /// # Errors
 /// Says why no rule is proposed.
-pub fn propose_rule(request: &CommandRequest<'_>) -> Result<Proposal, String> {
+pub fn propose_rule(request: &CommandRequest<'_>, taken: &[&str]) -> Result<Proposal, String> {
     let facts = facts::of(request);
     let mut proposal = Proposal { ids: Vec::new(), text: String::new() };
+    let mut conditions_seen: Vec<String> = Vec::new();
     for fact in &facts {
         if let Some(why) = &fact.unclear {
             return Err(format!("a rule needs a command that is understood: {why}"));
@@ -32,14 +37,24 @@ pub fn propose_rule(request: &CommandRequest<'_>) -> Result<Proposal, String> {
         if needs_nobody(fact) {
             continue;
         }
-        let id = id(fact);
-        if !proposal.ids.contains(&id) {
-            proposal.text.push_str(&rule(&id, fact));
+        let conditions = conditions(fact);
+        if !conditions_seen.contains(&conditions) {
+            let used = |id: &String| taken.contains(&id.as_str()) || proposal.ids.contains(id);
+            let id = numbered(&id(fact)).find(|id| !used(id)).unwrap_or_default();
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                proposal.text,
+                "@id({})\npermit (principal, action == Action::\"AutoApprove\", resource)\nwhen {{\n  {conditions}\n}};",
+                literal(&id)
+            );
             proposal.ids.push(id);
+            conditions_seen.push(conditions);
         }
     }
     match proposal.ids.is_empty() {
-        true => Err("the shipped policy allows it already".into()),
+        true => Err("it only reads, which the shipped policy's rule `shipped-read-only` allows \
+                     without any other: where that rule is missing, add it"
+            .into()),
         false => Ok(proposal),
     }
 }
@@ -60,15 +75,30 @@ fn id(fact: &Fact) -> String {
     format!("{}-{}", Outcome::Allow.as_str(), words.join("-"))
 }
 
-/// As wide as this: the program, the subcommand, no other flags, no other effects, no other hosts.
+/// `x`, `x-2`, `x-3`, …
+fn numbered(id: &str) -> impl Iterator<Item = String> {
+    let more = (2..).map({
+        let id = id.to_owned();
+        move |number: u64| format!("{id}-{number}")
+    });
+    std::iter::once(id.to_owned()).chain(more)
+}
+
+/// As wide as this: the program in this form, these flags, no other effects, no other hosts. A flag
+/// that is left out widens a command as one that is added does: `cargo fmt --check` changes nothing.
 /// Operands stay free where the grammar keeps them inside the workspace, except for removing.
-fn rule(id: &str, fact: &Fact) -> String {
+fn conditions(fact: &Fact) -> String {
     let effects: Vec<String> = fact.effects.iter().map(|e| e.as_str().to_owned()).collect();
     let mut conditions = vec![format!("context.program == {}", literal(&fact.program))];
     if !fact.subcommand.is_empty() {
         conditions.push(format!("context.subcommand == {}", literal(&fact.subcommand)));
     }
-    conditions.push(at_most(&fact.flags, "flags"));
+    if let Some(words) = words_of_the_form(fact) {
+        let begins = like_pattern(&format!("{words} "));
+        let line = literal(&words);
+        conditions.push(format!("(context.line == {line} || context.line like \"{begins}*\")"));
+    }
+    conditions.push(exactly(&fact.flags, "flags"));
     conditions.push(format!("{}.containsAll(context.effects)", set(&effects)));
     if !fact.hosts.is_empty() {
         conditions.push(format!("{}.containsAll(context.hosts)", set(&fact.hosts)));
@@ -76,11 +106,26 @@ fn rule(id: &str, fact: &Fact) -> String {
     } else if fact.effects.contains(&crate::Effect::Write) && fact.subcommand.is_empty() {
         conditions.push(at_most(&fact.operands, "operands"));
     }
-    format!(
-        "@id({})\npermit (principal, action == Action::\"AutoApprove\", resource)\nwhen {{\n  {}\n}};\n",
-        literal(id),
-        conditions.join(" &&\n  ")
-    )
+    conditions.join(" &&\n  ")
+}
+
+/// The words that name the form, where program and subcommand leave open which one it is: there is
+/// only one subcommand in the vocabulary of policies, and `go mod tidy` has two.
+fn words_of_the_form(fact: &Fact) -> Option<String> {
+    let words = facts::plain_words(&fact.line)?;
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let run = &Catalogue::get().read(&words).ok()?.form.run;
+    let more = run.iter().skip(2).any(|word| !word.starts_with('-'));
+    more.then(|| facts::canonical_line(run))
+}
+
+fn exactly(values: &[String], field: &str) -> String {
+    match values.is_empty() {
+        true => at_most(values, field),
+        false => {
+            format!("{} &&\n  context.{field}.containsAll({})", at_most(values, field), set(values))
+        }
+    }
 }
 
 fn at_most(values: &[String], field: &str) -> String {
@@ -111,12 +156,12 @@ mod tests {
 
     #[test]
     fn a_proposed_rule_allows_the_command_and_little_else() {
-        let proposal = propose_rule(&request("cargo test --workspace")).unwrap();
+        let proposal = propose_rule(&request("cargo test --workspace"), &[]).unwrap();
         assert_eq!(proposal.ids, ["allow-cargo-test-all-workspace"]);
         for (command, expected) in [
             ("cargo test --workspace", Outcome::Allow),
             ("cargo test --all my_test", Outcome::Allow),
-            ("cargo test", Outcome::Allow),
+            ("cargo test", Outcome::Ask),
             ("cargo test --workspace --release", Outcome::Ask),
             ("cargo build --workspace", Outcome::Ask),
             ("cargo test --workspace --config x", Outcome::Ask),
@@ -128,10 +173,10 @@ mod tests {
 
     #[test]
     fn what_writes_is_bound_to_its_files_and_what_fetches_to_its_url() {
-        let rm = propose_rule(&request("rm -rf build")).unwrap();
+        let rm = propose_rule(&request("rm -rf build"), &[]).unwrap();
         assert_eq!(outcome(&rm.text, "rm -rf build"), Outcome::Allow);
         assert_eq!(outcome(&rm.text, "rm -rf src"), Outcome::Ask);
-        let curl = propose_rule(&request("curl -s https://a.test/x")).unwrap();
+        let curl = propose_rule(&request("curl -s https://a.test/x"), &[]).unwrap();
         assert_eq!(outcome(&curl.text, "curl -s https://a.test/x"), Outcome::Allow);
         assert_eq!(outcome(&curl.text, "curl -s https://a.test/x?secret"), Outcome::Ask);
         assert_eq!(outcome(&curl.text, "curl -s https://b.test/x"), Outcome::Ask);
@@ -139,7 +184,7 @@ mod tests {
 
     #[test]
     fn parts_that_only_read_need_no_rule() {
-        let proposal = propose_rule(&request("ls && touch 'it\"s' | wc -l")).unwrap();
+        let proposal = propose_rule(&request("ls && touch 'it\"s' | wc -l"), &[]).unwrap();
         assert_eq!(proposal.ids, ["allow-touch"]);
         let policy = format!("{}{}", crate::SHIPPED_POLICY, proposal.text);
         assert_eq!(outcome(&policy, "ls && touch 'it\"s' | wc -l"), Outcome::Allow);
@@ -159,11 +204,48 @@ mod tests {
             "env ls",
             "xargs ls",
             "npm run x",
+            "npm test",
+            "yarn test",
+            "cmake --build build",
+            "python3 -m json.tool a.json",
             "cargo run",
             "cat /etc/passwd",
             "ls",
         ] {
-            assert!(propose_rule(&request(command)).is_err(), "{command}");
+            assert!(propose_rule(&request(command), &[]).is_err(), "{command}");
         }
+    }
+
+    #[test]
+    fn a_proposed_rule_keeps_to_the_form() {
+        for (approved, other) in [
+            ("python3 -m pytest", "python3 tests"),
+            ("python3 -m pytest", "python3 -m json.tool"),
+            ("cargo fmt --check", "cargo fmt"),
+            ("npm ci --ignore-scripts", "npm ci"),
+            ("git add -n src", "git add src"),
+            ("go mod verify", "go mod tidy"),
+            ("go mod verify -v", "go mod tidy -v"),
+            ("touch -c a", "touch a"),
+            ("kill -15 7", "kill 7"),
+        ] {
+            let text = propose_rule(&request(approved), &[]).unwrap().text;
+            assert_eq!(outcome(&text, approved), Outcome::Allow, "{approved}\n{text}");
+            assert_eq!(outcome(&text, other), Outcome::Ask, "{other}\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_id_of_a_rule_is_new_to_its_policy() {
+        let both = propose_rule(&request("rm a && rm b && rm a"), &["allow-rm"]).unwrap();
+        assert_eq!(both.ids, ["allow-rm-2", "allow-rm-3"]);
+        assert_eq!(outcome(&both.text, "rm a && rm b"), Outcome::Allow);
+        assert_eq!(outcome(&both.text, "rm a b"), Outcome::Ask);
+    }
+
+    #[test]
+    fn what_only_reads_is_told_what_would_allow_it() {
+        let why = propose_rule(&request("ls"), &[]).unwrap_err();
+        assert!(why.contains("`shipped-read-only`"), "{why}");
     }
 }

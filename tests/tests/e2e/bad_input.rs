@@ -98,6 +98,104 @@ async fn a_command_at_the_limit_runs() {
     assert_eq!((&exec["state"], &exec["exit_code"]), (&json!("exited"), &json!(0)));
 }
 
+/// Scripts that are there to break whoever reads them.
+fn hostile_scripts() -> Vec<String> {
+    let many = "true && ".repeat(7_000) + "true";
+    let deep = |open: &str, close: &str, times| open.repeat(times) + "ls" + &close.repeat(times);
+    let mut scripts = vec![
+        many,
+        deep("(", ")", 20_000),
+        deep("$(", ")", 15_000),
+        deep("{ ", "; }", 10_000),
+        deep("`", "`", 20_000),
+        "\"".repeat(20_001),
+        "a".repeat(60_000),
+        "ls;".repeat(20_000),
+        "\\\n".repeat(20_000),
+    ];
+    // Blanks, marks and letters that are not what they look like.
+    for odd in ["\u{a0}", "\u{3000}", "\u{202e}", "\u{2066}", "\u{200b}", "\u{feff}", "\u{fe0f}"] {
+        scripts.push(format!("ls {odd} src"));
+        scripts.push(format!("ls{odd}"));
+    }
+    for script in
+        ["\u{430}ls", "\u{ff4c}\u{ff53}", "c\u{430}t README.md", "ls \u{2010}la", "ls \u{ff1b} id"]
+    {
+        scripts.push(script.into());
+    }
+    scripts.extend(["ls \r id", "ls \u{1b}[2J", "ls \u{7f}", "ls\tsrc"].map(String::from));
+    scripts
+}
+
+#[tokio::test]
+async fn a_hostile_script_is_asked_about_in_bounded_time_and_says_why() {
+    let stack = Stack::shared();
+    let session = stack.session().await;
+    let reviewer = stack.reviewer("acme");
+    let path = format!("/v1/sessions/{}/execs", session.id);
+    for script in hostile_scripts() {
+        let shown: String = script.chars().take(20).collect();
+        let began = std::time::Instant::now();
+        let body = json!({ "command": script });
+        let answer = reviewer.post("/v1/policy/check", body.clone()).await.expect(200);
+        assert_eq!(answer["decision"], "ask", "{shown:?}");
+        let reason = answer["reasons"][0].as_str().unwrap_or_default();
+        assert!(!reason.is_empty() && reason.len() < 500, "{shown:?}: {reason}");
+        let explained = reviewer.post("/v1/policy/explain", body.clone()).await.expect(200);
+        assert_eq!(explained["reasons"], answer["reasons"], "{shown:?}");
+        let exec = session.agent.post(&path, body).await.expect(201);
+        let exec = session.wait_until(&exec, |exec| !exec["decision"].is_null()).await;
+        assert_eq!(exec["decision"]["outcome"], "ask", "{shown:?}");
+        assert_eq!(exec["decision"]["reasons"], answer["reasons"], "{shown:?}");
+        assert!(began.elapsed() < std::time::Duration::from_secs(30), "{shown:?}");
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_text_are_refused() {
+    let stack = Stack::shared();
+    let session = stack.session().await;
+    let execs = format!("/v1/sessions/{}/execs", session.id);
+    let raw = async |caller: &tests::Caller, path: &str, body: &[u8]| {
+        let request = caller.0.request(Method::POST, path);
+        let request = request.header("content-type", "application/json").body(body.to_vec());
+        let response = request.send().await.expect("an answer");
+        let status = response.status().as_u16();
+        (status, response.json::<Value>().await.expect("a problem"))
+    };
+    let reviewer = stack.reviewer("acme");
+    for bytes in
+        [&b"ls \xff"[..], b"\xc0\xafls", b"ls \xed\xa0\x80", b"\xfe\xffl\x00s", b"ls \xe2\x80"]
+    {
+        let body = [b"{\"command\":\"", bytes, b"\"}"].concat();
+        for (caller, path) in [
+            (&session.agent, execs.as_str()),
+            (&reviewer, "/v1/policy/check"),
+            (&reviewer, "/v1/policy/explain"),
+        ] {
+            let (status, problem) = raw(caller, path, &body).await;
+            assert_eq!((status, &problem["code"]), (422, &json!("malformed_json")), "{problem}");
+            assert!(problem["detail"].as_str().is_some_and(|detail| !detail.is_empty()));
+        }
+    }
+    // Half of a pair of surrogates is no character either.
+    let (status, problem) = raw(&reviewer, "/v1/policy/check", br#"{"command":"ls \ud800"}"#).await;
+    assert_eq!(status, 422, "{problem}");
+}
+
+#[test]
+fn the_cli_refuses_arguments_that_are_no_text() {
+    use std::os::unix::ffi::OsStrExt;
+    let odd = std::ffi::OsStr::from_bytes(b"ls \xff");
+    for (arguments, code) in
+        [(&["policy", "explain", "--"][..], 2), (&["exec", "--session", "ses_x", "--"], 125)]
+    {
+        let output = Stack::shared().cli(arguments).arg(odd).output().expect("starts");
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("UTF-8"), "{output:?}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_not_there_is_not_found() {
     let stack = Stack::shared();

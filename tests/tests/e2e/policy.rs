@@ -27,6 +27,9 @@ permit (principal, action == Action::"AutoApprove", resource) when { context.pro
 // test: allow: touch a
 "#;
 
+/// How long a past of 100 000 commands may take.
+const PAST_LIMIT: Duration = Duration::from_secs(10);
+
 async fn approval(session: &TestSession, id: &str) -> Value {
     session.reviewer.get(&format!("/v1/approvals/{id}")).await.expect(200)
 }
@@ -295,6 +298,38 @@ async fn a_command_is_checked_and_explained_without_running() {
 }
 
 #[tokio::test]
+async fn the_audit_log_says_of_a_decision_what_explain_says() {
+    let tenant = TestTenant::create(Stack::shared(), "policy-explain").await;
+    tenant.put(STRICT).await;
+    let session = tenant.session().await;
+    for (command, decision) in [
+        ("ls -l 2>/dev/null | grep \"it's\" || true", "allow"),
+        ("cat 'a b'; rm x && timeout 5 cargo test", "ask"),
+        ("ls && touch a", "deny"),
+        ("echo $(id)", "ask"),
+        ("if true; then ls; fi > x", "ask"),
+    ] {
+        let exec = session.submit(json!({ "command": command })).await;
+        let exec = session.wait_until(&exec, |exec| !exec["decision"].is_null()).await;
+        let id = exec["exec_id"].as_str().expect("an id");
+        let path = format!("/v1/audit/events?exec_id={id}&action=exec.authorize");
+        let events = tenant.reviewer.get(&path).await.expect(200);
+        let detail = &events["items"][0]["detail"];
+        let body = json!({ "command": command, "session_id": session.id });
+        let said = tenant.reviewer.post("/v1/policy/explain", body).await.expect(200);
+        assert_eq!(said["decision"], decision, "{said}");
+        for part in ["parse", "facts", "rules", "reasons"] {
+            assert!(!said[part].is_null(), "{part}: {said}");
+            assert_eq!(detail[part], said[part], "{command}: {part}");
+        }
+        let plain = said["parse"]["not_plain"].is_null();
+        assert_eq!(plain, !command.contains(['$', '>']) || decision == "allow", "{said}");
+        let text = said["text"].as_str().expect("text");
+        assert_eq!(text.contains("a plain script:\n"), plain, "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_simulation_shows_what_would_change() {
     let tenant = TestTenant::create(Stack::shared(), "policy-simulate").await;
     let session = tenant.session().await;
@@ -373,7 +408,9 @@ async fn a_long_past_is_simulated_whole() {
     let began = std::time::Instant::now();
     let body = json!({ "text": LOOSE, "since": "1h" });
     let answer = tenant.reviewer.post("/v1/policy/simulate", body).await.expect(200);
-    println!("100 000 commands in {:?}", began.elapsed());
+    let took = began.elapsed();
+    println!("100 000 commands in {took:?}");
+    assert!(took <= PAST_LIMIT, "{took:?}");
     assert_eq!((&answer["commands"], &answer["complete"]), (&json!(100_000), &json!(true)));
     assert_eq!(answer["distinct"], 333);
     let flips = answer["flips"].as_array().expect("a list");

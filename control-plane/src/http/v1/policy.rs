@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use domain::access::Operation;
 use domain::ids::SessionId;
-use policy::{Approvers, Decision, Fact, Outcome};
+use policy::{Approvers, Decision, Explanation, Fact, Outcome, Parse};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -217,6 +217,8 @@ pub async fn check(
 pub struct ExplainView {
     #[serde(flatten)]
     decision: CheckView,
+    /// How it was read.
+    parse: Parse,
     /// What is known of each command that it runs, in the order of `facts`.
     grammar: Vec<Option<String>>,
     /// All of it for people.
@@ -237,8 +239,9 @@ pub async fn explain(
 ) -> Result<Json<ExplainView>, ApiError> {
     let explained = app.explain_command(&caller, body.into()).await?;
     let text = explained.explanation.to_string();
-    let decision = check_view(explained.explanation.decision, explained.policy_version);
-    Ok(Json(ExplainView { decision, grammar: explained.explanation.grammar, text }))
+    let Explanation { parse, grammar, decision, .. } = explained.explanation;
+    let decision = check_view(decision, explained.policy_version);
+    Ok(Json(ExplainView { decision, parse, grammar, text }))
 }
 
 /// Body of `POST /v1/policy/simulate`.

@@ -93,13 +93,6 @@ impl Catalogue {
         self.programs.len()
     }
 
-    /// What the catalogue says about a program in one of its forms.
-    pub(crate) fn about(&self, program: &str, subcommand: &str) -> Option<&str> {
-        let forms = &self.programs.get(program)?.forms;
-        let form = forms.iter().find(|form| form.subcommand() == subcommand)?;
-        Some(&form.about)
-    }
-
     /// Whether the first operand of a program is a subcommand.
     pub(crate) fn has_subcommands(&self, program: &str) -> bool {
         self.programs

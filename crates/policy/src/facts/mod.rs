@@ -5,6 +5,7 @@
 mod effects;
 mod gate;
 mod opinions;
+mod parse;
 mod plain;
 mod quote;
 mod walk;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use effects::Effect;
 pub(crate) use gate::is_plain_cwd;
+pub use parse::{Parse, ParsedCommand};
 pub(crate) use quote::line as canonical_line;
 
 use crate::request::CommandRequest;

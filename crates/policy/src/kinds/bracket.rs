@@ -23,6 +23,8 @@ pub(super) fn length(text: &str, delimiter: char, escapes: bool) -> Result<usize
                 }
                 Some(escaped) => at += escaped.len_utf8(),
             },
+            // `[ \t]`: whether it is a tab or two characters, the bracket ends where it ends.
+            '\\' if behind.starts_with(['t', 'n', 'r', 'f', 'v', 's', 'S', 'w', 'W']) => {}
             '\\' => return Err("a bracket has a backslash".into()),
             '[' if behind.starts_with(['.', '=']) => {
                 return Err("a bracket names a collating element".into());
@@ -63,6 +65,7 @@ mod tests {
             assert_eq!(length(text, '/', true), Ok(end), "{text}");
         }
         assert_eq!(length("\\/a]", '/', true), Ok(4));
+        assert_eq!(length(" \\t\\n]x", '/', false), Ok(6));
         assert_eq!(length("\\\\]", '/', true), Ok(3));
     }
 

@@ -2,6 +2,7 @@
 
 mod awk;
 mod bracket;
+mod git;
 mod jq;
 mod path;
 mod printf;
@@ -61,8 +62,12 @@ pub(crate) enum Kind {
     TestName,
     /// The name of another machine.
     Host,
-    /// A format of git's log without `%G`, which runs gpg.
+    /// A format of git's commits without `%G`, which runs gpg.
     GitFormat,
+    /// A format of git's branches and tags without signatures.
+    GitRefFormat,
+    /// A format of git's dates.
+    GitDate,
     /// One of some words.
     OneOf(Vec<String>),
     /// What is left is a command of its own.
@@ -111,6 +116,8 @@ impl Kind {
             "TESTNAME" => Self::TestName,
             "HOST" => Self::Host,
             "GITFORMAT" => Self::GitFormat,
+            "GITREFFORMAT" => Self::GitRefFormat,
+            "GITDATE" => Self::GitDate,
             "COMMAND" => Self::Command,
             _ => return Err(format!("`{text}` is no kind of argument")),
         })
@@ -158,7 +165,9 @@ impl Kind {
             Self::Host => return url::check_host(value).map(Note::Host),
             Self::TestName => text::check_word(&value.replace("::", "_")),
             Self::Word => text::check_word(value),
-            Self::GitFormat => text::check_git_format(value),
+            Self::GitFormat => git::check_format(value),
+            Self::GitRefFormat => git::check_ref_format(value),
+            Self::GitDate => git::check_date(value),
             Self::Sed => sed::check(value),
             Self::Awk => awk::check(value),
             Self::Jq => jq::check(value),

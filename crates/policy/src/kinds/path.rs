@@ -3,54 +3,125 @@
 
 type Checked = Result<(), String>;
 
-/// Dot files that are read like any other file. All others may hold secrets or run something.
+/// Dot files and folders that are read like any other. All others may hold secrets or run something.
 const READABLE_DOT_FILES: &[&str] = &[
     ".",
-    ".babelrc",
+    ".bazelversion",
+    ".buildkite",
     ".cargo",
     ".changeset",
     ".ci",
     ".circleci",
     ".clang-format",
     ".clang-tidy",
+    ".clangd",
     ".coveragerc",
     ".devcontainer",
     ".dockerignore",
     ".editorconfig",
     ".env.example",
+    ".env.sample",
+    ".env.template",
     ".eslintignore",
-    ".eslintrc",
-    ".eslintrc.cjs",
-    ".eslintrc.js",
-    ".eslintrc.json",
-    ".eslintrc.yml",
     ".flake8",
+    ".formatter.exs",
+    ".git-blame-ignore-revs",
     ".gitattributes",
     ".github",
     ".gitignore",
-    ".gitlab-ci.yml",
+    ".gitkeep",
     ".gitmodules",
-    ".golangci.yml",
     ".helmignore",
+    ".hlint.yaml",
+    ".husky",
+    ".isort.cfg",
+    ".java-version",
+    ".jshintrc",
+    ".keep",
+    ".luacheckrc",
     ".mailmap",
+    ".mypy.ini",
     ".node-version",
+    ".nojekyll",
     ".npmignore",
     ".nvmrc",
-    ".pre-commit-config.yaml",
+    ".ocamlformat",
     ".prettierignore",
-    ".prettierrc",
-    ".prettierrc.json",
     ".pylintrc",
     ".python-version",
-    ".readthedocs.yaml",
+    ".rspec",
+    ".ruby-gemset",
     ".ruby-version",
-    ".rustfmt.toml",
-    ".clippy.toml",
+    ".scalafmt.conf",
+    ".shellcheckrc",
+    ".storybook",
+    ".stylelintignore",
+    ".terraform-version",
+    ".tflint.hcl",
     ".tool-versions",
-    ".travis.yml",
     ".vscode",
+    ".watchmanconfig",
+    ".well-known",
     ".yamllint",
+    ".yardopts",
 ];
+
+/// Settings of checkers and builders, which hold none: with one of the extensions, or without.
+const READABLE_SETTINGS: &[&str] = &[
+    ".appveyor",
+    ".azure-pipelines",
+    ".babelrc",
+    ".browserslistrc",
+    ".c8rc",
+    ".clippy",
+    ".codecov",
+    ".commitlintrc",
+    ".cspell",
+    ".dprint",
+    ".drone",
+    ".eslintrc",
+    ".gitlab-ci",
+    ".golangci",
+    ".goreleaser",
+    ".graphqlrc",
+    ".hadolint",
+    ".huskyrc",
+    ".jestrc",
+    ".jscpd",
+    ".lintstagedrc",
+    ".markdownlint",
+    ".mocharc",
+    ".nycrc",
+    ".parcelrc",
+    ".postcssrc",
+    ".pre-commit-config",
+    ".pre-commit-hooks",
+    ".prettierrc",
+    ".readthedocs",
+    ".rubocop",
+    ".rubocop_todo",
+    ".ruff",
+    ".rustfmt",
+    ".solhint",
+    ".stylelintrc",
+    ".stylua",
+    ".swcrc",
+    ".swiftlint",
+    ".taplo",
+    ".travis",
+    ".typos",
+    ".woodpecker",
+];
+
+const EXTENSIONS: &[&str] = &["json", "yaml", "yml", "toml", "js", "cjs", "mjs", "ts"];
+
+fn is_readable_dot_file(name: &str) -> bool {
+    let stem = match name.rsplit_once('.') {
+        Some((stem, extension)) if EXTENSIONS.contains(&extension) => stem,
+        _ => name,
+    };
+    READABLE_DOT_FILES.contains(&name) || READABLE_SETTINGS.contains(&stem)
+}
 
 /// A file or folder that is read; `-` is the standard input.
 pub(super) fn check_read(path: &str) -> Checked {
@@ -61,7 +132,7 @@ pub(super) fn check_read(path: &str) -> Checked {
     let mut folder = "";
     for part in path.split('/') {
         let tokens = folder == ".cargo" && part.starts_with("credentials");
-        if tokens || (part.starts_with('.') && !READABLE_DOT_FILES.contains(&part)) {
+        if tokens || (part.starts_with('.') && !is_readable_dot_file(part)) {
             return Err(format!("`{part}` may hold secrets or settings"));
         }
         folder = if part.is_empty() || part == "." { folder } else { part };
@@ -154,6 +225,11 @@ mod tests {
             "/dev/null",
             ".github/workflows/ci.yml",
             ".gitignore",
+            ".prettierrc",
+            ".eslintrc.cjs",
+            "web/.storybook/main.ts",
+            ".husky/pre-commit",
+            ".rubocop.yml",
             "a..b",
             "...",
         ] {
@@ -188,6 +264,18 @@ mod tests {
             ".cargo/credentials",
             ".cargo/credentials.toml",
             "/work/.cargo//./credentials.toml",
+            ".npmrc",
+            ".npmrc.json",
+            ".envrc",
+            ".env.js",
+            ".env.local",
+            ".yarnrc.yml",
+            ".eslintrc.json.bak",
+            ".eslintrc.json.js",
+            ".prettierrc.sh",
+            ".config/gh/hosts.yml",
+            ".json",
+            ".github/.env",
         ] {
             assert!(check_read(path).is_err(), "{path}");
         }

@@ -114,6 +114,8 @@ impl<'a> Scan<'a> {
                 self.digits();
             }
             's' => self.substitute()?,
+            'a' | 'i' | 'c' => self.text()?,
+            ':' | 'b' | 't' | 'T' => self.label(command == ':')?,
             'y' => {
                 let delimiter = self.delimiter()?;
                 self.delimited(delimiter)?;
@@ -122,6 +124,29 @@ impl<'a> Scan<'a> {
             _ => return Err(format!("sed's `{command}` is not on the list of harmless commands")),
         }
         Ok(command)
+    }
+
+    /// `a text`: up to the end of the line it is text, whatever it looks like. Without backslashes, which
+    /// could make the next line part of it.
+    fn text(&mut self) -> Checked<()> {
+        let line = self.rest.split('\n').next().unwrap_or_default();
+        if line.trim_start_matches(' ').is_empty() || line.contains('\\') {
+            return Err("a text is empty, or has a backslash".into());
+        }
+        self.rest = &self.rest[line.len()..];
+        Ok(())
+    }
+
+    /// Letters and digits. To some, a label goes on to the end of the line: less would be run then.
+    fn label(&mut self, needed: bool) -> Checked<()> {
+        self.skip(" ");
+        let end = self.rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let end = end.unwrap_or(self.rest.len());
+        self.rest = &self.rest[end..];
+        match needed && end == 0 {
+            true => Err("a label has no plain name".into()),
+            false => Ok(()),
+        }
     }
 
     fn substitute(&mut self) -> Checked<()> {
@@ -203,6 +228,18 @@ mod tests {
             "s/[[:space:]]*$//",
             "/^[^#]/p",
             "s|[^/]*$||",
+            "1i header",
+            "/foo/a bar; w x",
+            "$a  the end",
+            "2c ab",
+            ":a;N;$!ba;s/\\n/ /g",
+            ":a;s/x/y/;ta",
+            ":a\nN\n$!{ba}\np",
+            "/x/b;p",
+            "/x/bend;p;:end",
+            "s/^[ \\t]*//",
+            "s/[\\s\\w]/x/",
+            "/a/,/b/p",
         ] {
             assert!(check(good).is_ok(), "{good}: {:?}", check(good));
         }
@@ -225,13 +262,24 @@ mod tests {
             "s/a/b/ e",
             "pw x",
             "p w x",
-            "a text",
+            "a",
+            "a ",
             "i\\",
-            "c x",
+            "i\\\nx",
+            "a x\\\nw y",
+            "a x\nw y",
+            "1{a x}",
             "F",
             "v",
-            "b",
-            ":a;ba",
+            ":",
+            ": ;w x",
+            ":a w x",
+            "ba w x",
+            "b;w x",
+            ":a\nw x",
+            "tw x;w x",
+            "s/[\\/]/;w x/",
+            "s/[\\]]/;w x/",
             "1{w x\n}",
             "/x/w y",
             "s/[/]/e",

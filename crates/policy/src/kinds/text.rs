@@ -76,14 +76,6 @@ pub(super) fn check_ref(value: &str) -> Checked {
     expect(parts, "that is no plain name of a branch or tag")
 }
 
-/// `%h %s`, `format:%h %s`. `%G` runs gpg, and a bare word is a name from the configuration.
-pub(super) fn check_git_format(value: &str) -> Checked {
-    let format = value.strip_prefix("format:").or_else(|| value.strip_prefix("tformat:"));
-    let plain = format.unwrap_or(value);
-    let known = format.is_some() || plain.starts_with('%');
-    expect(known && !plain.contains('G'), "that format is unknown, or runs gpg")
-}
-
 fn expect(holds: bool, otherwise: &str) -> Checked {
     if holds { Ok(()) } else { Err(otherwise.into()) }
 }
