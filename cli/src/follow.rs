@@ -30,6 +30,7 @@ pub(crate) struct ExecFollower<'a> {
     show: bool,
     offsets: [u64; 2],
     told_approval: bool,
+    told_lost: [bool; 2],
     told_waiting: Option<String>,
     outage_since: Option<Instant>,
 }
@@ -43,6 +44,7 @@ impl<'a> ExecFollower<'a> {
             show,
             offsets: [0; 2],
             told_approval: false,
+            told_lost: [false; 2],
             told_waiting: None,
             outage_since: None,
         }
@@ -156,6 +158,12 @@ impl<'a> ExecFollower<'a> {
                 return Ok(part.complete);
             }
             if part.bytes.is_empty() {
+                if let Some(lost) = &part.lost {
+                    if !std::mem::replace(&mut self.told_lost[at], true) {
+                        console::say(format_args!("{}: {lost}", stream.as_str()));
+                    }
+                    return Ok(true);
+                }
                 if part.complete {
                     let missing = part.total - self.offsets[at];
                     console::say(format_args!(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// See the module.
-pub(crate) struct Backoff {
+pub struct Backoff {
     next: Duration,
     initial: Duration,
     max: Duration,
@@ -11,19 +11,19 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     /// Starts at `initial` and never exceeds `max`.
-    pub(crate) fn new(initial: Duration, max: Duration) -> Self {
+    pub fn new(initial: Duration, max: Duration) -> Self {
         Self { next: initial, initial, max }
     }
 
     /// What to wait before the next try.
-    pub(crate) fn next(&mut self) -> Duration {
+    pub fn next_wait(&mut self) -> Duration {
         let wait = self.next;
         self.next = (self.next * 2).min(self.max);
         wait
     }
 
     /// Something worked: the next failure starts small again.
-    pub(crate) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.next = self.initial;
     }
 }
@@ -36,8 +36,11 @@ mod tests {
     fn it_doubles_up_to_its_bound_and_starts_again() {
         let ms = Duration::from_millis;
         let mut backoff = Backoff::new(ms(100), ms(350));
-        assert_eq!([backoff.next(), backoff.next(), backoff.next()], [ms(100), ms(200), ms(350)]);
+        assert_eq!(
+            [backoff.next_wait(), backoff.next_wait(), backoff.next_wait()],
+            [ms(100), ms(200), ms(350)]
+        );
         backoff.reset();
-        assert_eq!(backoff.next(), ms(100));
+        assert_eq!(backoff.next_wait(), ms(100));
     }
 }

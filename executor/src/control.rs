@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::ids::{ExecId, ExecutorId};
-use protocol::enrolment::{EnrolRequest, Enrolment, StartedReport};
+use protocol::enrolment::{EnrolRequest, Enrolment, LossReport, StartedReport};
 use protocol::exec::ToolReply;
 use protocol::init::Stream;
 use reqwest::redirect::Policy;
@@ -41,6 +41,9 @@ pub enum ControlError {
     /// A successor of this executor has enrolled: nothing that we say counts any more.
     #[error("another start of this executor has taken over")]
     Fenced,
+    /// The session that the call is about was moved to another executor.
+    #[error("the session lives elsewhere now")]
+    Moved,
     /// What the call is about is not there any more.
     #[error("the control plane does not know what the call is about ({0})")]
     Gone(StatusCode),
@@ -208,6 +211,19 @@ impl ControlPlane {
         Ok(answer.total)
     }
 
+    /// Tells that the rest of a stream will never be sent.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn report_loss(
+        &self,
+        exec_id: ExecId,
+        report: &LossReport,
+    ) -> Result<(), ControlError> {
+        let path = format!("v1/executors/execs/{exec_id}/lost");
+        self.send(self.post(&path).json(report)).await.map(drop)
+    }
+
     fn post(&self, path: &str) -> RequestBuilder {
         self.sign(self.http.request(Method::POST, join(&self.base, path)))
     }
@@ -247,7 +263,8 @@ impl ControlPlane {
             status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
                 ControlError::Unauthorized(status)
             }
-            status @ (StatusCode::NOT_FOUND | StatusCode::GONE) => ControlError::Gone(status),
+            StatusCode::GONE => ControlError::Moved,
+            status @ StatusCode::NOT_FOUND => ControlError::Gone(status),
             status @ (StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) => {
                 ControlError::Unavailable(status)
             }

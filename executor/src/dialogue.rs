@@ -29,7 +29,7 @@ const BATCH_BYTES: usize = 256 * 1024;
 /// How the dialogue ended.
 pub(crate) enum Ending {
     /// The command ended, and all of its output is here.
-    Exit { exit: Exit, totals: [u64; 2] },
+    Exit { exit: Exit, totals: [u64; 2], unended: u32 },
     /// PID 1 could not start it.
     Refused(StartFailure),
     /// PID 1 never got the start, and nobody here has the order, or it was called off.
@@ -55,6 +55,8 @@ pub(crate) struct Dialogue<'a> {
     fresh: bool,
     unknown_before: bool,
     connection: Option<Connection>,
+    /// Processes that PID 1 could not end.
+    unended: u32,
     /// PID 1 has answered on this connection: what follows is in order, from where we are.
     attached: bool,
 }
@@ -85,6 +87,7 @@ impl<'a> Dialogue<'a> {
             fresh,
             unknown_before: false,
             connection: None,
+            unended: 0,
             attached: false,
         }
     }
@@ -198,7 +201,8 @@ impl<'a> Dialogue<'a> {
             FromInit::Failed { why, .. } => return Ok(Some(Ending::Refused(why))),
             FromInit::Unknown { .. } => return Ok(self.start_again()),
             // Before the answer come pieces from where an earlier connection had stopped.
-            FromInit::Output { .. } | FromInit::Exited { .. } if !self.attached => {}
+            FromInit::Output { .. } | FromInit::Unended { .. } | FromInit::Exited { .. }
+                if !self.attached => {}
             FromInit::Output { stream, offset, bytes, .. } => {
                 self.take_output(heard.epoch, Piece { stream, offset, bytes }).await?;
             }
@@ -210,8 +214,9 @@ impl<'a> Dialogue<'a> {
                             received = sink.bytes_received(), "output is incomplete");
                     }
                 }
-                return Ok(Some(Ending::Exit { exit, totals }));
+                return Ok(Some(Ending::Exit { exit, totals, unended: self.unended }));
             }
+            FromInit::Unended { processes, .. } => self.unended = processes,
             FromInit::StdinTaken { offset, open, .. } => {
                 let frame = self.interaction.stdin_taken(offset, open);
                 self.send_any(frame);

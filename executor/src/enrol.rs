@@ -44,6 +44,6 @@ pub async fn enrol(
             tracing::warn!(reason = %message, "cannot enrol yet; trying again");
             told = message;
         }
-        tokio::time::sleep(backoff.next()).await;
+        tokio::time::sleep(backoff.next_wait()).await;
     }
 }

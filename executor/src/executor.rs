@@ -51,6 +51,8 @@ pub struct Parts {
     pub spool: SpoolFolder,
     /// Where output goes.
     pub control: Arc<ControlPlane>,
+    /// How long output is offered that the control plane refuses, before it counts as lost.
+    pub output_patience: Duration,
     /// The tenant's key.
     pub payload_key: Key,
     /// The control plane's public key at enrolment, Ed25519.
@@ -75,7 +77,7 @@ impl Executor {
     /// # Errors
     /// When Docker or the journal fails.
     pub async fn start(parts: Parts) -> Result<Self, StartError> {
-        let Parts { site, spool, control, payload_key, grant_key } = parts;
+        let Parts { site, spool, control, output_patience, payload_key, grant_key } = parts;
         let (executor_id, tenant_id, uid) = (site.executor_id, site.tenant_id, site.uid);
         control.identify(executor_id, site.epoch);
         let journal = site.journal.clone();
@@ -86,7 +88,7 @@ impl Executor {
         let runs = Arc::new(Runs::new(Workshop {
             journal: journal.clone(),
             sandboxes: Arc::clone(&sandboxes),
-            shipper: Shipper::new(Arc::clone(&control), journal.clone()),
+            shipper: Shipper::new(Arc::clone(&control), journal.clone(), output_patience),
             spool,
             uid,
         }));
@@ -108,6 +110,7 @@ impl Executor {
             sandboxes: Arc::clone(&sandboxes),
             runs: Arc::clone(&runs),
             orders: calls::Orders::default(),
+            shares: calls::Shares::default(),
             uid,
         };
         Ok(Self {

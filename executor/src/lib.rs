@@ -4,7 +4,7 @@
 //! It is the only process that talks to Docker. It knows no SQL and holds one tenant's key.
 
 pub mod activities;
-mod backoff;
+pub mod backoff;
 mod calls;
 mod cgroup;
 mod clock;

@@ -8,9 +8,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser as _;
 use domain::ids::ExecutorId;
+use executor::backoff::Backoff;
 use executor::control::ControlPlane;
 use executor::data_dir::DataDir;
-use executor::docker::{Docker, DockerFacts};
+use executor::docker::{Docker, DockerError, DockerFacts};
 use executor::doctor::{HostFacts, assess, promised_tier};
 use executor::enrol::enrol;
 use executor::executor::{Executor, Parts};
@@ -27,6 +28,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+/// How soon, and then how often, Docker is looked for while it is away.
+const FIRST_LOOK: Duration = Duration::from_millis(250);
+const LAST_LOOK: Duration = Duration::from_secs(5);
 /// How long the worker may take to hand its activities back.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -90,6 +94,32 @@ async fn facts(docker: &Docker, settings: &HostSettings) -> anyhow::Result<Docke
     Ok(facts)
 }
 
+/// Docker, what it says of itself, and the digest of the default image. Waits for a Docker that is
+/// away; what an answer says against this host is an error at once.
+async fn wait_for_docker(settings: &HostSettings) -> anyhow::Result<(Docker, DockerFacts, String)> {
+    let mut backoff = Backoff::new(FIRST_LOOK, LAST_LOOK);
+    let mut told = String::new();
+    loop {
+        let look = async {
+            let docker = Docker::connect(&settings.docker_host).await?;
+            let facts = facts(&docker, settings).await?;
+            let digest = docker.get_image_digest(&settings.sandbox_image).await?;
+            anyhow::Ok((docker, facts, digest))
+        };
+        let error = match look.await {
+            Err(error) if error.downcast_ref().is_some_and(DockerError::is_away) => error,
+            found => return found,
+        };
+        // Logged once per change: an absent Docker must not fill the log.
+        let message = format!("{error:#}");
+        if message != told {
+            tracing::warn!(reason = %message, "cannot start yet: waiting for Docker");
+            told = message;
+        }
+        tokio::time::sleep(backoff.next_wait()).await;
+    }
+}
+
 async fn run(settings: Settings) -> anyhow::Result<()> {
     let stopping = stop_on_signal()?;
     tokio::select! {
@@ -102,10 +132,11 @@ async fn work(settings: Settings, stopping: CancellationToken) -> anyhow::Result
     let token = settings.token()?;
     let init_program = settings.sandbox_init()?;
     let data = DataDir::open(&settings.data_dir)?;
-    let docker = Docker::connect(&settings.host.docker_host).await?;
-    let facts = facts(&docker, &settings.host).await?;
+    let (docker, facts, image_digest) = tokio::select! {
+        found = wait_for_docker(&settings.host) => found?,
+        () = stopping.cancelled() => return Ok(()),
+    };
     let host = HostFeatures::of(&facts, settings.host.runtime.as_deref())?;
-    let image_digest = docker.get_image_digest(&settings.host.sandbox_image).await?;
     let control = Arc::new(ControlPlane::new(settings.url.clone(), token)?);
     // Before the control plane counts on it. Where workspaces are does not change the tier; that is
     // known only later.
@@ -149,7 +180,8 @@ async fn work(settings: Settings, stopping: CancellationToken) -> anyhow::Result
     let (payload_key, grant_key) = keys(&enrolment)?;
     let spool = SpoolFolder::new(data.spool(), settings.spool_limit_bytes());
     let fence = control.fence().clone();
-    let parts = Parts { site, spool, control, payload_key, grant_key };
+    let output_patience = settings.output_patience();
+    let parts = Parts { site, spool, control, output_patience, payload_key, grant_key };
     let executor = Arc::new(Executor::start(parts).await?);
     let client = tokio::select! {
         client = worker::connect(&enrolment, executor_id.to_string(), settings.temporal_api_key)

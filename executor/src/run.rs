@@ -258,16 +258,23 @@ async fn see_through(
     let ending = match dialogue.run(&parcel).await? {
         Ending::Overdue => {
             tracing::error!(exec = %job.exec_id, "PID 1 broke its promise; killing the sandbox");
-            shop.sandboxes.kill(sandbox).await;
+            shop.sandboxes.give_up(sandbox).await;
             Ending::Vanished
         }
         ending => ending,
     };
     let result = match ending {
-        Ending::Exit { exit, totals } => {
+        Ending::Exit { exit, totals, unended } => {
+            if unended > 0 {
+                // Nobody waits for Docker, which may be a while about it.
+                let (exec, at) = (job.exec_id, sandbox.id());
+                tracing::error!(%exec, sandbox = %at, unended, "something of it cannot be ended");
+                tokio::spawn(shop.sandboxes.give_up(sandbox));
+            }
             let kills = entry.oom_kills_before.zip(sandbox.oom_kills());
             let grown = kills.is_some_and(|(before, after)| after > before);
-            finished(&entry, dialogue.sinks(), exit, totals, is_oom_killed(exit, grown))
+            let oom_killed = is_oom_killed(exit, grown);
+            finished(&entry, dialogue.sinks(), exit, totals, oom_killed, unended)
         }
         Ending::Vanished | Ending::Overdue => lost(&entry, dialogue.sinks()),
         Ending::Refused(StartFailure::Unfit(unfit)) => {
@@ -382,6 +389,7 @@ fn finished(
     exit: Exit,
     totals: [u64; 2],
     oom_killed: bool,
+    unended: u32,
 ) -> ExecResult {
     ExecResult {
         outcome: outcome(exit, oom_killed),
@@ -391,6 +399,7 @@ fn finished(
         started_at_ms: entry.started_at_ms,
         duration_ms: exit.duration_ms,
         survivors: exit.survivors,
+        unended,
         stdout: sinks[0].summarize(Some(totals[0])),
         stderr: sinks[1].summarize(Some(totals[1])),
     }
@@ -405,6 +414,7 @@ fn lost(entry: &Entry, sinks: &[OutputSink; 2]) -> ExecResult {
         started_at_ms: entry.started_at_ms,
         duration_ms: now_ms().saturating_sub(entry.started_at_ms),
         survivors: 0,
+        unended: 0,
         stdout: sinks[0].summarize(None),
         stderr: sinks[1].summarize(None),
     }

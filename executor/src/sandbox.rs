@@ -430,6 +430,7 @@ fn exec_of(frame: &FromInit) -> Option<ExecId> {
         | FromInit::Output { exec_id, .. }
         | FromInit::StdinTaken { exec_id, .. }
         | FromInit::Signalled { exec_id, .. }
+        | FromInit::Unended { exec_id, .. }
         | FromInit::Exited { exec_id, .. } => Some(*exec_id),
     }
 }

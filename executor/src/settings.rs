@@ -132,6 +132,11 @@ pub struct Settings {
     #[arg(long, env = "BULKHEAD_SPOOL_LIMIT_MIB", default_value_t = 4096,
         value_parser = clap::value_parser!(u64).range(256..=1_048_576))]
     spool_limit_mib: u64,
+    /// Seconds for which output that the control plane refuses is offered again before it counts as
+    /// lost. An absent control plane is waited for without end.
+    #[arg(long, env = "BULKHEAD_OUTPUT_PATIENCE_S", default_value_t = 3600,
+        value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    output_patience_s: u64,
     /// Where traces go.
     #[command(flatten)]
     pub traces: TraceConfig,
@@ -153,6 +158,11 @@ impl Settings {
     /// Bytes of output that may wait for the control plane.
     pub fn spool_limit_bytes(&self) -> u64 {
         self.spool_limit_mib * 1024 * 1024
+    }
+
+    /// How long output that the control plane refuses is offered again.
+    pub fn output_patience(&self) -> Duration {
+        Duration::from_secs(self.output_patience_s)
     }
 
     /// The bearer token, from the variable or the file.

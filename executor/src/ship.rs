@@ -1,6 +1,8 @@
 //! Ships output to the control plane: live once a command has run for a moment, the rest after its
 //! end, by offset, for as long as it takes. A short command's output is in its result; nothing of
-//! it comes through here.
+//! it comes through here. What will never arrive is reported as lost, never dropped in silence.
+
+mod way;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,20 +12,14 @@ use protocol::enrolment::StartedReport;
 use protocol::exec::ExecResult;
 use protocol::init::Stream;
 
-use crate::backoff::Backoff;
-use crate::control::{ControlError, ControlPlane};
+use crate::control::ControlPlane;
 use crate::failpoint;
 use crate::journal::Journal;
 use crate::spool::SpoolView;
+use way::Way;
 
 /// How long a command runs before its output is shipped live, and how often then.
 const PACE: Duration = Duration::from_millis(100);
-/// Bytes of one call.
-const PIECE_BYTES: usize = 256 * 1024;
-/// Pieces of a stream that go out at a time while its command runs: 2.5 MB/s, more than anybody
-/// follows. What a faster command prints waits for its end, instead of slowing it down.
-const LIVE_PIECES: u32 = 1;
-const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// The output of one exec on its way.
 pub(crate) struct Parcel {
@@ -45,14 +41,13 @@ struct Phase {
     abandoned: bool,
 }
 
-/// Shipping is of no more use.
-struct GivenUp;
-
 /// See the module.
 #[derive(Clone)]
 pub(crate) struct Shipper {
     control: Arc<ControlPlane>,
     journal: Journal,
+    /// How long output is offered that the control plane does not want.
+    patience: Duration,
 }
 
 impl Parcel {
@@ -115,6 +110,10 @@ impl Parcel {
         phase.live
     }
 
+    fn view(&self, stream: Stream) -> &SpoolView {
+        &self.views[stream.index()]
+    }
+
     fn phase(&self) -> Phase {
         *self.lock()
     }
@@ -126,9 +125,9 @@ impl Parcel {
 }
 
 impl Shipper {
-    /// Ships to this control plane.
-    pub(crate) fn new(control: Arc<ControlPlane>, journal: Journal) -> Self {
-        Self { control, journal }
+    /// Ships to this control plane. What it refuses, it is offered for so long.
+    pub(crate) fn new(control: Arc<ControlPlane>, journal: Journal, patience: Duration) -> Self {
+        Self { control, journal, patience }
     }
 
     /// Whether the control plane listens to a successor of this executor.
@@ -148,11 +147,13 @@ impl Shipper {
             return;
         }
         let exec = parcel.exec_id;
-        if self.ship_all(parcel).await.is_err() {
-            tracing::warn!(%exec, "the control plane takes no output of this exec");
-            self.wait_recorded(parcel).await;
-        }
+        let settled = self.ship_all(parcel).await;
         if parcel.phase().abandoned {
+            return;
+        }
+        if !settled {
+            // Its files stay: the next start tries again.
+            tracing::error!(%exec, "output is lost, and the control plane does not hear of it");
             return;
         }
         failpoint::hit("output_shipped");
@@ -165,8 +166,10 @@ impl Shipper {
         parcel.discard().await;
     }
 
-    async fn ship_all(&self, parcel: &Parcel) -> Result<(), GivenUp> {
-        let mut offsets = [0; 2];
+    /// Ships until the end is recorded and nothing is left to do. Tells whether the control plane
+    /// has everything, or knows what it will never have.
+    async fn ship_all(&self, parcel: &Parcel) -> bool {
+        let mut ways = Stream::BOTH.map(Way::new);
         let mut reported = false;
         loop {
             // Read before the bytes: what comes later is seen in the next round.
@@ -174,11 +177,12 @@ impl Shipper {
             if over.started && !over.finished && !std::mem::replace(&mut reported, true) {
                 self.report_started(parcel).await;
             }
-            for stream in Stream::BOTH {
-                self.ship_stream(parcel, stream, &mut offsets[stream.index()]).await?;
+            for way in &mut ways {
+                way.advance(&self.control, parcel, self.patience).await;
             }
-            if over.recorded || over.abandoned {
-                return Ok(());
+            let is_done = over.recorded && ways.iter().all(|way| way.is_done(parcel));
+            if is_done || over.abandoned {
+                return ways.iter().all(Way::is_settled);
             }
             tokio::time::sleep(PACE).await;
         }
@@ -189,59 +193,6 @@ impl Shipper {
         let report = StartedReport { started_at_ms: parcel.started_at_ms };
         if let Err(error) = self.control.report_started(parcel.exec_id, &report).await {
             tracing::debug!(exec = %parcel.exec_id, %error, "start not reported");
-        }
-    }
-
-    /// Ships what there is of a stream now; of one whose command runs, a part at a time.
-    async fn ship_stream(
-        &self,
-        parcel: &Parcel,
-        stream: Stream,
-        offset: &mut u64,
-    ) -> Result<(), GivenUp> {
-        let view = &parcel.views[stream.index()];
-        let mut backoff = Backoff::new(PACE, MAX_WAIT);
-        let mut told = false;
-        let mut left = LIVE_PIECES;
-        while *offset < view.bytes_stored() && !parcel.phase().abandoned {
-            if left == 0 && !parcel.phase().recorded {
-                break;
-            }
-            left = left.saturating_sub(1);
-            let bytes = view.read(*offset, PIECE_BYTES).await.map_err(|error| {
-                tracing::error!(exec = %parcel.exec_id, %error, "spooled output cannot be read");
-                GivenUp
-            })?;
-            match self.control.put_output(parcel.exec_id, stream, *offset, bytes).await {
-                Ok(total) if total > *offset => {
-                    *offset = total;
-                    backoff.reset();
-                    continue;
-                }
-                // It has less than we thought: go back, but not in a busy loop.
-                Ok(total) => *offset = total,
-                Err(error) if error.is_transient() => {
-                    if !std::mem::replace(&mut told, true) {
-                        tracing::warn!(exec = %parcel.exec_id, %error, "output waits");
-                    }
-                }
-                Err(ControlError::Gone(_)) => return Err(GivenUp),
-                // A successor ships it: the files and the journal stay as they are.
-                Err(ControlError::Fenced) => std::future::pending().await,
-                Err(error) => {
-                    tracing::error!(exec = %parcel.exec_id, %error, "output refused");
-                    return Err(GivenUp);
-                }
-            }
-            tokio::time::sleep(backoff.next()).await;
-        }
-        Ok(())
-    }
-
-    /// A running command's spool must stay until its result is made of it.
-    async fn wait_recorded(&self, parcel: &Parcel) {
-        while !parcel.phase().recorded && !parcel.phase().abandoned {
-            tokio::time::sleep(PACE).await;
         }
     }
 }

@@ -62,7 +62,7 @@ pub async fn connect(
                     tracing::warn!(address = %enrolment.temporal_address, %error,
                         "Temporal does not answer; trying again");
                 }
-                tokio::time::sleep(backoff.next()).await;
+                tokio::time::sleep(backoff.next_wait()).await;
             }
         }
     };

@@ -412,3 +412,23 @@ fn an_order_that_ended_before_its_start_does_not_start_by_the_other_way() {
     assert_eq!(site.why(order.exec_id, &reply), NotStarted::CwdMissing);
     assert_eq!(look(&site, &life, session, "ls -A later"), "");
 }
+
+#[test]
+fn downloads_that_nobody_reads_on_keep_no_other_session_waiting() {
+    let (site, slow, other) = (Site::new(), session(), session());
+    let life = site.start();
+    look(&site, &life, slow, "head -c 20000000 /dev/zero > big");
+    look(&site, &life, other, "echo here > small");
+    let stalled: Vec<_> =
+        (0..16).map(|_| site.ring(slow, get("big"), ClientBody::stalled())).collect();
+    wait_until("all of them stall", || stalled.iter().all(|call| site.calls.is_stalled(*call)));
+    // The session has its share; whoever signals, or works elsewhere, is served.
+    match site.call(slow, get("big"), nothing()).reply {
+        CallReply::Busy(why) => assert!(why.contains("the session has 16 calls"), "{why}"),
+        reply => panic!("{reply:?}"),
+    }
+    let signal = CallKind::Signal { exec_id: uuid::Uuid::now_v7().into(), signal: 15 };
+    assert_eq!(site.call(slow, signal, nothing()).reply, CallReply::NotRunning);
+    let got = site.call(other, get("small"), nothing());
+    assert!(got.whole && got.bytes == b"here\n", "{:?}", got.reply);
+}

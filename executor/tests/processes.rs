@@ -177,3 +177,53 @@ fn memory_that_something_else_ran_out_of_is_not_blamed_on_a_command() {
     let result = site.run(&life, &site.order(session, "kill -9 $$"));
     assert_eq!((result.outcome, result.oom_killed), (ExecOutcome::Exited, false));
 }
+
+/// The file system of a site's workspace, which lets nobody write while this lives: whoever tries is
+/// stuck in the kernel, and no signal ends it.
+struct Frozen(std::fs::File);
+
+impl Frozen {
+    fn new(site: &Site) -> Self {
+        let pid = docker(&["inspect", "--format", "{{.State.Pid}}", &site.container()]);
+        // Kept open from here, so that it can be let go whatever becomes of the container.
+        let folder = std::fs::File::open(format!("/proc/{pid}/root/work"));
+        let frozen = Self(folder.expect("the workspace"));
+        assert!(frozen.tell("--freeze"), "fsfreeze works");
+        frozen
+    }
+
+    fn tell(&self, what: &str) -> bool {
+        let descriptor = std::os::fd::AsRawFd::as_raw_fd(&self.0);
+        let path = format!("/proc/{}/fd/{descriptor}", std::process::id());
+        let status = std::process::Command::new("fsfreeze").args([what, &path]).status();
+        status.expect("fsfreeze").success()
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        assert!(self.tell("--unfreeze"), "it can be let go");
+    }
+}
+
+#[test]
+fn a_process_that_nothing_can_end_costs_its_container_and_is_told_of() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let stuck = "echo kept > kept; while :; do date > now; done";
+    let order = ExecOrder { timeout_ms: 2000, ..site.order(session, stuck) };
+    let (task, _cancel) = life.begin(site.grant(&order));
+    site.wait_started(order.exec_id);
+    let (container, frozen) = (site.container(), Frozen::new(&site));
+    let start = Instant::now();
+    let result = site.result(order.exec_id, &life.wait(task));
+    assert_eq!(result.outcome, ExecOutcome::TimedOut);
+    assert!(result.unended >= 1, "{result:?}");
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+    drop(frozen);
+    let next = site.order(session, "cat kept");
+    let reply = life.exec(&site.grant(&next));
+    assert_eq!(text(&site.result(next.exec_id, &reply).stdout), "kept\n");
+    assert_eq!(site.generation(next.exec_id, &reply), 1);
+    assert_ne!(site.container(), container, "it is another one");
+}

@@ -55,6 +55,8 @@ pub(crate) struct Exec {
     streams: [OutputStream; 2],
     /// The stream that output was sent of last.
     last_sent: Stream,
+    /// It was said that something of it cannot be ended, if that is so.
+    unended_sent: bool,
     exit_sent: bool,
     forgotten: bool,
 }
@@ -96,6 +98,7 @@ impl Exec {
             terminal,
             streams: output.map(|pipe| OutputStream::new(pipe, allowance)),
             last_sent: Stream::Stderr,
+            unended_sent: false,
             exit_sent: false,
             forgotten: false,
         })
@@ -301,6 +304,7 @@ impl Exec {
         for (stream, have) in self.streams.iter_mut().zip(have) {
             stream.resume_from(have);
         }
+        self.unended_sent = false;
         self.exit_sent = false;
     }
 
@@ -318,16 +322,22 @@ impl Exec {
         Some(Output { exec_id, stream, offset, parts })
     }
 
-    /// The end, once, when all output was sent.
+    /// The end, once, when all output was sent; before it, that it is not quite one.
     pub(crate) fn next_end(&mut self) -> Option<FromInit> {
         let complete = self.streams.iter().all(|stream| stream.is_drained() && stream.is_sent());
         let exit = self.exit.filter(|_| complete && self.is_settled() && !self.exit_sent)?;
+        let exec_id = self.exec_id;
+        if !self.gone && !std::mem::replace(&mut self.unended_sent, true) {
+            // At least the shepherd itself.
+            let processes = tree::count_live(self.shepherd).max(1);
+            return Some(FromInit::Unended { exec_id, processes });
+        }
         self.exit_sent = true;
         for stream in &mut self.streams {
             stream.close();
         }
         self.terminal = None;
         let totals = [self.streams[0].total(), self.streams[1].total()];
-        Some(FromInit::Exited { exec_id: self.exec_id, exit, totals })
+        Some(FromInit::Exited { exec_id, exit, totals })
     }
 }

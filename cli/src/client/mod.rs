@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 pub use events::{Event, EventStream};
 pub(crate) use files::hex;
 pub use files::{Download, Put};
-pub use output::{OutputPart, Stream};
+pub use output::{LostOutput, OutputPart, Stream};
 pub use problem::{ApiProblem, ClientError};
 pub use types::{
     Approval, Decision, Exec, ExecRequest, InputTaken, NewSession, Page, Session, StreamView,

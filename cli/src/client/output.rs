@@ -39,6 +39,29 @@ pub struct OutputPart {
     pub total: u64,
     /// Whether no more will come.
     pub complete: bool,
+    /// Where the output ends before its time, and why: the rest is lost.
+    pub lost: Option<LostOutput>,
+}
+
+/// The rest of a stream will never come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostOutput {
+    /// Bytes before it, which are there.
+    pub from: u64,
+    /// Why, in one word.
+    pub reason: String,
+}
+
+impl std::fmt::Display for LostOutput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let why = match self.reason.as_str() {
+            "unreadable" => "what its executor had kept cannot be read any more",
+            "refused" => "the control plane refused it",
+            "moved" => "its executor has lost the session",
+            other => other,
+        };
+        write!(f, "the output from byte {} on is lost: {why}", self.from)
+    }
 }
 
 impl Client {
@@ -59,9 +82,13 @@ impl Client {
         let answer = self.send(self.request(Method::GET, &path)).await?;
         let complete = header(answer.headers(), "x-output-complete") == Some("true");
         let total = header(answer.headers(), "x-output-total").and_then(|text| text.parse().ok());
+        let from = header(answer.headers(), "x-output-lost-from").and_then(|it| it.parse().ok());
+        let reason = header(answer.headers(), "x-output-lost");
+        let lost = from.zip(reason);
+        let lost = lost.map(|(from, reason)| LostOutput { from, reason: reason.to_owned() });
         let bytes = answer.bytes().await.map_err(|source| self.transport(source))?.to_vec();
         let total = total.unwrap_or(offset + bytes.len() as u64);
-        Ok(OutputPart { bytes, total, complete })
+        Ok(OutputPart { bytes, total, complete, lost })
     }
 
     /// All of a stream that is stored now.

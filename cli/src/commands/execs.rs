@@ -230,6 +230,9 @@ async fn logs(
         console::write_stream(Stream::Stdout, &part.bytes)?;
         offset += part.bytes.len() as u64;
         let all = part.bytes.is_empty() || offset >= part.total;
+        if let Some(lost) = part.lost.filter(|_| all) {
+            bail!("{lost}");
+        }
         if all && (part.complete || !follow) {
             return Ok(());
         }

@@ -16,10 +16,11 @@ use crate::client::{Client, Page};
 /// How long an executor may take to enrol.
 pub(super) const START_LIMIT: Duration = Duration::from_secs(60);
 /// What executors get of our environment, if it is there.
-const PASSED_ON: [&str; 10] = [
+const PASSED_ON: [&str; 11] = [
     "BULKHEAD_IDLE_TIMEOUT_S",
     "BULKHEAD_MAX_LIFETIME_S",
     "BULKHEAD_MIN_TIER",
+    "BULKHEAD_OUTPUT_PATIENCE_S",
     "BULKHEAD_POOL_SIZE",
     "BULKHEAD_RUNTIME",
     "BULKHEAD_RUN_DIR",

@@ -22,6 +22,11 @@ pub(super) fn require_open(session: &Session) -> Result<(), AppError> {
     Err(AppError::Conflict { code: "session_closed", message: message.into() })
 }
 
+/// Too many calls are under way already.
+pub(super) fn too_many(message: String) -> AppError {
+    AppError::TooMany { code: "too_many_calls", message }
+}
+
 impl App {
     /// Makes a call about a session that the caller may see. What the caller may do was checked.
     ///
@@ -49,15 +54,14 @@ impl App {
             limits: session.limits,
             image_digest: home.image_digest,
             min_generation: home.min_generation,
+            token_id: Some(caller.token_id),
             what,
             timeout_ms,
         };
         let answer = self.calls.call(tenant_id, home.executor_id, call, body).await;
         answer.map_err(|error| match error {
             CallError::Store(error) => error.into(),
-            CallError::Busy => {
-                AppError::TooMany { code: "too_many_calls", message: error.to_string() }
-            }
+            CallError::Busy | CallError::Share(_) => too_many(error.to_string()),
             CallError::Away | CallError::Broken => AppError::ExecutorUnavailable(error.to_string()),
         })
     }

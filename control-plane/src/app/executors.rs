@@ -4,7 +4,9 @@ use domain::access::Operation;
 use domain::exec::ExecEvent;
 use domain::ids::{ExecId, ExecutorId, TenantId};
 use protocol::binary::Binary;
-use protocol::enrolment::{EnrolRequest, Enrolment, executor_queue, tenant_queue};
+use protocol::enrolment::{
+    EnrolRequest, Enrolment, Loss, LossReason, executor_queue, tenant_queue,
+};
 use protocol::exec::{ToolOutcome, ToolReply};
 use protocol::init::Stream;
 use serde_json::json;
@@ -220,6 +222,34 @@ impl App {
         scope.append_event(exec.session_id, EventKind::ExecOutput, data).await?;
         scope.commit().await?;
         Ok(stored)
+    }
+
+    /// An executor tells that the rest of a command's output will never come: it is on record, and
+    /// whoever follows the output hears of it. A repetition changes nothing.
+    ///
+    /// # Errors
+    /// When the caller is no executor, is fenced, or there is no such exec.
+    pub async fn lose_output(
+        &self,
+        caller: &Caller,
+        reporter: Reporter,
+        exec_id: ExecId,
+        stream: Stream,
+        reason: LossReason,
+    ) -> Result<(), AppError> {
+        let (mut scope, exec) = self.open_reported(caller, reporter, exec_id).await?;
+        if exec.lost[stream.index()].is_some() {
+            return Ok(());
+        }
+        let from = scope.count_output(exec_id, stream).await?;
+        scope.lose_output(exec_id, stream, Loss { from, reason }).await?;
+        let (name, why) = (stream.as_str(), reason.as_str());
+        let detail = json!({ "stream": name, "from": from, "reason": why });
+        let (action, object) = ("exec.output_lost", exec_id.to_string());
+        scope.append_audit(caller.session_entry(action, object, exec.session_id, detail));
+        let data = json!({ "exec_id": exec_id, "stream": name, "total": from, "lost": why });
+        scope.append_event(exec.session_id, EventKind::ExecOutput, data).await?;
+        Ok(scope.commit().await?)
     }
 }
 

@@ -7,7 +7,7 @@ use protocol::calls::{CallKind, CallReply};
 use protocol::files::{FileReply, FileRequest, MAX_NAME_BYTES, MAX_PATH_BYTES};
 use serde_json::{Value, json};
 
-use super::calls::require_open;
+use super::calls::{require_open, too_many};
 use super::{App, AppError, Caller};
 use crate::calls::{Answer, Pieces};
 use crate::ids;
@@ -53,6 +53,7 @@ impl App {
         let outcome = answer.and_then(|answer| match answer.reply {
             CallReply::Files(reply) => Ok((reply, answer.rest)),
             CallReply::FilesRefused(error) => Err(AppError::Files(error)),
+            CallReply::Busy(message) => Err(too_many(message)),
             CallReply::Unavailable(message) => Err(AppError::ExecutorUnavailable(message)),
             _ => Err(AppError::ExecutorUnavailable("the executor's answer makes no sense".into())),
         });
@@ -84,9 +85,11 @@ impl App {
 
 /// Whether nobody can tell that it was done or that it was not.
 fn may_be_done(answer: &Result<Answer, AppError>) -> bool {
-    use CallReply::{Files, FilesRefused, Unavailable};
+    use CallReply::{Busy, Files, FilesRefused, Unavailable};
     match answer {
-        Ok(answer) => !matches!(answer.reply, Files(_) | FilesRefused(_) | Unavailable(_)),
+        Ok(answer) => {
+            !matches!(answer.reply, Files(_) | FilesRefused(_) | Unavailable(_) | Busy(_))
+        }
         // These come before anything is asked of the executor.
         Err(AppError::Conflict { .. } | AppError::TooMany { .. }) => false,
         Err(_) => true,

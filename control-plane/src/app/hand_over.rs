@@ -40,8 +40,15 @@ impl App {
         }
         let Place { executor_id, limits, image_digest, min_generation, .. } = place;
         let what = CallKind::Run { request };
-        let call =
-            Call { session_id, limits, image_digest, min_generation, what, timeout_ms: TAKE_MS };
+        let call = Call {
+            session_id,
+            limits,
+            image_digest,
+            min_generation,
+            token_id: None,
+            what,
+            timeout_ms: TAKE_MS,
+        };
         let calls = self.calls.clone();
         // Nobody waits for its answer: the result is what counts.
         tokio::spawn(async move {

@@ -12,6 +12,7 @@ use protocol::init::TerminalSize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use super::calls::too_many;
 use super::submit_exec::{TERMINAL_SIZES, is_terminal_size};
 use super::{App, AppError, Caller};
 use crate::calls::{Bytes, Pieces};
@@ -164,6 +165,7 @@ fn refusal(reply: CallReply) -> AppError {
             message: "the exec does not run: it waits to be started, or has just ended".into(),
         },
         CallReply::NotInteractive => not_interactive(),
+        CallReply::Busy(message) => too_many(message),
         CallReply::Unavailable(message) => AppError::ExecutorUnavailable(message),
         _ => AppError::ExecutorUnavailable("the executor's answer makes no sense".into()),
     }

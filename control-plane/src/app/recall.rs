@@ -52,8 +52,15 @@ impl App {
         let Some(outgoing) = recalled else { return };
         self.send_in_background(vec![outgoing]);
         let what = CallKind::Cancel { exec_id };
-        let call =
-            Call { session_id, limits, image_digest, min_generation, what, timeout_ms: END_MS };
+        let call = Call {
+            session_id,
+            limits,
+            image_digest,
+            min_generation,
+            token_id: None,
+            what,
+            timeout_ms: END_MS,
+        };
         let calls = self.calls.clone();
         tokio::spawn(async move {
             if let Err(error) = calls.call(tenant_id, executor_id, call, None).await {

@@ -17,7 +17,7 @@ use crate::ids;
 use crate::store::{Store, StoreError};
 
 pub use lines::{Line, Lines};
-pub use waiting::{Bytes, Pieces, Waiting, WaitingCall};
+pub use waiting::{Bytes, Full, Pieces, Waiting, WaitingCall};
 
 /// How long an executor may take to fetch a call before it counts as away.
 const PICK_UP: Duration = Duration::from_secs(5);
@@ -47,6 +47,9 @@ pub enum CallError {
     /// Too many calls wait.
     #[error("too many calls wait for executors; try again")]
     Busy,
+    /// Too many of them are the tenant's, or the token's.
+    #[error("the {0} has as many calls about files or input waiting as it may: let one end")]
+    Share(&'static str),
 }
 
 /// See the module.
@@ -87,8 +90,12 @@ impl Switchboard {
         let timeout = Duration::from_millis(call.timeout_ms);
         let call_id: CallId = ids::new();
         // Dropped with this future: a client that leaves takes its call away.
-        let mut entry =
-            self.waiting.enter(call_id, tenant_id, call, body).ok_or(CallError::Busy)?;
+        let entry = self.waiting.enter(call_id, tenant_id, call, body);
+        let mut entry = entry.map_err(|full| match full {
+            Full::Places => CallError::Busy,
+            Full::Tenant => CallError::Share("tenant"),
+            Full::Token => CallError::Share("token"),
+        })?;
         let ring = Ring { call_id, url: self.url.clone() };
         if !self.lines.ring(tenant_id, executor_id, &ring) {
             self.store.announce_ring(tenant_id, executor_id, &ring).await?;

@@ -33,6 +33,17 @@ pub struct Waiting {
     limit: usize,
 }
 
+/// Why a call may not wait here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// Too many wait in all.
+    Places,
+    /// Too many of its tenant do.
+    Tenant,
+    /// Too many of its token do.
+    Token,
+}
+
 /// A call that its client waits for. Dropping it takes the call away.
 pub struct WaitingCall {
     call_id: CallId,
@@ -46,23 +57,35 @@ impl Waiting {
         Self { entries: Entries::default(), limit }
     }
 
-    /// Adds a call; `None` when there are too many.
+    /// Adds a call, unless there are too many: of all, a quarter of one tenant, an eighth of one
+    /// token. What is short and only has to arrive is not kept back by a share.
     pub(super) fn enter(
         &self,
         call_id: CallId,
         tenant_id: TenantId,
         call: Call,
         body: Option<Pieces>,
-    ) -> Option<WaitingCall> {
+    ) -> Result<WaitingCall, Full> {
         let (tell_picked_up, picked_up) = oneshot::channel();
         let (tell_answer, answer) = oneshot::channel();
         let mut entries = lock(&self.entries);
         if entries.len() >= self.limit {
-            return None;
+            return Err(Full::Places);
+        }
+        if call.what.is_long() {
+            let open =
+                |ours: &dyn Fn(&Entry) -> bool| entries.values().filter(|it| ours(it)).count();
+            if open(&|it| it.tenant_id == tenant_id) >= self.limit / 4 {
+                return Err(Full::Tenant);
+            }
+            let token = call.token_id;
+            if token.is_some() && open(&|it| it.call.token_id == token) >= self.limit / 8 {
+                return Err(Full::Token);
+            }
         }
         let (picked, told) = (Some(tell_picked_up), Some(tell_answer));
         entries.insert(call_id, Entry { tenant_id, call, body, picked_up: picked, answer: told });
-        Some(WaitingCall { call_id, entries: Arc::clone(&self.entries), picked_up, answer })
+        Ok(WaitingCall { call_id, entries: Arc::clone(&self.entries), picked_up, answer })
     }
 
     /// What a call wants, for an executor of its tenant.
@@ -115,4 +138,44 @@ impl Drop for WaitingCall {
 /// A panic elsewhere leaves the map whole: every change is a single call.
 fn lock(entries: &Entries) -> std::sync::MutexGuard<'_, HashMap<CallId, Entry>> {
     entries.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::limits::SandboxLimits;
+    use protocol::calls::CallKind;
+    use protocol::files::FileRequest;
+
+    use super::*;
+    use crate::ids;
+
+    #[test]
+    fn no_tenant_and_no_token_has_all_places() {
+        let waiting = Waiting::new(16);
+        let (tenant, token): (TenantId, domain::ids::TokenId) = (ids::new(), ids::new());
+        let enter = |tenant, token, what: &CallKind| {
+            let call = Call {
+                session_id: ids::new(),
+                limits: SandboxLimits::default(),
+                image_digest: String::new(),
+                min_generation: 1,
+                token_id: Some(token),
+                what: what.clone(),
+                timeout_ms: 1,
+            };
+            waiting.enter(ids::new(), tenant, call, None)
+        };
+        let read = CallKind::Files(FileRequest::Stat { path: "a".into() });
+        let mut held: Vec<_> =
+            (0..2).map(|_| enter(tenant, token, &read).expect("an eighth")).collect();
+        assert_eq!(enter(tenant, token, &read).err(), Some(Full::Token));
+        held.extend((0..2).map(|_| enter(tenant, ids::new(), &read).expect("a quarter")));
+        assert_eq!(enter(tenant, ids::new(), &read).err(), Some(Full::Tenant));
+        let signal = CallKind::Signal { exec_id: ids::new(), signal: 15 };
+        held.push(enter(tenant, token, &signal).expect("what is short passes"));
+        held.extend((0..11).map(|_| enter(ids::new(), ids::new(), &read).expect("others")));
+        assert_eq!(enter(ids::new(), ids::new(), &signal).err(), Some(Full::Places));
+        held.clear();
+        assert!(enter(tenant, token, &read).is_ok());
+    }
 }

@@ -134,6 +134,11 @@ pub(crate) async fn finish(
         }
     }
     let Noticed { replaced, image_digest } = notice_sandbox(scope, exec, sandbox).await?;
+    let digest = image_digest.clone();
+    if let Some(sandbox) = sandbox.filter(|_| result.unended > 0) {
+        let detail = json!({ "sandbox": sandbox, "unended": result.unended });
+        announce_replacement(scope, exec, sandbox, digest, detail).await?;
+    }
     let detail = json!({
         "exit_code": result.exit_code, "signal": result.signal, "oom_killed": result.oom_killed,
         "duration_ms": result.duration_ms, "survivors": result.survivors,
@@ -178,18 +183,25 @@ async fn notice_sandbox(
         return Ok(Noticed { replaced: None, image_digest });
     };
     let detail = json!({ "sandbox": sandbox, "before": before });
+    announce_replacement(scope, exec, sandbox, image_digest.clone(), detail).await?;
+    Ok(Noticed { replaced: Some(sandbox.generation), image_digest })
+}
+
+/// Says, on record and to clients, that a sandbox is another one now, or will be.
+async fn announce_replacement(
+    scope: &mut Scope,
+    exec: &Exec,
+    sandbox: SandboxRef,
+    image_digest: Option<String>,
+    detail: Value,
+) -> Result<(), OutcomeError> {
     scope.append_audit(AuditEntry {
         session_id: Some(exec.session_id),
-        evidence: Evidence {
-            sandbox: Some(sandbox),
-            image_digest: image_digest.clone(),
-            ..Evidence::default()
-        },
+        evidence: Evidence { sandbox: Some(sandbox), image_digest, ..Evidence::default() },
         detail: detail.clone(),
         ..AuditEntry::by_part("worker", "sandbox.replaced", sandbox.id)
     });
-    scope.append_event(exec.session_id, EventKind::SandboxReplaced, detail).await?;
-    Ok(Noticed { replaced: Some(sandbox.generation), image_digest })
+    Ok(scope.append_event(exec.session_id, EventKind::SandboxReplaced, detail).await?)
 }
 
 fn lost_workspace(generation: u32) -> String {
@@ -251,6 +263,13 @@ fn describe(result: &ExecResult) -> String {
         let count = result.survivors;
         text.push_str(&format!(
             "{count} processes that it left behind were ended. Run servers with background: true.\n"
+        ));
+    }
+    if result.unended > 0 {
+        let count = result.unended;
+        text.push_str(&format!(
+            "{count} of its processes could not be ended; the next command runs in a new container \
+             with the same files.\n"
         ));
     }
     text.push_str("Output:\n");

@@ -40,6 +40,7 @@ fn find_fault_of(result: &ExecResult) -> Option<&'static str> {
         () if result.started_at_ms > LAST_MS => "the start",
         () if result.duration_ms > MAX_DURATION_MS => "the duration",
         () if result.survivors > MAX_PROCESSES => "the survivors",
+        () if result.unended > MAX_PROCESSES => "what was not ended",
         () if is_unsound(&result.stdout) => "standard output",
         () if is_unsound(&result.stderr) => "standard error",
         () => return None,
@@ -94,6 +95,7 @@ mod tests {
             started_at_ms: 1_800_000_000_000,
             duration_ms: 5,
             survivors: 0,
+            unended: 0,
             stdout: stream(b"hello"),
             stderr: stream(b""),
         }
@@ -137,6 +139,7 @@ mod tests {
             ("the start", ExecResult { started_at_ms: u64::MAX, ..result() }),
             ("the duration", ExecResult { duration_ms: u64::MAX, ..result() }),
             ("the survivors", ExecResult { survivors: u32::MAX, ..result() }),
+            ("what was not ended", ExecResult { unended: u32::MAX, ..result() }),
         ];
         let streams = [
             StreamSummary { bytes_total: 4, ..s() },

@@ -7,7 +7,10 @@ use domain::ids::{ApprovalId, ExecId, ExecutorId, SessionId, TurnId};
 use domain::sandbox::SandboxRef;
 use policy::{Decision, Outcome};
 use protocol::checks::{Checks, NamedPath};
+use protocol::enrolment::Loss;
 use protocol::exec::{ExecKind, StreamSummary};
+#[cfg(doc)]
+use protocol::init::Stream;
 use protocol::init::TerminalSize;
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
@@ -78,6 +81,8 @@ pub struct Exec {
     pub stdout: Option<StoredStream>,
     /// Its standard error, when it is over.
     pub stderr: Option<StoredStream>,
+    /// What is missing of each of them for good, by [`Stream::index`].
+    pub lost: [Option<Loss>; 2],
     /// The token on whose behalf it runs.
     pub created_by: String,
     /// The executor that it was granted to.
@@ -194,6 +199,8 @@ pub(super) struct Row {
     sandbox_generation: Option<i32>,
     stdout: Option<Json<StoredStream>>,
     stderr: Option<Json<StoredStream>>,
+    stdout_lost: Option<Json<Loss>>,
+    stderr_lost: Option<Json<Loss>>,
     created_by: String,
     executor_id: Option<String>,
     created_at: OffsetDateTime,
@@ -273,6 +280,7 @@ impl TryFrom<Row> for Exec {
             sandbox: sandbox(row.sandbox_id.as_deref(), row.sandbox_generation)?,
             stdout: row.stdout.map(|json| json.0),
             stderr: row.stderr.map(|json| json.0),
+            lost: [row.stdout_lost, row.stderr_lost].map(|lost| lost.map(|json| json.0)),
             created_by: row.created_by,
             executor_id: row
                 .executor_id

@@ -1,7 +1,9 @@
 //! Output bytes, addressed by offset. Chunks follow each other without gap or overlap.
 
 use domain::ids::ExecId;
+use protocol::enrolment::Loss;
 use protocol::init::Stream;
+use sqlx::types::Json;
 
 use super::{Scope, StoreError};
 
@@ -72,6 +74,55 @@ impl Scope {
         .await?;
         self.add_usage(0, fresh.len() as i64, 0).await?;
         Ok(stored + fresh.len() as u64)
+    }
+
+    /// Writes down that the rest of a stream will never come. The first word stays.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn lose_output(
+        &mut self,
+        exec_id: ExecId,
+        stream: Stream,
+        loss: Loss,
+    ) -> Result<(), StoreError> {
+        let owner = self.owner.clone();
+        sqlx::query(match stream {
+            Stream::Stdout => {
+                "UPDATE execs SET stdout_lost = coalesce(stdout_lost, $3)
+                 WHERE tenant_id = $1 AND id = $2"
+            }
+            Stream::Stderr => {
+                "UPDATE execs SET stderr_lost = coalesce(stderr_lost, $3)
+                 WHERE tenant_id = $1 AND id = $2"
+            }
+        })
+        .bind(owner)
+        .bind(exec_id.to_string())
+        .bind(Json(loss))
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Whether an exec's session was moved away from the executor that the exec was granted to.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn has_moved_away(&mut self, exec_id: ExecId) -> Result<bool, StoreError> {
+        let owner = self.owner.clone();
+        Ok(sqlx::query_scalar(
+            "SELECT EXISTS (
+                 SELECT FROM execs
+                 JOIN sessions ON sessions.tenant_id = execs.tenant_id
+                              AND sessions.id = execs.session_id
+                 WHERE execs.tenant_id = $1 AND execs.id = $2
+                   AND execs.executor_id <> sessions.executor_id)",
+        )
+        .bind(owner)
+        .bind(exec_id.to_string())
+        .fetch_one(self.connection())
+        .await?)
     }
 
     /// Up to `limit` bytes from `offset`.

@@ -6,7 +6,7 @@
 //! it, and sends a [`CallReply`] back, followed by bytes where the call gives any. Nothing of it is
 //! kept: when either side dies, the client gets an error and may ask again.
 
-use domain::ids::{CallId, ExecId, SessionId};
+use domain::ids::{CallId, ExecId, SessionId, TokenId};
 use domain::limits::SandboxLimits;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,9 @@ pub struct Call {
     pub image_digest: String,
     /// Lowest generation that it may have.
     pub min_generation: u32,
+    /// On whose behalf, where somebody waits for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_id: Option<TokenId>,
     /// What to do.
     pub what: CallKind,
     /// Milliseconds until the client stops waiting.
@@ -81,6 +84,13 @@ pub enum CallKind {
     },
 }
 
+impl CallKind {
+    /// Whether it takes as long as its client reads or writes.
+    pub fn is_long(&self) -> bool {
+        matches!(self, Self::Files(_) | Self::Stdin { .. })
+    }
+}
+
 /// What came of a call: one line of JSON. Bytes follow it where [`FileReply`] says so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -104,4 +114,6 @@ pub enum CallReply {
     NotInteractive,
     /// There is no sandbox and none can be made; for people.
     Unavailable(String),
+    /// The session, or the token, has as many calls under way as it may; for people.
+    Busy(String),
 }

@@ -68,3 +68,48 @@ pub struct StartedReport {
     /// When the process was started, in milliseconds since the epoch.
     pub started_at_ms: u64,
 }
+
+/// Body of `POST /v1/executors/execs/{id}/lost`: the rest of a stream will never be brought.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LossReport {
+    /// `stdout` or `stderr`.
+    pub stream: String,
+    /// Why.
+    pub reason: LossReason,
+}
+
+/// Why the rest of a command's output will never be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum LossReason {
+    /// What the executor had kept of it cannot be read any more.
+    Unreadable,
+    /// The control plane refused it for longer than the executor keeps it.
+    Refused,
+    /// The session was moved away from the executor that has it.
+    Moved,
+}
+
+impl LossReason {
+    /// The name used in headers, events and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreadable => "unreadable",
+            Self::Refused => "refused",
+            Self::Moved => "moved",
+        }
+    }
+}
+
+/// What is missing of a stream for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Loss {
+    /// Bytes before it, which are stored.
+    pub from: u64,
+    /// Why.
+    pub reason: LossReason,
+}

@@ -129,6 +129,9 @@ pub struct ExecResult {
     /// Processes that it left behind, which were ended with it.
     #[serde(default)]
     pub survivors: u32,
+    /// Processes of it that nothing could end. Their container was given up.
+    #[serde(default)]
+    pub unended: u32,
     /// Standard output.
     pub stdout: StreamSummary,
     /// Standard error.

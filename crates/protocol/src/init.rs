@@ -290,4 +290,12 @@ pub enum FromInit {
         /// Size of each stream, by [`Stream::index`].
         totals: [u64; 2],
     },
+    /// Said before [`FromInit::Exited`]: processes of the command live on, whatever is done. They
+    /// are stuck in the kernel, and only the end of the container is left.
+    Unended {
+        /// The exec.
+        exec_id: ExecId,
+        /// How many, at least one.
+        processes: u32,
+    },
 }

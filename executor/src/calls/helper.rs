@@ -131,6 +131,11 @@ impl Helper {
             FromInit::StdinTaken { offset, open, .. } => {
                 self.feed.taken(offset, open, Instant::now());
             }
+            FromInit::Unended { processes, .. } => {
+                tracing::error!(sandbox = %self.sandbox.id(), processes, "cannot be ended");
+                // Nobody uses it any more; the reaper takes it apart.
+                self.sandbox.mark_stopped();
+            }
             FromInit::Exited { exit, totals, .. } => {
                 self.ended = true;
                 if totals != self.received {

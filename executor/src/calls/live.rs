@@ -88,7 +88,7 @@ impl Pourer<'_> {
             }
             bytes.drain(..usize::try_from(new).unwrap_or(bytes.len()).min(bytes.len()));
             self.at = Some(taken);
-            tokio::time::sleep(backoff.next()).await;
+            tokio::time::sleep(backoff.next_wait()).await;
         }
     }
 

@@ -8,6 +8,7 @@ mod live;
 mod order;
 mod replica;
 mod ring;
+mod shares;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +28,7 @@ use crate::sandboxes::Sandboxes;
 pub(crate) use order::Orders;
 use replica::Replica;
 use ring::{Rings, RingsError};
+pub(crate) use shares::Shares;
 
 /// Calls that are worked on at once.
 const MAX_CALLS: usize = 64;
@@ -44,6 +46,7 @@ pub(crate) struct Desk {
     pub(crate) sandboxes: Arc<Sandboxes>,
     pub(crate) runs: Arc<Runs>,
     pub(crate) orders: Orders,
+    pub(crate) shares: Shares,
     pub(crate) uid: u32,
 }
 
@@ -86,7 +89,7 @@ async fn listen(desk: Arc<Desk>) {
             tracing::warn!(reason = %message, "not listening for calls; trying again");
             told = message;
         }
-        tokio::time::sleep(backoff.next()).await;
+        tokio::time::sleep(backoff.next_wait()).await;
     }
 }
 
@@ -189,6 +192,10 @@ async fn perform(
     // Who has less time than the client can still say how far it came.
     let until = Instant::now() + limit - limit / 8;
     let session_id = call.session_id;
+    let _share = match desk.shares.take(&call) {
+        Ok(share) => share,
+        Err(why) => return Ok(replica.reply(&CallReply::Busy(why)).await?),
+    };
     let reply = match &call.what {
         CallKind::Files(request) => {
             return files::work(desk, replica, &call, request, limit).await;

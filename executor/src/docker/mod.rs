@@ -67,6 +67,19 @@ pub enum DockerError {
     },
 }
 
+impl DockerError {
+    /// Whether Docker is away, rather than of another opinion.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::NotAnswering { .. } | Self::TimedOut => true,
+            Self::Call { source, .. } => {
+                !matches!(source, ApiError::DockerResponseServerError { .. })
+            }
+            Self::ImageMissing(_) => false,
+        }
+    }
+}
+
 /// What Docker knows of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Container {

@@ -63,7 +63,9 @@ impl SandboxError {
     pub(crate) fn not_started(&self) -> NotStarted {
         match self {
             Self::Docker(DockerError::ImageMissing(_)) => NotStarted::ImageMissing,
-            Self::Workspace(WorkspaceError::DiskFull { .. }) => NotStarted::DiskFull,
+            Self::Workspace(
+                WorkspaceError::DiskFull { .. } | WorkspaceError::Overpromised { .. },
+            ) => NotStarted::DiskFull,
             Self::WorkspaceExceedsMemory => NotStarted::WorkspaceExceedsMemory,
             _ => NotStarted::SandboxUnavailable,
         }

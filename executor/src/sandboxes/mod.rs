@@ -102,10 +102,17 @@ impl Sandboxes {
         berth.sandbox.as_ref().filter(|sandbox| sandbox.id() == id).map(Sandbox::lease)
     }
 
-    /// Ends a container that cannot be trusted any more. What runs in it is lost.
-    pub(crate) async fn kill(&self, sandbox: &Sandbox) {
-        if let Err(error) = self.harbour.site.docker.remove(sandbox.container()).await {
-            tracing::warn!(sandbox = %sandbox.id(), %error, "its container stays behind");
+    /// Ends a container that cannot be trusted any more, at once for everybody who uses it: what
+    /// runs in it is lost, and the next command gets another container on the same workspace. The
+    /// future does the removal, which may take a while or fail; the next command tries it again.
+    pub(crate) fn give_up(&self, sandbox: &Sandbox) -> impl Future<Output = ()> + Send + use<> {
+        sandbox.mark_stopped();
+        let (id, container) = (sandbox.id(), sandbox.container().to_owned());
+        let docker = self.harbour.site.docker.clone();
+        async move {
+            if let Err(error) = docker.remove(&container).await {
+                tracing::warn!(sandbox = %id, %error, "its container stays behind for now");
+            }
         }
     }
 

@@ -110,7 +110,7 @@ impl Pool {
                         error = &error as &dyn std::error::Error,
                         "no container for the pool"
                     );
-                    tokio::time::sleep(backoff.next()).await;
+                    tokio::time::sleep(backoff.next_wait()).await;
                 }
             }
         }

@@ -9,6 +9,7 @@ mod loops;
 mod program;
 
 use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,6 +21,8 @@ pub use program::ProgramError;
 
 /// Free bytes that no new workspace may touch: this, or a twentieth of a smaller disk.
 const RESERVE_BYTES: u64 = 1 << 30;
+/// How much may be promised to workspaces for each byte that is free: most of them stay nearly empty.
+const PROMISE: u64 = 8;
 /// Size of the workspace that shows whether workspaces can be made.
 const PROBE_BYTES: u64 = 1 << 20;
 
@@ -65,6 +68,17 @@ pub enum WorkspaceError {
         free: u64,
         /// What has to stay free, in bytes.
         reserve: u64,
+    },
+    /// Too much is promised to the workspaces that there are.
+    #[error(
+        "{promised} bytes are promised to workspaces under {path} that are not written yet, more than \
+         {PROMISE} times what is free: close sessions that nobody needs, or free some space"
+    )]
+    Overpromised {
+        /// Where.
+        path: PathBuf,
+        /// What would be promised, in bytes.
+        promised: u64,
     },
     /// It is not there, or beyond repair.
     #[error("the workspace is lost")]
@@ -195,7 +209,7 @@ impl Workspaces {
         let path = self.path(id)?;
         let folder = path.parent().unwrap_or(&path).to_owned();
         let bytes = image::image_bytes(bytes);
-        check_room(&folder)?;
+        check_room(&folder, self.promised().saturating_add(bytes))?;
         let template = folder.join(format!("template-{bytes}-{}.ext4", self.uid));
         {
             let _one = self.templates.lock().await;
@@ -241,6 +255,15 @@ impl Workspaces {
         entries.filter_map(|entry| id_of(&entry.path())).collect()
     }
 
+    /// Bytes that workspaces may still grow by.
+    fn promised(&self) -> u64 {
+        let open = |id| {
+            let file = std::fs::metadata(self.path(id).ok()?).ok()?;
+            Some(file.len().saturating_sub(file.blocks().saturating_mul(512)))
+        };
+        self.list().into_iter().filter_map(open).fold(0, u64::saturating_add)
+    }
+
     /// Every workspace that there is a device of.
     pub(crate) fn list_attached(&self) -> Vec<WorkspaceId> {
         let ours = |path: &Path| path.parent().is_some_and(|at| Some(at) == self.folder.as_deref());
@@ -275,17 +298,23 @@ fn remove_file(path: &Path) -> Result<(), WorkspaceError> {
 }
 
 /// Images are sparse: what is promised to them may exceed the disk, so new ones stop in time.
-fn check_room(folder: &Path) -> Result<(), WorkspaceError> {
+fn check_room(folder: &Path, promised: u64) -> Result<(), WorkspaceError> {
     let disk = nix::sys::statvfs::statvfs(folder)
         .map_err(|error| WorkspaceError::io(folder)(error.into()))?;
     let bytes = |blocks: u64| blocks.saturating_mul(disk.fragment_size());
     let (free, total) = (bytes(disk.blocks_available()), bytes(disk.blocks()));
-    let reserve = reserve(total);
-    if free >= reserve {
-        Ok(())
-    } else {
-        Err(WorkspaceError::DiskFull { path: folder.to_owned(), free, reserve })
+    judge_room(folder, free, reserve(total), promised)
+}
+
+fn judge_room(folder: &Path, free: u64, reserve: u64, promised: u64) -> Result<(), WorkspaceError> {
+    let path = folder.to_owned();
+    if free < reserve {
+        return Err(WorkspaceError::DiskFull { path, free, reserve });
     }
+    if promised > free.saturating_mul(PROMISE) {
+        return Err(WorkspaceError::Overpromised { path, promised });
+    }
+    Ok(())
 }
 
 fn reserve(total: u64) -> u64 {
@@ -300,6 +329,15 @@ mod tests {
     fn the_reserve_is_a_gibibyte_or_a_twentieth_of_a_small_disk() {
         assert_eq!(reserve(1 << 40), 1 << 30);
         assert_eq!(reserve(10 << 30), 512 << 20);
+    }
+
+    #[test]
+    fn what_is_promised_may_exceed_what_is_free_by_so_much() {
+        let judge = |free, promised| judge_room(Path::new("/w"), free, 100, promised);
+        assert!(judge(100, 800).is_ok());
+        assert!(matches!(judge(99, 0), Err(WorkspaceError::DiskFull { .. })));
+        let refused = judge(100, 801).expect_err("too much");
+        assert!(refused.to_string().contains("801 bytes are promised"), "{refused}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::routing::post;
-use collector::{enrol, take_output, take_started};
+use collector::{Mood, enrol, take_loss, take_output, take_started};
 use domain::ids::{ExecId, ExecutorId, SessionId, TenantId};
 use ed25519_dalek::SigningKey;
 use executor::control::ControlPlane;
@@ -63,6 +63,9 @@ pub struct Site {
     /// Of the executor's last start.
     epoch: AtomicU64,
     pub calls: Switchboard,
+    pub mood: Mood,
+    /// How long refused output is offered. A change counts from the next life on.
+    pub output_patience: Duration,
     /// How long sandboxes live, and how many wait. Changes count from the next life on.
     pub lifecycle: Lifecycle,
     pub workspaces: WorkspaceKind,
@@ -91,14 +94,17 @@ impl Site {
         let received = Received::default();
         let enrolment = Arc::new(Mutex::new(None));
         let started = Arc::new(Mutex::new(Vec::new()));
+        let mood = Mood::default();
         let runtime = Runtime::new().expect("runtime");
         let app = Router::new()
             .route("/v1/executors", post(enrol))
             .route("/v1/executors/execs/{id}/output", post(take_output))
             .route("/v1/executors/execs/{id}/started", post(take_started))
+            .route("/v1/executors/execs/{id}/lost", post(take_loss))
             .layer(axum::extract::DefaultBodyLimit::disable())
             .with_state((Arc::clone(&received), Arc::clone(&started)))
-            .layer(axum::Extension(Arc::clone(&enrolment)));
+            .layer(axum::Extension(Arc::clone(&enrolment)))
+            .layer(axum::Extension(mood.clone()));
         let calls = Switchboard::new();
         let app = calls.routes(app);
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"));
@@ -124,6 +130,8 @@ impl Site {
             enrolment,
             epoch: AtomicU64::new(0),
             calls,
+            mood,
+            output_patience: Duration::from_secs(3600),
             lifecycle: Lifecycle {
                 pool_size: 0,
                 idle_timeout: Duration::from_secs(900),
@@ -165,6 +173,7 @@ impl Site {
                 site,
                 spool: SpoolFolder::new(data.spool(), SPOOL_LIMIT_BYTES),
                 control: Arc::new(ControlPlane::new(url, "token".into()).expect("client")),
+                output_patience: self.output_patience,
                 payload_key: self.payload_key.clone(),
                 grant_key: self.signing.verifying_key().to_bytes(),
             };
@@ -185,6 +194,13 @@ impl Site {
         task_queues: &[&str],
         failpoint: Option<&str>,
     ) -> std::process::Child {
+        let mut program = self.program(temporal_address, task_queues);
+        program.envs(failpoint.map(|failpoint| ("BULKHEAD_FAILPOINT", failpoint)));
+        program.spawn().expect("the executor starts")
+    }
+
+    /// The program itself, to be started.
+    pub fn program(&self, temporal_address: &str, task_queues: &[&str]) -> Command {
         *self.enrolment.lock().expect("lock") = Some(Enrolment {
             epoch: self.next_epoch(),
             tenant_id: self.tenant,
@@ -196,17 +212,16 @@ impl Site {
             grant_key: Binary(self.signing.verifying_key().to_bytes().to_vec()),
             payload_key: Binary(self.payload_key.expose().to_vec()),
         });
-        Command::new(env!("CARGO_BIN_EXE_bulkhead-executor"))
+        let mut program = Command::new(env!("CARGO_BIN_EXE_bulkhead-executor"));
+        program
             .env("BULKHEAD_URL", &self.url)
             .env("BULKHEAD_EXECUTOR_TOKEN", "token")
             .env("BULKHEAD_DATA_DIR", self.folder.join("data"))
             .env("BULKHEAD_RUN_DIR", self.folder.join("run"))
             .env("BULKHEAD_SANDBOX_INIT", init_program())
             .env("BULKHEAD_SANDBOX_IMAGE", &self.image)
-            .envs(failpoint.map(|failpoint| ("BULKHEAD_FAILPOINT", failpoint)))
-            .env("BULKHEAD_POOL_SIZE", "0")
-            .spawn()
-            .expect("the executor starts")
+            .env("BULKHEAD_POOL_SIZE", "0");
+        program
     }
 
     fn next_epoch(&self) -> u64 {
@@ -227,8 +242,15 @@ impl Site {
     ) -> domain::ids::CallId {
         let order = self.order(session_id, "");
         let (limits, image_digest) = (order.limits, order.image_digest);
-        let call =
-            Call { session_id, limits, image_digest, min_generation: 1, what, timeout_ms: 20_000 };
+        let call = Call {
+            session_id,
+            limits,
+            image_digest,
+            min_generation: 1,
+            token_id: None,
+            what,
+            timeout_ms: 20_000,
+        };
         self.calls.ring(&self.url, call, body)
     }
 

@@ -192,6 +192,27 @@ fn links_that_are_there_already_are_not_written_through() {
 }
 
 #[test]
+fn what_may_be_packed_may_be_unpacked_and_no_folder_deeper_than_that() {
+    let scratch = Scratch::new();
+    std::fs::create_dir_all(scratch.at(["a"; 63].join("/"))).expect("folders");
+    std::fs::write(scratch.at(["a"; 63].join("/") + "/b"), "deep").expect("write");
+    let (_, packed) = scratch.ask(get_archive(1 << 20, 100), b"").expect("64 names");
+    let other = Scratch::new();
+    other.ask(put_archive(""), &packed).expect("they come back");
+    assert_eq!(std::fs::read(other.at(["a"; 63].join("/") + "/b")).expect("file"), b"deep");
+    std::fs::create_dir(scratch.at(["a"; 64].join("/"))).expect("folder");
+    std::fs::write(scratch.at(["a"; 64].join("/") + "/b"), "deeper").expect("write");
+    assert_eq!(scratch.refused(get_archive(1 << 20, 100), b""), TooManyEntries);
+    let bytes = archive(&[file("first", b"1"), {
+        let path = ["a"; 64].join("/") + "/b";
+        file(&path[..], b"")
+    }]);
+    let empty = Scratch::new();
+    assert_eq!(empty.refused(put_archive(""), &bytes), TooManyEntries);
+    assert_eq!(empty.names(), [""; 0]);
+}
+
+#[test]
 fn limits_of_a_folder_are_told_before_it_is_packed() {
     let scratch = Scratch::new();
     std::fs::write(scratch.at("a"), [0; 1000]).expect("write");

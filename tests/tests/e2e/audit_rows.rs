@@ -10,9 +10,10 @@ use tests::{Answer, Caller, Stack, TestSession};
 
 /// What executors report, and where it is seen: the real executor of the stack sends them, sealed
 /// with keys that a test does not have.
-const BY_EXECUTORS: [(&str, &str); 5] = [
+const BY_EXECUTORS: [(&str, &str); 6] = [
     ("reply_to_call", "its outcome is in put_file"),
     ("report_alive", "none; every five seconds, and what follows from silence has rows of its own"),
+    ("report_exec_loss", "exec.output_lost: e2e::lost_output"),
     ("report_exec_output", "its digest is in the exec.finish of create_exec"),
     ("report_exec_result", "the exec.finish of create_exec"),
     ("report_exec_started", "none; that it may start is exec.authorize in create_exec"),

@@ -125,6 +125,10 @@ impl Objects {
             "report_exec_started" => {
                 Row { headers: reporter(), ..of(&self.exec, Some(json!({ "started_at_ms": 1 }))) }
             }
+            "report_exec_loss" => Row {
+                headers: reporter(),
+                ..of(&self.exec, Some(json!({ "stream": "none", "reason": "refused" })))
+            },
             "report_exec_output" => Row {
                 headers: reporter(),
                 query: "?stream=stdout&offset=0",

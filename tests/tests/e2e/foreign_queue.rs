@@ -85,6 +85,7 @@ fn rosy(exec_id: ExecId, mallory: &Enrolment, request: &ToolRequest) -> ToolRepl
         started_at_ms: 1_800_000_000_000,
         duration_ms: 5,
         survivors: 0,
+        unended: 0,
         stdout: stream(b"forged\n"),
         stderr: stream(b""),
     };

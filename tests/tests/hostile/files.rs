@@ -6,6 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Stack, TestSession};
 
+use crate::canary::Canary;
 use crate::cases::command;
 
 pub const IDS: &[&str] = &["HC-084", "HC-086", "HC-088", "HC-089", "HC-091", "HC-104"];
@@ -52,6 +53,7 @@ fn entry(name: &str, kind: u8, link: &str, mode: u32, content: &[u8]) -> Vec<u8>
 
 #[tokio::test]
 async fn hc_084_an_unsafe_archive_writes_nothing() {
+    let canary = Canary::start().await;
     let session = Stack::shared().session().await;
     let cases: [(&str, Vec<Vec<u8>>); 7] = [
         ("../../etc/cron.d/x", vec![entry("../../etc/cron.d/x", b'0', "", 0o644, b"x")]),
@@ -80,10 +82,12 @@ async fn hc_084_an_unsafe_archive_writes_nothing() {
             "{name}: nothing is written"
         );
     }
+    canary.assert_unharmed("hc_084_an_unsafe_archive_writes_nothing").await;
 }
 
 #[tokio::test]
 async fn hc_086_names_are_bytes() {
+    let canary = Canary::start().await;
     let session = Stack::shared().session().await;
     let long = format!("/{}", "a".repeat(300));
     for path in ["/..%2Fx", "/%2Fabs", "/a%00b", long.as_str()] {
@@ -105,25 +109,38 @@ async fn hc_086_names_are_bytes() {
         .filter_map(|e| e["name"].as_str())
         .collect();
     assert_eq!(names, [" ", "$(id)", "'\"`", "-rf", "CON", "a\nb", "\u{202e}gnp.exe"]);
+    canary.assert_unharmed("hc_086_names_are_bytes").await;
 }
 
 #[tokio::test]
 async fn hc_088_what_is_no_file_is_refused_at_once() {
+    let canary = Canary::start().await;
     let session = Stack::shared().session().await;
     let script = "ln -s /proc/self/root/etc/passwd p; ln -s /proc/1/environ e; mkfifo f; \
-                  ln -s /dev/zero z; ln -s nowhere n; ln -s ../etc/passwd u";
+                  ln -s /dev/zero z; ln -s nowhere n; ln -s ../etc/passwd u; \
+                  python3 -c 'import socket; socket.socket(1).bind(\"s\")'";
     session.run_approved(json!({ "command": script })).await;
-    for name in ["p", "e", "f", "z", "n", "u"] {
+    let (outside, special) = ((400, "path_outside"), (400, "not_regular_file"));
+    for (name, expected) in [
+        ("p", outside),
+        ("e", outside),
+        ("f", special),
+        ("s", special),
+        ("z", outside),
+        ("n", (404, "file_not_found")),
+        ("u", outside),
+    ] {
         let begun = Instant::now();
         let got = call(&session, Method::GET, &format!("/{name}"), None).await;
-        assert!(begun.elapsed() < Duration::from_secs(2), "{name}");
-        let expected: &[&str] = &["path_outside", "not_regular_file", "file_not_found"];
-        assert!(expected.contains(&got.code.as_str()), "{name}: {} {}", got.status, got.code);
+        assert_eq!((got.status, got.code.as_str()), expected, "{name}");
+        assert!(begun.elapsed() < Duration::from_secs(1), "{name}: {:?}", begun.elapsed());
     }
+    canary.assert_unharmed("hc_088_what_is_no_file_is_refused_at_once").await;
 }
 
 #[tokio::test]
 async fn hc_089_a_race_of_links_gives_nothing_away() {
+    let canary = Canary::start().await;
     let session = Stack::shared().session().await;
     let script = "echo mine > ok; while :; do ln -sfn /etc/hostname d; ln -sfn ok d; done";
     let exec = session.submit(json!({ "command": script, "background": true })).await;
@@ -145,10 +162,12 @@ async fn hc_089_a_race_of_links_gives_nothing_away() {
     assert!(mine > 0 && refused > 0, "both sides of the race were seen: {mine} {refused}");
     let id = exec["exec_id"].as_str().expect("an id");
     session.agent.post(&format!("/v1/execs/{id}/cancel"), json!({})).await.expect(200);
+    canary.assert_unharmed("hc_089_a_race_of_links_gives_nothing_away").await;
 }
 
 #[tokio::test]
 async fn hc_091_a_page_is_an_attachment() {
+    let canary = Canary::start().await;
     let session = Stack::shared().session().await;
     let page = b"<script>alert(1)</script>".to_vec();
     call(&session, Method::PUT, "/page.html", Some(page.clone())).await;
@@ -159,10 +178,12 @@ async fn hc_091_a_page_is_an_attachment() {
     assert_eq!(header("content-disposition"), "attachment");
     assert_eq!(header("x-content-type-options"), "nosniff");
     assert!(header("content-security-policy").contains("sandbox"));
+    canary.assert_unharmed("hc_091_a_page_is_an_attachment").await;
 }
 
 #[tokio::test]
 async fn hc_104_lines_do_not_split_names() {
+    let canary = Canary::start().await;
     let session = Stack::shared().session().await;
     let script = command("HC-104").split("; list").next().expect("a command").to_owned();
     session.run_approved(json!({ "command": script })).await;
@@ -171,18 +192,32 @@ async fn hc_104_lines_do_not_split_names() {
     let entries = listed["entries"].as_array().expect("entries");
     let names: Vec<&str> = entries.iter().filter_map(|entry| entry["name"].as_str()).collect();
     assert_eq!(names, ["\u{1b}[31m", "-rf", "a\nb"]);
+    canary.assert_unharmed("hc_104_lines_do_not_split_names").await;
 }
 
 #[tokio::test]
 async fn hc_017_a_sparse_giant_is_not_copied() {
-    let session = Stack::shared().session().await;
-    session.run_approved(json!({ "command": "truncate -s 1T x" })).await;
+    let canary = Canary::start().await;
+    let agent = Stack::shared().agent("acme");
+    let body = json!({ "limits": { "workspace_bytes": 1_u64 << 30 } });
+    let made = agent.post("/v1/sessions", body).await.expect(201);
+    let id = made["session_id"].as_str().expect("an id").to_owned();
+    let session = TestSession { id, agent, reviewer: Stack::shared().reviewer("acme") };
+    // It may be larger than what is downloaded of a file, and takes no place where nothing is in it.
+    let script = "truncate -s 900M x && truncate -s 1T y";
+    let exec = session.run_approved(json!({ "command": script })).await;
+    assert_eq!(exec["signal"], 25, "the second one is too large for any workspace: {exec}");
     for path in ["/x", "/x?kind=tar", "?kind=tar"] {
         let begun = Instant::now();
         let got = call(&session, Method::GET, path, None).await;
-        // The file size limit of a command may have kept it from becoming one.
-        let harmless = got.status == 200 && got.bytes.len() < 1 << 20;
-        assert!(harmless || matches!(got.status, 400 | 413), "{path}: {} {}", got.status, got.code);
+        assert_eq!((got.status, got.code.as_str()), (413, "file_too_large"), "{path}");
         assert!(begun.elapsed() < Duration::from_secs(5), "{path}");
     }
+    // What is too large to be stored is refused as it comes, and nothing of it stays.
+    let many = vec![0_u8; (256 << 20) + 1];
+    let got = call(&session, Method::PUT, "/put", Some(many)).await;
+    assert_eq!((got.status, got.code.as_str()), (413, "file_too_large"), "{}", got.bytes.len());
+    let listed = call(&session, Method::GET, "", None).await;
+    assert!(!String::from_utf8_lossy(&listed.bytes).contains("put"), "nothing of it is there");
+    canary.assert_unharmed("hc_017_a_sparse_giant_is_not_copied").await;
 }

@@ -10,6 +10,7 @@ use domain::access::Operation;
 use domain::exec::ExecState;
 use domain::ids::{ApprovalId, ExecId, SessionId, TurnId};
 use domain::sandbox::SandboxRef;
+use protocol::enrolment::{Loss, LossReason};
 use protocol::exec::ExecKind;
 use protocol::init::{Stream, TerminalSize};
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,7 @@ use crate::http::ApiError;
 use crate::http::json::{Body, Id, IdempotencyKey, Params};
 use crate::http::openapi::{IdempotencyHeader, Raw};
 use crate::http::page::{Page, checked_cursor, checked_limit};
-use crate::store::{Exec, ExecError, ExecFilter, StoredStream};
+use crate::store::{Exec, ExecError, ExecFilter, Scope, StoredStream};
 
 /// Most bytes of output in one answer.
 const MAX_OUTPUT_PAGE: usize = 1024 * 1024;
@@ -97,12 +98,16 @@ struct StreamView {
     head: String,
     tail: String,
     truncated: bool,
+    /// What of it will never be at `/output`, where something was lost on the way.
+    lost: Option<Loss>,
     sha256: String,
 }
 
-impl From<StoredStream> for StreamView {
-    fn from(stream: StoredStream) -> Self {
+impl StreamView {
+    fn new(stream: Option<StoredStream>, lost: Option<Loss>) -> Self {
+        let stream = stream.unwrap_or_default();
         Self {
+            lost,
             truncated: stream.is_truncated(),
             bytes_total: stream.bytes_total,
             // For people; the exact bytes are at `/output`.
@@ -115,6 +120,7 @@ impl From<StoredStream> for StreamView {
 
 impl From<Exec> for View {
     fn from(exec: Exec) -> Self {
+        let [stdout_lost, stderr_lost] = exec.lost;
         let decision = exec.decision.map(|recorded| DecisionView {
             outcome: recorded.decision.outcome.as_str(),
             rules: recorded.decision.rules,
@@ -147,8 +153,8 @@ impl From<Exec> for View {
             approval_id: exec.approval_id,
             waiting_reason: exec.waiting_reason,
             error: exec.error,
-            stdout: exec.stdout.unwrap_or_default().into(),
-            stderr: exec.stderr.unwrap_or_default().into(),
+            stdout: StreamView::new(exec.stdout, stdout_lost),
+            stderr: StreamView::new(exec.stderr, stderr_lost),
         }
     }
 }
@@ -310,6 +316,13 @@ pub async fn output(
     // Complete: the exec is over and everything that will ever be stored is.
     let wanted = summary.as_ref().map_or(0, |summary| summary.bytes_stored);
     let complete = exec.state.is_terminal() && slice.stored >= wanted;
+    let lost = match exec.lost[stream.index()] {
+        _ if complete => None,
+        None if exec.state.is_terminal() && has_moved_away(&mut scope, id).await? => {
+            Some(LossReason::Moved)
+        }
+        loss => loss.map(|loss| loss.reason),
+    };
     if params.offset > slice.stored.max(wanted) && exec.state.is_terminal() {
         let detail = format!("offset is past the end of the stream, which is {}", slice.stored);
         return Err(ApiError::new(StatusCode::RANGE_NOT_SATISFIABLE, "offset_past_end", detail));
@@ -319,7 +332,19 @@ pub async fn output(
         ("x-output-total", slice.stored.max(wanted).to_string()),
         ("x-output-complete", complete.to_string()),
     ];
-    Ok((headers, slice.bytes).into_response())
+    // Nothing will ever come after what is stored.
+    let lost = lost.map(|reason| {
+        [
+            ("x-output-lost", reason.as_str().to_owned()),
+            ("x-output-lost-from", slice.stored.to_string()),
+        ]
+    });
+    Ok((headers, lost, slice.bytes).into_response())
+}
+
+/// Whether nobody is left who could bring the rest of an exec's output.
+async fn has_moved_away(scope: &mut Scope, id: ExecId) -> Result<bool, ApiError> {
+    Ok(scope.has_moved_away(id).await.map_err(AppError::from)?)
 }
 
 /// The stream with this name.

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use domain::ids::{ExecId, ExecutorId};
-use protocol::enrolment::{EnrolRequest, Enrolment, StartedReport};
+use protocol::enrolment::{EnrolRequest, Enrolment, LossReport, StartedReport};
 use protocol::exec::ToolReply;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -200,4 +200,24 @@ pub async fn output(
     let total =
         app.append_output(&caller, reporter, exec_id, stream, params.offset, &bytes).await?;
     Ok(Json(Stored { total }))
+}
+
+/// The rest of a stream will never come.
+#[utoipa::path(
+    post, path = "/executors/execs/{id}/lost", operation_id = "report_exec_loss", tag = "executors",
+    security(("token" = ["execute"])),
+    params(("id" = ExecId, Path), ReporterHeaders),
+    request_body = LossReport,
+    responses((status = 204)),
+)]
+pub async fn lost(
+    State(app): State<App>,
+    caller: Caller,
+    reporter: Reporter,
+    Id(exec_id): Id<ExecId>,
+    Body(body): Body<LossReport>,
+) -> Result<StatusCode, ApiError> {
+    let stream = checked_stream(&body.stream)?;
+    app.lose_output(&caller, reporter, exec_id, stream, body.reason).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -70,6 +70,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(executors::alive))
         .routes(routes!(executors::started))
         .routes(routes!(executors::output))
+        .routes(routes!(executors::lost))
         .routes(routes!(executors::result))
         .routes(routes!(webhooks::list, webhooks::create))
         .routes(routes!(webhooks::delete))

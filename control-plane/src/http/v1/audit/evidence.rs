@@ -45,7 +45,7 @@ fn kind_of(action: &str) -> &'static str {
     match action {
         "exec.create" => "command",
         "exec.authorize" => "decision",
-        "exec.finish" => "result",
+        "exec.finish" | "exec.output_lost" => "result",
         // Input, signals, sizes and the end that somebody asked for.
         _ if action.starts_with("exec.") => "control",
         _ if action.starts_with("approval.") => "approval",
