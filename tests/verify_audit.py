@@ -398,12 +398,13 @@ def verify_proof(proof, keys):
 class Pass:
     """Everything that is known after each line."""
 
-    def __init__(self, manifest, keys, kept):
+    def __init__(self, manifest, keys, kept, texts):
         self.chain = manifest["chain"]
         self.first, self.to = manifest["from"], manifest["to"]
         self.seq, self.head = self.first - 1, bytes.fromhex(manifest["previous"])
         self.keys, self.sealed, self.newest = keys, self.seq, None
         self.kept = sorted((self.open_kept(proof) for proof in kept), key=lambda one: one[0])
+        self.texts, self.shared = texts, 0
         self.compare_kept()
 
     def open_kept(self, proof):
@@ -454,6 +455,10 @@ class Pass:
         for _, _, kept in self.kept:
             if kept["number"] == found["number"] and kept["body"] != found["body"]:
                 raise Bad("a kept checkpoint of that number is another one")
+        if found["number"] in self.texts:
+            self.shared += 1
+            if self.texts[found["number"]] != found["body"]:
+                raise Bad("a kept checkpoint of that number is another one")
         if self.newest is not None:
             self.follow(self.newest, found)
         self.newest, self.sealed = found, self.seq
@@ -473,6 +478,8 @@ class Pass:
             raise Bad("events are missing", self.seq + 1)
         if any(size > self.to for size, _, _ in self.kept):
             raise Bad("a kept checkpoint covers more events")
+        if self.texts and not self.shared:
+            raise Bad("none of the checkpoints is in the file that was kept")
         if self.newest is None or self.sealed != self.to:
             raise Bad("no checkpoint covers the last events", self.sealed + 1)
         if line["end"] != {"lines": lines, "sha256": digest_before}:
@@ -494,7 +501,7 @@ def check_manifest(line):
     return manifest
 
 
-def verify(file, keys, kept):
+def verify(file, keys, kept, texts):
     """Returns (line, None, None) if the export holds, else (line, seq, why)."""
     line, seq = 1, None
     hashed, run = hashlib.sha256(), None
@@ -506,7 +513,7 @@ def verify(file, keys, kept):
             if run is None:
                 manifest = check_manifest(data[:-1])
                 seq = manifest["from"]
-                run = Pass(manifest, keys, kept)
+                run = Pass(manifest, keys, kept, texts)
             else:
                 kind, value = parse_line(data[:-1])
                 if kind == "end":
@@ -545,6 +552,27 @@ def check_vectors(path):
         assert verify_proof(one["proof"], keys)["number"] == one["number"]
 
 
+def read_texts(lines):
+    """The control plane's own file: the texts of all checkpoints by number, none left out. A line that
+    a crash cut off is none."""
+    texts, before = {}, None
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        body = entry["note"].split("\n\n", 1)[0] + "\n"
+        fields = body.split("\n")
+        assert fields[3] == f"number {entry['number']}"
+        if before is not None:
+            assert entry["number"] == before + 1
+            previous = base64.b64encode(sha256(texts[before].encode())).decode()
+            assert fields[5] == "previous " + previous
+        before = entry["number"]
+        texts[before] = body
+    return texts
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--key")
@@ -555,13 +583,17 @@ def main():
     if arguments.vectors:
         check_vectors(arguments.vectors)
         return 0
-    keys, kept, holds = read_keys(arguments.key), [], True
+    keys, kept, texts, holds = read_keys(arguments.key), [], {}, True
     if arguments.kept:
         with open(arguments.kept, "rb") as file:
-            kept = [parse_line(line[:-1])[1]["checkpoint"] for line in file]
+            lines = list(file)
+        if lines and lines[0].startswith(b'{"number"'):
+            texts = read_texts(lines)
+        else:
+            kept = [parse_line(line[:-1])[1]["checkpoint"] for line in lines]
     for path in arguments.exports:
         with open(path, "rb") as file:
-            line, seq, why = verify(file, keys, kept)
+            line, seq, why = verify(file, keys, kept, texts)
         holds = holds and why is None
         said = {"file": path, "ok": why is None, "line": line, "seq": seq, "why": why}
         print(json.dumps(said, ensure_ascii=False))

@@ -1,9 +1,10 @@
 //! Where a session's sandbox is. Chosen with its first work and then kept: an exec that two
-//! executors could take could be started twice.
+//! executors could take could be started twice. Whoever chooses puts it on record.
 
 use domain::ids::ExecutorId;
+use serde_json::json;
 
-use crate::store::{Scope, Session, StoreError};
+use crate::store::{AuditEntry, Executor, Scope, Session, StoreError};
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -40,16 +41,35 @@ pub async fn find(
         // Nobody could take over: it may come back.
         (Some(home), None) => Ok(Some(home)),
         (None, Some(newest)) => {
-            scope.pin_session(session.id, newest.id, &newest.image_digest).await?;
+            if scope.pin_session(session.id, newest.id, &newest.image_digest).await? {
+                scope.append_audit(entry("sandbox.place", session, None, &newest));
+            }
             // Two first commands at once: whoever came first has chosen.
             Ok(of(&scope.get_session(session.id).await?))
         }
         (Some(old), Some(newest)) => {
             let from = old.executor_id;
-            scope.move_session(session.id, from, newest.id, &newest.image_digest).await?;
+            if scope.move_session(session.id, from, newest.id, &newest.image_digest).await? {
+                scope.append_audit(entry("sandbox.move", session, Some(from), &newest));
+            }
             tracing::warn!(session_id = %session.id, %from, to = %newest.id, "moved");
             Ok(of(&scope.get_session(session.id).await?))
         }
+    }
+}
+
+fn entry(
+    action: &'static str,
+    session: &Session,
+    from: Option<ExecutorId>,
+    to: &Executor,
+) -> AuditEntry {
+    AuditEntry {
+        session_id: Some(session.id),
+        detail: json!({
+            "executor_id": to.id, "image_digest": to.image_digest, "from_executor_id": from,
+        }),
+        ..AuditEntry::by_part("control-plane", action, session.id)
     }
 }
 

@@ -5,8 +5,7 @@ mod command;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use control_plane::audit_keys::AuditKeys;
-use control_plane::config::{DatabaseConfig, KeyConfig, ServeConfig, WorkerConfig};
+use control_plane::config::{DatabaseConfig, ServeConfig, WorkerConfig};
 use control_plane::keys::Purpose;
 use control_plane::settings;
 use tracing_subscriber::EnvFilter;
@@ -31,20 +30,20 @@ enum Command {
     /// Make a platform token and print it, once
     PlatformToken(DatabaseConfig),
     /// Make a new key for audit checkpoints; the old one signs beside it until its file is removed
-    RotateAuditKey(KeyConfig),
+    RotateAuditKey(DatabaseConfig),
     /// Change the key that signs tokens, step by step
     TokenKey {
         /// Which step
         step: command::Step,
         #[command(flatten)]
-        keys: KeyConfig,
+        config: DatabaseConfig,
     },
     /// Change the key that signs grants, step by step; executors learn the new one by themselves
     GrantKey {
         /// Which step
         step: command::Step,
         #[command(flatten)]
-        keys: KeyConfig,
+        config: DatabaseConfig,
     },
     /// Append events to the audit log of a database that is used for nothing else, and say how fast
     MeasureAppend(command::MeasureConfig),
@@ -90,9 +89,13 @@ fn run() -> anyhow::Result<()> {
         Command::Migrate(config) => runtime.block_on(command::migrate(config)),
         Command::Doctor(config) => runtime.block_on(command::doctor(config)),
         Command::PlatformToken(config) => runtime.block_on(command::platform_token(config)),
-        Command::RotateAuditKey(keys) => Ok(AuditKeys::rotate(&keys.key_dir)?),
-        Command::TokenKey { step, keys } => command::change_key(&keys, Purpose::Tokens, step),
-        Command::GrantKey { step, keys } => command::change_key(&keys, Purpose::Grants, step),
+        Command::RotateAuditKey(config) => runtime.block_on(command::rotate_audit_key(config)),
+        Command::TokenKey { step, config } => {
+            runtime.block_on(command::change_key(config, Purpose::Tokens, step))
+        }
+        Command::GrantKey { step, config } => {
+            runtime.block_on(command::change_key(config, Purpose::Grants, step))
+        }
         Command::MeasureAppend(config) => runtime.block_on(command::measure_append(config)),
     }
 }

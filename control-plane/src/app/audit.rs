@@ -5,16 +5,21 @@ use serde_json::Value;
 
 use super::{App, AppError, Caller};
 use crate::checkpoints::CheckpointError;
-use crate::store::{AuditFilter, AuditRecord, StoredProof, Who};
+use crate::store::{AuditFilter, AuditRecord, Scope, StoreError, StoredProof, Who};
 
-/// Events read at a time; each time in a transaction of its own, so that a slow reader holds none.
+/// Events read at a time, and their bytes, of which the last may be more; each time in a transaction
+/// of its own, so that a slow reader holds none.
 const BATCH: i64 = 1000;
+const BATCH_BYTES: i64 = 4 * 1024 * 1024;
+/// Events read at a time where a filter picks them: as many as a page may have.
+const FILTERED_BATCH: i64 = domain::limits::MAX_PAGE;
 
 /// An export that is on record and may begin.
 pub struct Export {
     app: App,
     chain: Who,
     filter: AuditFilter,
+    is_filtered: bool,
     /// The first event.
     pub from: i64,
     /// The proof that covers the last event; it is one of this very moment.
@@ -63,7 +68,8 @@ impl App {
             let message = format!("from is beyond the last event, {}", last.proof.size);
             return Err(AppError::invalid("invalid_from", message));
         }
-        Ok(Export { app: self.clone(), chain, filter, from, last, next: from })
+        let is_filtered = filter != AuditFilter::default();
+        Ok(Export { app: self.clone(), chain, filter, is_filtered, from, last, next: from })
     }
 }
 
@@ -95,9 +101,8 @@ impl Export {
             return Ok(None);
         }
         let mut scope = self.app.store.open(self.chain).await?;
-        let mut records = scope.list_audit(&self.filter, self.next - 1, BATCH).await?;
+        let (mut records, is_full) = self.read(&mut scope).await?;
         records.retain(|record| record.event.seq <= last);
-        let is_full = i64::try_from(records.len()).is_ok_and(|length| length == BATCH);
         let end = records.last().filter(|_| is_full).map_or(last, |record| record.event.seq);
         // One of many suffices: it tells in which batch something was rewritten. Where the last one is
         // of this moment, an earlier one tells what was signed before.
@@ -106,6 +111,26 @@ impl Export {
         let newest = is_last.then(|| self.last.clone());
         self.next = end + 1;
         Ok(Some(Batch { records, proofs: earlier.into_iter().chain(newest).collect() }))
+    }
+
+    /// The next events, and whether there may be more of them. What stands before an event that
+    /// somebody changed is given first: whoever verifies the file sees where it breaks off.
+    async fn read(&self, scope: &mut Scope) -> Result<(Vec<AuditRecord>, bool), AppError> {
+        let after = self.next - 1;
+        let mut limit = match self.is_filtered {
+            true => FILTERED_BATCH,
+            false => scope.count_audit_within(after, BATCH, BATCH_BYTES).await?,
+        };
+        let mut read = scope.list_audit(&self.filter, after, limit).await;
+        if let Err(StoreError::AuditEvent(seq)) = read
+            && seq > self.next
+        {
+            limit = limit.min(seq - self.next);
+            read = scope.list_audit(&self.filter, after, limit).await;
+        }
+        let records = read?;
+        let is_full = i64::try_from(records.len()).is_ok_and(|length| length == limit);
+        Ok((records, is_full))
     }
 }
 

@@ -108,6 +108,10 @@ impl From<StoreError> for AppError {
         match error {
             StoreError::Unavailable(_) => Self::DatabaseUnavailable(error),
             StoreError::NotFound => Self::NotFound("object"),
+            StoreError::AuditEvent(seq) => {
+                tracing::error!(seq, "an audit event was changed in the database");
+                Self::Conflict { code: "audit_event_changed", message: error.to_string() }
+            }
             error => Self::internal(error),
         }
     }

@@ -7,7 +7,7 @@ mod serve;
 mod work;
 
 pub(crate) use doctor::doctor;
-pub(crate) use keys::{Step, change_key, platform_token};
+pub(crate) use keys::{Step, change_key, platform_token, rotate_audit_key};
 pub(crate) use measure::{MeasureConfig, measure_append};
 pub(crate) use serve::serve;
 pub(crate) use work::work;

@@ -12,16 +12,17 @@ use serde_json::{Value, json};
 use super::OutcomeError;
 use crate::store::{AuditEntry, EventKind, Evidence, Exec, ExecError, Moved, Scope};
 
-/// Says why an exec has not started yet, once for each reason.
+/// Says why an exec has not started yet, once for each reason. That it is said again tells that its
+/// workflow lives.
 pub(crate) async fn keep_waiting(
     scope: &mut Scope,
     exec: &Exec,
     reason: &str,
 ) -> Result<(), OutcomeError> {
+    scope.set_exec_waiting(exec.id, reason).await?;
     if exec.waiting_reason.as_deref() == Some(reason) {
         return Ok(());
     }
-    scope.set_exec_waiting(exec.id, reason).await?;
     let data = json!({ "exec_id": exec.id, "reason": reason });
     Ok(scope.append_event(exec.session_id, EventKind::ExecWaiting, data).await?)
 }

@@ -3,12 +3,12 @@
 //! Writing holds the chain's head until the transaction ends: numbers have no gaps, because a
 //! transaction that fails gives its number back.
 
-use audit::{Detail, Event, GENESIS, Pieces, Salt, Sandbox};
+use audit::{Detail, Event, Pieces, Salt, Sandbox};
 use domain::ids::{ApprovalId, ExecId, SessionId};
 use sqlx::AssertSqlSafe;
 
-use super::literal::Arguments;
-use super::{AuditEntry, Scope, StoreError};
+use super::literal::{self, Record};
+use super::{AuditEntry, Scope, StoreError, audit_terms};
 
 impl Scope {
     /// Appends to this scope's chain, when the transaction commits. Without its audit event, the
@@ -61,14 +61,11 @@ impl Scope {
 }
 
 /// The arguments of the database's `append_audit`, in its order.
-fn call(mut entry: AuditEntry, chain: String) -> Result<String, StoreError> {
-    let programs = std::mem::take(&mut entry.evidence.programs);
+fn call(entry: AuditEntry, chain: String) -> Result<String, StoreError> {
     let event = event(entry, chain)?;
-    let Pieces { before_previous, chain, rest } = event.pieces();
     let detail = event.detail.as_ref().ok_or(StoreError::Inconsistent("audit detail"))?;
     let (decision, sandbox) = (event.decision.as_ref(), event.sandbox.as_ref());
-    let mut to = Arguments::default();
-    to.bytes(&GENESIS).bytes(&before_previous).bytes(&chain).bytes(&rest);
+    let mut to = Record::default();
     to.text(&event.role).optional_text(event.token_id.as_deref());
     to.text(&event.action).text(&event.object);
     to.optional_text(event.session_id.as_deref()).optional_text(event.exec_id.as_deref());
@@ -85,13 +82,17 @@ fn call(mut entry: AuditEntry, chain: String) -> Result<String, StoreError> {
     to.optional_text(detail.address.as_deref()).texts(&detail.reasons);
     to.optional_bytes(detail.stdout_sha256.as_ref().map(|it| &it[..]));
     to.optional_bytes(detail.stderr_sha256.as_ref().map(|it| &it[..]));
-    to.text(&detail.data).texts(&programs);
-    to.finish().ok_or(StoreError::Inconsistent("audit text"))
+    to.text(&detail.data);
+    let entry = to.finish().ok_or(StoreError::Inconsistent("audit text"))?;
+    let Pieces { before_previous, chain, rest } = event.pieces();
+    let [before, chain, rest] = [before_previous, chain, rest].map(|it| literal::bytes(&it));
+    Ok(format!("{entry},{before},{chain},{rest}"))
 }
 
 /// Its number, time and hash are the head's matter.
 fn event(entry: AuditEntry, chain: String) -> Result<Event, StoreError> {
     let evidence = entry.evidence;
+    let data = audit_terms::with_programs(entry.detail, evidence.programs);
     let mut salt = Salt::default();
     getrandom::fill(&mut salt).map_err(|_| StoreError::Random)?;
     let digest = |text: Option<String>| text.and_then(|text| audit::hex::decode(&text));
@@ -102,7 +103,7 @@ fn event(entry: AuditEntry, chain: String) -> Result<Event, StoreError> {
         reasons: evidence.reasons,
         stdout_sha256: digest(evidence.stdout_sha256),
         stderr_sha256: digest(evidence.stderr_sha256),
-        data: entry.detail.to_string(),
+        data: data.to_string(),
     };
     let of_object = || entry.object.parse::<ExecId>().ok();
     let sandbox = evidence.sandbox.map(|sandbox| Sandbox {

@@ -1,30 +1,12 @@
 //! Audit events as they are stored: all of them for an export, some of them for a reader.
 
-use std::collections::BTreeSet;
-
-use audit::{Decision, Detail, Event, Hash, Sandbox};
-use sqlx::FromRow;
-
 use super::audit_index::{BLOCK, before_block};
+use super::audit_row::{AuditRecord, COLUMNS, Row};
 use super::audit_search::Search;
 use super::{Scope, StoreError, audit_terms};
 
-pub(super) const COLUMNS: &str = "e.chain, e.seq, e.time_us, e.role, e.token_id, e.action, e.object, \
-    e.session_id, e.exec_id, e.outcome, e.decision, e.rules, e.policy_version, e.approver, \
-    e.sandbox_id, e.sandbox_generation, e.image_digest, e.detail_sha256, e.salt, e.actor, \
-    e.address, e.reasons, e.stdout_sha256, e.stderr_sha256, e.data, e.hash, e.programs";
-
-/// An event, and the hash that was stored with it.
-#[derive(Debug, Clone)]
-pub struct AuditRecord {
-    /// The event.
-    pub event: Event,
-    /// Its hash.
-    pub hash: Hash,
-}
-
 /// Which events. What is left out does not matter.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuditFilter {
     /// Not before this time, in microseconds since the epoch.
     pub since_us: Option<i64>,
@@ -97,35 +79,38 @@ impl Scope {
         terms.extend(content.iter().cloned());
         if terms.is_empty() {
             let numbers = Numbers::Between(after, until);
-            return self.audit_rows(filter, &numbers, limit).await?.into_records();
+            return records(self.audit_rows(filter, &numbers, limit).await?);
         }
         let written = match self.last_audit_block().await? {
             Some(block) => before_block(block + 1).min(until),
             None => 0,
         };
-        let mut found = Rows::default();
+        let mut found = Vec::new();
         if after < written && (filter.session_id.is_some() || filter.exec_id.is_some()) {
             let numbers = Numbers::BetweenWith(after, written, &content);
             found = self.audit_rows(filter, &numbers, limit).await?;
         } else if after < written {
             let mut search = Search::new(terms, after, written);
-            while found.0.len() < wanted {
-                let numbers = search.next(self, wanted - found.0.len()).await?;
+            while found.len() < wanted {
+                let numbers = search.next(self, wanted - found.len()).await?;
                 if numbers.is_empty() {
                     break;
                 }
-                let left = limit - found.0.len() as i64;
-                found.0.extend(self.audit_rows(filter, &Numbers::These(numbers), left).await?.0);
+                let left = limit - found.len() as i64;
+                found.extend(self.audit_rows(filter, &Numbers::These(numbers), left).await?);
             }
         }
         // What stands after the last written block has to be read.
         let mut after = after.max(written);
-        while found.0.len() < wanted {
+        while found.len() < wanted {
             let rows = self.audit_rows(filter, &Numbers::Between(after, until), BLOCK).await?;
-            let (length, last) = (rows.0.len() as i64, rows.0.last().map(|row| row.seq));
-            for row in rows.0 {
-                if found.0.len() < wanted && row.has_all(&content)? {
-                    found.0.push(row);
+            let (length, last) = (rows.len() as i64, rows.last().map(|row| row.seq));
+            for row in rows {
+                // One that cannot be read may be one that is looked for.
+                let fits = content.is_empty()
+                    || row.terms().is_none_or(|own| content.iter().all(|it| own.contains(it)));
+                if found.len() < wanted && fits {
+                    found.push(row);
                 }
             }
             match last {
@@ -133,7 +118,7 @@ impl Scope {
                 _ => break,
             }
         }
-        found.into_records()
+        records(found)
     }
 
     /// After which number and up to which one a filter looks: times are in the order of the numbers.
@@ -163,7 +148,7 @@ impl Scope {
         filter: &AuditFilter,
         numbers: &Numbers<'_>,
         limit: i64,
-    ) -> Result<Rows, StoreError> {
+    ) -> Result<Vec<Row>, StoreError> {
         // Only the conditions that are there, so that the planner sees which index serves them.
         let mut query = sqlx::QueryBuilder::<sqlx::Postgres>::new("SELECT ");
         query.push(COLUMNS).push(" FROM audit_events e WHERE e.chain = ");
@@ -197,7 +182,37 @@ impl Scope {
             }
         }
         query.push(" ORDER BY e.seq LIMIT ").push_bind(limit);
-        Ok(Rows(query.build_query_as().fetch_all(self.connection()).await?))
+        Ok(query.build_query_as().fetch_all(self.connection()).await?)
+    }
+
+    /// How many events after `after`, of `limit` at most, have `bytes` of content together; one more
+    /// if they have not quite as much, and one at least.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn count_audit_within(
+        &mut self,
+        after: i64,
+        limit: i64,
+        bytes: i64,
+    ) -> Result<i64, StoreError> {
+        let owner = self.owner.clone();
+        let count: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM (
+                 SELECT sum(size) OVER (ORDER BY seq) - size AS before FROM (
+                     SELECT seq, octet_length(action) + octet_length(object)
+                         + coalesce(octet_length(data), 0) + coalesce(pg_column_size(reasons), 0)
+                         + coalesce(pg_column_size(rules), 0) AS size
+                     FROM audit_events WHERE chain = $1 AND seq > $2 ORDER BY seq LIMIT $3) next
+             ) sums WHERE before < $4",
+        )
+        .bind(owner)
+        .bind(after)
+        .bind(limit)
+        .bind(bytes)
+        .fetch_one(self.connection())
+        .await?;
+        Ok(count.max(1))
     }
 
     /// The event with this number.
@@ -222,108 +237,8 @@ enum Numbers<'a> {
     These(Vec<i64>),
 }
 
-#[derive(Default)]
-struct Rows(Vec<Row>);
-
-impl Rows {
-    fn into_records(self) -> Result<Vec<AuditRecord>, StoreError> {
-        self.0.into_iter().map(AuditRecord::try_from).collect()
-    }
-}
-
-#[derive(Clone, FromRow)]
-pub(super) struct Row {
-    chain: String,
-    seq: i64,
-    time_us: i64,
-    role: String,
-    token_id: Option<String>,
-    action: String,
-    object: String,
-    session_id: Option<String>,
-    exec_id: Option<String>,
-    outcome: String,
-    decision: Option<String>,
-    rules: Option<Vec<String>>,
-    policy_version: Option<i64>,
-    approver: Option<String>,
-    sandbox_id: Option<String>,
-    sandbox_generation: Option<i64>,
-    image_digest: Option<String>,
-    detail_sha256: Vec<u8>,
-    salt: Option<Vec<u8>>,
-    actor: Option<String>,
-    address: Option<String>,
-    reasons: Option<Vec<String>>,
-    stdout_sha256: Option<Vec<u8>>,
-    stderr_sha256: Option<Vec<u8>>,
-    data: Option<String>,
-    hash: Vec<u8>,
-    programs: Option<Vec<String>>,
-}
-
-impl Row {
-    /// Everything that finds the event.
-    pub(super) fn terms(mut self) -> Result<BTreeSet<String>, StoreError> {
-        let programs = self.programs.take().unwrap_or_default();
-        let record = AuditRecord::try_from(self)?;
-        Ok(audit_terms::of_event(&record.event, &programs))
-    }
-
-    fn has_all(&self, terms: &[String]) -> Result<bool, StoreError> {
-        if terms.is_empty() {
-            return Ok(true);
-        }
-        let own = self.clone().terms()?;
-        Ok(terms.iter().all(|term| own.contains(term)))
-    }
-}
-
-impl TryFrom<Row> for AuditRecord {
-    type Error = StoreError;
-
-    fn try_from(row: Row) -> Result<Self, StoreError> {
-        let hash = bytes(row.hash)?;
-        let detail = match row.salt {
-            None => None,
-            Some(salt) => Some(Detail {
-                salt: bytes(salt)?,
-                actor: row.actor.unwrap_or_default(),
-                address: row.address,
-                reasons: row.reasons.unwrap_or_default(),
-                stdout_sha256: row.stdout_sha256.map(bytes).transpose()?,
-                stderr_sha256: row.stderr_sha256.map(bytes).transpose()?,
-                data: row.data.unwrap_or_default(),
-            }),
-        };
-        let (approver, policy_version) = (row.approver, row.policy_version);
-        let rules = row.rules.unwrap_or_default();
-        let decision =
-            row.decision.map(|outcome| Decision { outcome, rules, policy_version, approver });
-        let (generation, image_digest) = (row.sandbox_generation, row.image_digest);
-        let sandbox = row.sandbox_id.map(|id| Sandbox {
-            id,
-            generation: generation.unwrap_or_default(),
-            image_digest,
-        });
-        let event = Event {
-            chain: row.chain,
-            seq: row.seq,
-            time_us: row.time_us,
-            role: row.role,
-            token_id: row.token_id,
-            action: row.action,
-            object: row.object,
-            session_id: row.session_id,
-            exec_id: row.exec_id,
-            outcome: row.outcome,
-            decision,
-            sandbox,
-            detail_sha256: bytes(row.detail_sha256)?,
-            detail,
-        };
-        Ok(Self { event, hash })
-    }
+fn records(rows: Vec<Row>) -> Result<Vec<AuditRecord>, StoreError> {
+    rows.into_iter().map(Row::into_record).collect()
 }
 
 pub(super) fn bytes<const N: usize>(stored: Vec<u8>) -> Result<[u8; N], StoreError> {

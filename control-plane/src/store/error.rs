@@ -15,6 +15,9 @@ pub enum StoreError {
     /// A row does not make sense.
     #[error("stored {0} is not readable")]
     Inconsistent(&'static str),
+    /// An audit event is not as anything of ours writes one.
+    #[error("audit event {0} is not as it was written: somebody changed it in the database")]
+    AuditEvent(i64),
     /// The operating system gave no random bytes.
     #[error("no random bytes from the operating system")]
     Random,

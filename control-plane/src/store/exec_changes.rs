@@ -78,18 +78,21 @@ impl Scope {
         Ok(())
     }
 
-    /// Writes down why an exec has not started yet.
+    /// Writes down why an exec has not started yet, and that this was said now.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn set_exec_waiting(&mut self, id: ExecId, reason: &str) -> Result<(), StoreError> {
         let owner = self.owner.clone();
-        sqlx::query("UPDATE execs SET waiting_reason = $3 WHERE tenant_id = $1 AND id = $2")
-            .bind(owner)
-            .bind(id.to_string())
-            .bind(reason)
-            .execute(self.connection())
-            .await?;
+        sqlx::query(
+            "UPDATE execs SET waiting_reason = $3, waited_at = now()
+             WHERE tenant_id = $1 AND id = $2",
+        )
+        .bind(owner)
+        .bind(id.to_string())
+        .bind(reason)
+        .execute(self.connection())
+        .await?;
         Ok(())
     }
 

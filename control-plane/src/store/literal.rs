@@ -4,18 +4,23 @@
 //! Safe because each connection is told that a backslash is an ordinary character in a literal
 //! (`standard_conforming_strings`), because texts are UTF-8 on both sides, where the byte of a quote
 //! is never part of another character, and because bytes and numbers are written with digits only.
+//! Inside a record or a list every value stands in double quotes, where a backslash makes what follows
+//! it ordinary.
 
 use std::fmt::Write as _;
 
-/// Collects the arguments of a call, in order.
+/// Collects the fields of one record, in the order of its type.
 #[derive(Debug, Default)]
-pub(super) struct Arguments(String);
+pub(super) struct Record {
+    text: String,
+    has_fields: bool,
+}
 
-impl Arguments {
+impl Record {
     /// Adds a text. Postgres stores no NUL character, so the whole is refused with one.
     pub(super) fn text(&mut self, text: &str) -> &mut Self {
         self.begin();
-        self.quote(text);
+        quote(&mut self.text, text);
         self
     }
 
@@ -29,25 +34,20 @@ impl Arguments {
 
     /// Adds a list of texts.
     pub(super) fn texts(&mut self, texts: &[String]) -> &mut Self {
-        self.begin();
-        self.0.push_str("ARRAY[");
+        let mut list = String::from("{");
         for (index, text) in texts.iter().enumerate() {
             if index > 0 {
-                self.0.push(',');
+                list.push(',');
             }
-            self.quote(text);
+            quote(&mut list, text);
         }
-        self.0.push_str("]::text[]");
-        self
+        list.push('}');
+        self.text(&list)
     }
 
     /// Adds bytes.
     pub(super) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
-        self.begin();
-        self.0.push_str("'\\x");
-        self.0.push_str(&audit::hex::encode(bytes));
-        self.0.push('\'');
-        self
+        self.text(&format!("\\x{}", audit::hex::encode(bytes)))
     }
 
     /// Adds bytes, if there are some.
@@ -60,42 +60,48 @@ impl Arguments {
 
     /// Adds a number, if there is one.
     pub(super) fn optional_number(&mut self, number: Option<i64>) -> &mut Self {
-        let Some(number) = number else { return self.null() };
         self.begin();
-        // Writing to a text does not fail.
-        let _ = write!(self.0, "{number}::bigint");
+        if let Some(number) = number {
+            // Writing to a text does not fail.
+            let _ = write!(self.text, "{number}");
+        }
         self
     }
 
-    /// Adds what is absent.
+    /// Adds what is absent: nothing between two commas.
     pub(super) fn null(&mut self) -> &mut Self {
         self.begin();
-        self.0.push_str("NULL");
         self
     }
 
-    /// The arguments with commas between them; `None` if a text has a NUL character, at which the
-    /// server would stop reading.
+    /// The record as a literal; `None` if a text has a NUL character, at which the server would stop
+    /// reading.
     pub(super) fn finish(self) -> Option<String> {
-        (!self.0.contains('\0')).then_some(self.0)
+        (!self.text.contains('\0')).then(|| format!("'({})'", self.text.replace('\'', "''")))
     }
 
     fn begin(&mut self) {
-        if !self.0.is_empty() {
-            self.0.push(',');
+        if self.has_fields {
+            self.text.push(',');
         }
+        self.has_fields = true;
     }
+}
 
-    fn quote(&mut self, text: &str) {
-        self.0.push('\'');
-        for (index, part) in text.split('\'').enumerate() {
-            if index > 0 {
-                self.0.push_str("''");
-            }
-            self.0.push_str(part);
+/// Bytes as a literal.
+pub(super) fn bytes(bytes: &[u8]) -> String {
+    format!("'\\x{}'", audit::hex::encode(bytes))
+}
+
+fn quote(to: &mut String, text: &str) {
+    to.push('"');
+    for character in text.chars() {
+        if matches!(character, '"' | '\\') {
+            to.push('\\');
         }
-        self.0.push('\'');
+        to.push(character);
     }
+    to.push('"');
 }
 
 #[cfg(test)]
@@ -103,23 +109,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_value_is_one_literal() {
-        let mut to = Arguments::default();
+    fn each_value_is_one_field() {
+        let mut to = Record::default();
         to.text("it's").text("'; DROP TABLE x; --").text("\\'").text("").null();
         to.bytes(&[0, 255]).optional_number(Some(-5)).optional_text(None).optional_bytes(None);
-        to.texts(&["a,b".into(), "'".into()]).texts(&[]);
+        to.texts(&["a,b".into(), "'\"}".into(), "NULL".into()]).texts(&[]).text("(),\n\"");
         assert_eq!(
             to.finish().as_deref(),
             Some(
-                "'it''s','''; DROP TABLE x; --','\\''','',NULL,'\\x00ff',-5::bigint,NULL,NULL,\
-                 ARRAY['a,b','''']::text[],ARRAY[]::text[]"
+                "'(\"it''s\",\"''; DROP TABLE x; --\",\"\\\\''\",\"\",,\"\\\\x00ff\",-5,,,\
+                 \"{\\\"a,b\\\",\\\"''\\\\\\\"}\\\",\\\"NULL\\\"}\",\"{}\",\"(),\n\\\"\")'"
             )
         );
+        assert_eq!(bytes(&[0, 255]), "'\\x00ff'");
+    }
+
+    #[test]
+    fn absent_fields_keep_their_places() {
+        let mut to = Record::default();
+        to.null().null().text("a");
+        assert_eq!(to.finish().as_deref(), Some("'(,,\"a\")'"));
     }
 
     #[test]
     fn a_nul_character_is_refused() {
-        let mut to = Arguments::default();
+        let mut to = Record::default();
         to.text("a\0b");
         assert_eq!(to.finish(), None);
     }

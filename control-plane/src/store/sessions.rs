@@ -230,7 +230,8 @@ impl Scope {
         self.get_session(id).await
     }
 
-    /// Keeps where a session's sandbox is and what it is made of, unless that was chosen before.
+    /// Keeps where a session's sandbox is and what it is made of, unless that was chosen before; tells
+    /// whether it did.
     ///
     /// # Errors
     /// When the database fails.
@@ -239,9 +240,9 @@ impl Scope {
         id: SessionId,
         executor_id: ExecutorId,
         image_digest: &str,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let owner = self.owner.clone();
-        sqlx::query(
+        let done = sqlx::query(
             "UPDATE sessions SET executor_id = $3, image_digest = $4
              WHERE tenant_id = $1 AND id = $2 AND executor_id IS NULL",
         )
@@ -251,11 +252,11 @@ impl Scope {
         .bind(image_digest)
         .execute(self.connection())
         .await?;
-        Ok(())
+        Ok(done.rows_affected() == 1)
     }
 
-    /// Gives a session another home, unless that happened meanwhile. Its next sandbox is of a later
-    /// generation than any before.
+    /// Gives a session another home, unless that happened meanwhile; tells whether it did. Its next
+    /// sandbox is of a later generation than any before.
     ///
     /// # Errors
     /// When the database fails.
@@ -265,9 +266,9 @@ impl Scope {
         from: ExecutorId,
         to: ExecutorId,
         image_digest: &str,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let owner = self.owner.clone();
-        sqlx::query(
+        let done = sqlx::query(
             "UPDATE sessions SET executor_id = $4, image_digest = $5,
                     min_generation = greatest(min_generation, coalesce(sandbox_generation, 0)) + 1
              WHERE tenant_id = $1 AND id = $2 AND executor_id = $3",
@@ -279,7 +280,7 @@ impl Scope {
         .bind(image_digest)
         .execute(self.connection())
         .await?;
-        Ok(())
+        Ok(done.rows_affected() == 1)
     }
 
     /// Keeps the sandbox that a session's newest exec ran in. An older sandbox than the newest known

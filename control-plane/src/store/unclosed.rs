@@ -14,15 +14,15 @@ use super::{Exec, Scope, StoreError, Turn};
 
 /// An exec whose time is over by more than `$2` seconds. That of one that was permitted is counted
 /// from its start if that is known, and never from before its decision: an executor's clock may be
-/// wrong. That of any other begins when it is its turn, and once its question has expired; one of
-/// which its workflow says what it waits for is not forgotten. Behind one that was closed in this
+/// wrong. That of any other begins when it is its turn, once its question has expired, and when
+/// its workflow last said what it waits for. Behind one that was closed in this
 /// way a workflow that lives is quick to decide, so of the `$2` seconds only a twenty-fourth is waited.
 const OVERDUE: &str = "tenant_id = $1 AND finished_at IS NULL
     AND created_at < now() - make_interval(secs => $2 + timeout_ms / 1000.0)
     AND CASE WHEN decision->>'outcome' = 'allow' AND state IN ('queued', 'running')
         THEN greatest(started_at, decided_at, created_at)
         ELSE (
-            SELECT greatest(execs.created_at, execs.decided_at,
+            SELECT greatest(execs.created_at, execs.decided_at, execs.waited_at,
                 max(other.finished_at
                     - CASE WHEN other.error->>'code' = 'outcome_unknown'
                       THEN make_interval(secs => $2 * 23 / 24) ELSE interval '0' END)
@@ -31,7 +31,7 @@ const OVERDUE: &str = "tenant_id = $1 AND finished_at IS NULL
                  WHERE approvals.tenant_id = $1 AND approvals.id = execs.approval_id))
             FROM execs other
             WHERE other.tenant_id = $1 AND other.session_id = execs.session_id
-            HAVING execs.waiting_reason IS NULL
+            HAVING (execs.waiting_reason IS NULL OR execs.waited_at IS NOT NULL)
                 AND count(*) FILTER (WHERE other.finished_at IS NULL
                                      AND other.created_at < execs.created_at) = 0)
         END < now() - make_interval(secs => $2 + timeout_ms / 1000.0)";

@@ -5,7 +5,7 @@
 mod ledger;
 
 use audit::KeyRing;
-use audit::export::{Problem, VerifyError, read_checkpoints, verify};
+use audit::export::{Problem, VerifyError, read_checkpoints, read_kept, verify, verify_against};
 use ledger::{Ledger, join, join_with_fitting_end, lines, signer};
 
 fn refused(export: &[u8], ledger: &Ledger) -> VerifyError {
@@ -306,4 +306,55 @@ fn the_wrong_key_is_said_to_be_wrong() {
     let other = signer(9).public().clone().into();
     let error = verify(&*ledger.export(), &other, &[]).expect_err("wrong key");
     assert!(error.to_string().contains("is signed by bulkhead.test/audit+"), "{error}");
+}
+
+/// The file that a control plane appends to.
+fn witness(ledger: &Ledger) -> String {
+    let note = |proof: &audit::ChainProof| serde_json::to_string(&proof.note).expect("JSON");
+    let line = |(number, proof)| format!("{{\"number\":{number},\"note\":{}}}\n", note(proof));
+    (1..).zip(&ledger.proofs).map(line).collect()
+}
+
+#[test]
+fn the_file_that_a_control_plane_writes_is_compared_as_it_is() {
+    let ledger = Ledger::small();
+    let file = witness(&ledger);
+    let kept = read_kept(file.as_bytes()).expect("reads");
+    assert!(verify_against(&*ledger.export(), &ledger.keys(), &kept).is_ok());
+    // A crash left half a line, at the end and before another start.
+    let torn = file.clone() + "{\"number\":3,\"no";
+    assert_eq!(read_kept(torn.as_bytes()).expect("reads").texts, kept.texts);
+    let mended = file.replacen('\n', "\n{\"number\":2,\"no\n", 1);
+    assert_eq!(read_kept(mended.as_bytes()).expect("reads").texts, kept.texts);
+    // One is missing, or out of its place, or was changed, or is no checkpoint.
+    let mut longer = Ledger::small();
+    longer.append(1);
+    longer.checkpoint();
+    let longer = witness(&longer);
+    let lines: Vec<&str> = longer.split_inclusive('\n').collect();
+    let changed = lines.concat().replacen("time_us ", "time_us 1", 1);
+    for wrong in [
+        [lines[0], lines[2]].concat(),
+        [lines[1], lines[0]].concat(),
+        [lines[0], lines[0]].concat(),
+        changed,
+        "{\"number\":1,\"note\":\"\"}\n".into(),
+        "{\"number\":1}\n".into(),
+    ] {
+        assert!(read_kept(wrong.as_bytes()).is_err(), "{wrong}");
+    }
+
+    // Another history under the same numbers, and one that shares none of them.
+    let mut forked = Ledger::new();
+    forked.append(3);
+    forked.checkpoint();
+    forked.append(2);
+    forked.last.as_mut().expect("one").time_us += 1;
+    forked.checkpoint();
+    let error = verify_against(&*forked.export(), &ledger.keys(), &kept).expect_err("forked");
+    assert!(matches!(error.problem, Problem::KeptFork { number: 2 }), "{error}");
+    let first = read_kept(lines[0].as_bytes()).expect("reads");
+    let export = ledger.export_from(5);
+    let error = verify_against(&*export, &ledger.keys(), &first).expect_err("none shared");
+    assert!(matches!(error.problem, Problem::KeptNoneShared), "{error}");
 }

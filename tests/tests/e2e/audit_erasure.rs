@@ -82,9 +82,9 @@ async fn what_an_open_exec_needs_stays_until_it_is_over() {
     let refused = owner.post("/v1/audit/erasures", json!({ "exec_id": exec_id })).await;
     assert_eq!((refused.status, refused.code()), (409, "exec_not_finished"));
 
-    // The session's creation and three events of the first exec go; two of the open one stay.
+    // The session's creation, its sandbox and three events of the first exec go; two of the open one stay.
     let done = erase(&owner, json!({ "session_id": session.id })).await;
-    assert_eq!(done, json!({ "erased": 4, "kept": 2, "more": false }));
+    assert_eq!(done, json!({ "erased": 5, "kept": 2, "more": false }));
     let kept = events(&owner, &format!("exec_id={exec_id}")).await;
     assert!(kept.iter().all(|event| event["erased"] == false), "{kept:?}");
     session.agent.post(&format!("/v1/execs/{exec_id}/cancel"), json!({})).await;

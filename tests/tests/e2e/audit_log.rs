@@ -1,6 +1,6 @@
 //! The audit log: complete, chained, and closed to change.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::{Stack, TestTenant};
 
 #[tokio::test]
@@ -26,6 +26,7 @@ async fn every_exec_has_its_authorization_before_its_one_end() {
         [
             "session.create ok",
             "exec.create ok",
+            "sandbox.place ok",
             "exec.authorize allow",
             "exec.finish exited",
             "exec.create ok",
@@ -57,7 +58,7 @@ async fn an_approval_that_nobody_answered_in_time_is_on_record() {
     tenant.put(text.as_str().expect("a text")).await;
     assert_eq!(session.wait(&exec).await["state"], "denied");
     let events = session.reviewer.audit_of(&session.id).await;
-    let text = |event: &serde_json::Value, key: &str| event[key].as_str().map(ToOwned::to_owned);
+    let text = |event: &Value, key: &str| event[key].as_str().map(ToOwned::to_owned);
     let ends: Vec<_> = events
         .iter()
         .skip(events.len() - 2)
@@ -128,4 +129,37 @@ async fn the_service_role_cannot_change_the_log() {
         let denied = refused.contains("permission denied") || refused.contains("must be owner");
         assert!(denied, "{sql}: {refused}");
     }
+}
+
+#[tokio::test]
+async fn where_a_sandbox_is_placed_and_moved_is_on_record_once() {
+    let stack = Stack::shared();
+    let tenant = TestTenant::create(stack, "placing").await;
+    let session = tenant.session().await;
+    let looked = format!("/v1/sessions/{}/files/a?kind=stat", session.id);
+    // Nobody answers for the executor, and it is chosen all the same.
+    for _ in 0..2 {
+        assert_eq!(session.agent.get(&looked).await.status, 503);
+    }
+    let id = stack.tenant_id(&format!("placing-{}", std::process::id())).await;
+    let long_ago = "UPDATE executors SET last_seen_at = now() - interval '1 hour'";
+    let scope = format!("SET LOCAL app.tenant_id = '{id}'");
+    stack.psql(&format!("BEGIN; {scope}; {long_ago}; COMMIT")).expect("changes");
+    let body = json!({ "name": "another", "role": "executor" });
+    let token = tenant.owner.post("/v1/tokens", body).await.expect(201);
+    let body = json!({
+        "executor_id": format!("exr_{:032x}", 7), "version": "0", "host": "elsewhere",
+        "image_digest": "sha256:1",
+    });
+    stack.caller(token["token"].as_str()).post("/v1/executors", body).await.expect(200);
+    assert_eq!(session.agent.get(&looked).await.status, 503);
+    let events = session.reviewer.audit_of(&session.id).await;
+    let of = |action: &str| -> Vec<&Value> {
+        events.iter().filter(|it| it["action"] == action).map(|it| &it["detail"]).collect()
+    };
+    let (placed, moved) = (of("sandbox.place"), of("sandbox.move"));
+    assert_eq!((placed.len(), moved.len()), (1, 1), "{events:?}");
+    assert_eq!(placed[0]["image_digest"], "sha256:0");
+    assert_eq!(moved[0]["from_executor_id"], placed[0]["executor_id"]);
+    assert_eq!(moved[0]["executor_id"], format!("exr_{:032x}", 7));
 }

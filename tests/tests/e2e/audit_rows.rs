@@ -27,7 +27,31 @@ const WITHOUT_ROWS: [(&str, &str); 5] = [
     ("simulate_policy", "asks, changes nothing"),
 ];
 /// Operations that change nothing and are on record all the same.
-const READS: [&str; 2] = ["export_audit", "get_file"];
+const READS: [&str; 3] = ["export_audit", "get_file", "list_files"];
+/// Operations that leave different rows, by what they are used for.
+const VARIANTS: [(&str, &[&str]); 8] = [
+    ("cancel_exec", &["running", "asked"]),
+    ("create_exec", &["allowed", "denied", "asked and denied", "out of time"]),
+    ("create_turn", &["allowed", "denied"]),
+    ("decide_approval", &["approve", "deny", "for the session", "first of two", "last of two"]),
+    ("delete_file", &["there", "missing"]),
+    ("get_file", &["file", "archive", "missing"]),
+    ("list_files", &["archive"]),
+    ("put_file", &["file", "folder", "archive"]),
+];
+/// Commands of the control plane that change something.
+const COMMANDS: [&str; 8] = [
+    "platform-token",
+    "token-key prepare",
+    "token-key activate",
+    "token-key retire",
+    "grant-key prepare",
+    "grant-key activate",
+    "rotate-audit-key",
+    "rotate-audit-key",
+];
+const TWO_PEOPLE: &str = r#"@id("two") @approvers("2") @reason("two people")
+    forbid (principal, action == Action::"AutoApprove", resource);"#;
 /// Runs until its terminal gets another size.
 const UNTIL_RESIZED: &str = "trap 'exit 0' WINCH; echo ready; while :; do sleep 0.05; done";
 
@@ -118,8 +142,9 @@ async fn token(stack: &Stack, tenant: &str, role: &str) -> Caller {
 
 /// What belongs to sessions, execs and turns: prepares, marks, does it, and waits for all that
 /// follows from it.
-async fn work(log: &mut Log<'_>, operation: &str) -> Option<Answer> {
-    let session = log.stack.session().await;
+async fn work(log: &mut Log<'_>, operation: &str, variant: &str) -> Option<Answer> {
+    let tenant = if variant.ends_with("of two") { "globex" } else { "acme" };
+    let session = TestSession::create(log.stack, tenant).await;
     let at = |what: &str| format!("/v1/sessions/{}/{what}", session.id);
     let agent = &session.agent;
     Some(match operation {
@@ -146,19 +171,26 @@ async fn work(log: &mut Log<'_>, operation: &str) -> Option<Answer> {
             answer
         }
         "create_turn" => {
+            let session = strict(session, variant == "denied").await;
+            let command = if variant == "denied" { "touch denied" } else { "true" };
+            let body = json!({ "input": format!("run '{command}'") });
             log.mark().await;
-            let answer = agent.post(&at("turns"), json!({ "input": "run 'true'" })).await;
+            let path = format!("/v1/sessions/{}/turns", session.id);
+            let answer = session.agent.post(&path, body).await;
             session.wait_turn(&answer.body).await;
             answer
         }
-        "create_exec" => {
-            log.mark().await;
-            let answer = agent.post(&at("execs"), json!({ "command": "true" })).await;
-            session.wait(&answer.body).await;
-            answer
-        }
+        "create_exec" => exec(log, session, variant).await,
         "cancel_exec" | "signal_exec" => {
-            let exec = running(&session, json!({ "command": "sleep 999" })).await;
+            let command = if variant == "asked" { "touch asked" } else { "sleep 999" };
+            let body = json!({ "command": command });
+            let exec = match variant {
+                "asked" => session.submit(body).await,
+                _ => running(&session, body).await,
+            };
+            if variant == "asked" {
+                session.approval_of(&exec).await;
+            }
             log.mark().await;
             let answer = match operation {
                 "cancel_exec" => agent.post(&exec_path(&exec, "cancel"), json!({})).await,
@@ -186,15 +218,7 @@ async fn work(log: &mut Log<'_>, operation: &str) -> Option<Answer> {
             session.wait(&exec).await;
             answer
         }
-        "decide_approval" => {
-            let exec = session.submit(json!({ "command": "touch asked" })).await;
-            let approval = session.approval_of(&exec).await;
-            log.mark().await;
-            let path = format!("/v1/approvals/{approval}/decision");
-            let answer = session.reviewer.post(&path, json!({ "decision": "approve" })).await;
-            session.wait(&exec).await;
-            answer
-        }
+        "decide_approval" => decide(log, &session, variant).await,
         "propose_rule" => {
             let exec = session.submit(json!({ "command": "cargo test" })).await;
             let approval = session.approval_of(&exec).await;
@@ -202,25 +226,100 @@ async fn work(log: &mut Log<'_>, operation: &str) -> Option<Answer> {
             let path = format!("/v1/approvals/{approval}/proposal");
             session.reviewer.post(&path, json!({})).await
         }
-        "put_file" | "get_file" | "delete_file" | "put_workspace" => {
+        "put_file" | "get_file" | "delete_file" | "put_workspace" | "list_files" => {
             // The sandbox is there, and the file.
             session.run("true").await;
-            let content = Some(json!("content"));
-            agent.call(Method::PUT, &at("files/a"), content.clone()).await;
+            agent.call(Method::PUT, &at("files/a"), Some(json!("content"))).await;
+            agent.call(Method::PUT, &at("files/d?kind=directory"), None).await;
+            // The end of an archive without files.
+            let tar = || Some(json!("\0".repeat(1024)));
             log.mark().await;
-            match operation {
-                "put_file" => agent.call(Method::PUT, &at("files/b"), content).await,
-                "get_file" => agent.get(&at("files/a")).await,
-                "delete_file" => agent.delete(&at("files/a")).await,
-                _ => {
-                    // The end of an archive without files.
-                    let tar = Some(json!("\0".repeat(1024)));
-                    agent.call(Method::PUT, &at("files?kind=tar"), tar).await
+            match (operation, variant) {
+                ("put_file", "folder") => {
+                    agent.call(Method::PUT, &at("files/e?kind=directory"), None).await
                 }
+                ("put_file", "archive") => {
+                    agent.call(Method::PUT, &at("files/d?kind=tar"), tar()).await
+                }
+                ("put_file", _) => {
+                    agent.call(Method::PUT, &at("files/b"), Some(json!("content"))).await
+                }
+                ("get_file", "archive") => agent.get(&at("files/d?kind=tar")).await,
+                ("list_files", _) => agent.get(&at("files?kind=tar")).await,
+                ("get_file", "missing") => agent.get(&at("files/none")).await,
+                ("get_file", _) => agent.get(&at("files/a")).await,
+                ("delete_file", "missing") => agent.delete(&at("files/none")).await,
+                ("delete_file", _) => agent.delete(&at("files/a")).await,
+                _ => agent.call(Method::PUT, &at("files?kind=tar"), tar()).await,
             }
         }
         _ => return None,
     })
+}
+
+/// Another session in its place if what policy asks about is to be denied.
+async fn strict(session: TestSession, is_strict: bool) -> TestSession {
+    if !is_strict {
+        return session;
+    }
+    let settings = json!({ "approval_mode": "deny-asks" });
+    let made = session.agent.post("/v1/sessions", settings).await.expect(201);
+    TestSession { id: id(&made, "session_id"), ..session }
+}
+
+/// A new exec, which ends in one of the ways that there are.
+async fn exec(log: &mut Log<'_>, session: TestSession, variant: &str) -> Answer {
+    let session = strict(session, variant == "denied").await;
+    let body = match variant {
+        "allowed" => json!({ "command": "true" }),
+        "out of time" => json!({ "command": "sleep 999", "timeout_ms": 500 }),
+        _ => json!({ "command": "touch asked" }),
+    };
+    log.mark().await;
+    let path = format!("/v1/sessions/{}/execs", session.id);
+    let answer = session.agent.post(&path, body).await;
+    if variant == "asked and denied" {
+        let approval = session.approval_of(&answer.body).await;
+        session.decide(&approval, "deny", None).await;
+    }
+    session.wait(&answer.body).await;
+    answer
+}
+
+/// A decision of a human about an exec that waits for it.
+async fn decide(log: &mut Log<'_>, session: &TestSession, variant: &str) -> Answer {
+    let (owner, of_two) = (log.stack.owner("globex"), variant.ends_with("of two"));
+    if of_two {
+        let body = Some(json!({ "text": TWO_PEOPLE }));
+        owner.call(Method::PUT, "/v1/policy", body).await.expect(200);
+    }
+    let exec = session.submit(json!({ "command": "touch asked" })).await;
+    let path = format!("/v1/approvals/{}/decision", session.approval_of(&exec).await);
+    let yes = json!({ "decision": "approve" });
+    if variant == "last of two" {
+        owner.post(&path, yes.clone()).await.expect(200);
+    }
+    log.mark().await;
+    let body = match variant {
+        "deny" => json!({ "decision": "deny" }),
+        "for the session" => json!({ "decision": "approve", "scope": "session" }),
+        _ => yes,
+    };
+    let answer = session.reviewer.post(&path, body).await;
+    if variant != "first of two" {
+        session.wait(&exec).await;
+    }
+    answer
+}
+
+/// Runs one of the control plane's own commands, as an operator does.
+fn command(stack: &Stack, arguments: &str) {
+    let status = std::process::Command::new(tests::bin_dir().join("bulkhead-control-plane"))
+        .args(arguments.split(' '))
+        .env("BULKHEAD_KEY_DIR", stack.data_dir().join("keys"))
+        .env("DATABASE_URL", &stack.dev().database_url)
+        .output();
+    status.expect("the program starts");
 }
 
 /// What belongs to tenants, tokens, policy and the log itself. Nothing follows later from it.
@@ -312,20 +411,32 @@ async fn every_operation_leaves_exactly_its_rows() {
             lines.push_str(&format!("{operation}: by executors: {where_seen}\n"));
             continue;
         }
-        let done = match work(&mut log, operation).await {
-            Some(answer) => Some(answer),
-            None => manage(&mut log, operation).await,
-        };
-        let answer = done.unwrap_or_else(|| panic!("{operation}: do it in audit_rows.rs"));
-        assert!((200..300).contains(&answer.status), "{operation}: {answer:?}");
+        let variants = VARIANTS.iter().find(|(name, _)| name == operation);
+        for variant in variants.map_or(&[""][..], |(_, variants)| variants) {
+            let name = [operation.as_str(), variant].join(" ").trim_end().to_owned();
+            let done = match work(&mut log, operation, variant).await {
+                Some(answer) => Some(answer),
+                None => manage(&mut log, operation).await,
+            };
+            let answer = done.unwrap_or_else(|| panic!("{operation}: do it in audit_rows.rs"));
+            let wanted = if *variant == "missing" { 404..405 } else { 200..300 };
+            assert!(wanted.contains(&answer.status), "{name}: {answer:?}");
+            let rows = log.since().await;
+            let why_none = WITHOUT_ROWS.iter().find(|(name, _)| name == operation);
+            lines.push_str(&match (rows.is_empty(), why_none) {
+                (false, None) => format!("{name}: {}\n", rows.join(", ")),
+                (true, Some((_, why))) => format!("{name}: none; it {why}\n"),
+                (true, None) => panic!("{name} leaves no row: mend it, or say why not"),
+                (false, Some(_)) => panic!("{name} leaves {rows:?}: so it is no WITHOUT_ROWS"),
+            });
+        }
+    }
+    for arguments in COMMANDS {
+        log.mark().await;
+        command(&stack, arguments);
         let rows = log.since().await;
-        let why_none = WITHOUT_ROWS.iter().find(|(name, _)| name == operation);
-        lines.push_str(&match (rows.is_empty(), why_none) {
-            (false, None) => format!("{operation}: {}\n", rows.join(", ")),
-            (true, Some((_, why))) => format!("{operation}: none; it {why}\n"),
-            (true, None) => panic!("{operation} leaves no row: mend it, or say why not"),
-            (false, Some(_)) => panic!("{operation} leaves {rows:?}: so it is no WITHOUT_ROWS"),
-        });
+        assert!(!rows.is_empty(), "{arguments} leaves no row");
+        lines.push_str(&format!("control-plane {arguments}: {}\n", rows.join(", ")));
     }
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/audit-rows.txt");
     if std::env::var_os("BULKHEAD_UPDATE").is_some() {

@@ -38,6 +38,7 @@ async fn a_session_is_told_in_order_with_rules_approver_and_digests() {
         [
             "session session.create ok",
             "command exec.create ok",
+            "sandbox sandbox.place ok",
             "decision exec.authorize allow",
             "result exec.finish exited",
             "command exec.create ok",
@@ -63,28 +64,28 @@ async fn a_session_is_told_in_order_with_rules_approver_and_digests() {
     assert!(items.iter().all(|item| item["session_id"] == session.id.as_str()));
     assert!(items.iter().all(|item| item["time"].is_string() && item["hash"].is_string()));
     assert_eq!(items[1]["detail"]["command"], "echo evidence");
-    assert!(items[2]["decision"]["rules"].as_array().is_some_and(|rules| !rules.is_empty()));
-    assert!(items[2]["decision"]["policy_version"].is_number());
+    assert!(items[3]["decision"]["rules"].as_array().is_some_and(|rules| !rules.is_empty()));
+    assert!(items[3]["decision"]["policy_version"].is_number());
     // The digest is that of the output, as everybody can compute it.
-    assert_eq!(items[3]["stdout_sha256"], sha256("evidence\n"));
-    assert_eq!(items[3]["stdout_sha256"], done["stdout"]["sha256"]);
-    assert_eq!(items[3]["sandbox"]["generation"], 1);
+    assert_eq!(items[4]["stdout_sha256"], sha256("evidence\n"));
+    assert_eq!(items[4]["stdout_sha256"], done["stdout"]["sha256"]);
+    assert_eq!(items[4]["sandbox"]["generation"], 1);
     // The image is that which was decided about.
-    let image = items[3]["sandbox"]["image_digest"].as_str().expect("a digest");
+    let image = items[4]["sandbox"]["image_digest"].as_str().expect("a digest");
     assert!(image.starts_with("sha256:"), "{image}");
-    assert_eq!(items[2]["detail"]["image_digest"], image);
+    assert_eq!(items[3]["detail"]["image_digest"], image);
     // Who approved stands in the approval and in the decision that it led to.
-    assert!(items[6]["actor"].as_str().is_some_and(|actor| actor.contains("reviewer")));
-    assert_eq!(items[7]["decision"]["approver"], items[6]["token_id"]);
+    assert!(items[7]["actor"].as_str().is_some_and(|actor| actor.contains("reviewer")));
+    assert_eq!(items[8]["decision"]["approver"], items[7]["token_id"]);
     // What was denied has no sandbox and no output.
-    assert_eq!(items[11]["reasons"], json!(["not today"]));
-    assert_eq!((&items[12]["sandbox"], &items[12]["stdout_sha256"]), (&Value::Null, &Value::Null));
-    assert_eq!(items[14]["detail"]["path"], "evidence.txt");
-    assert!(items[14]["detail"].to_string().contains(put["sha256"].as_str().expect("a digest")));
-    assert_eq!(items[15]["detail"]["input_sha256"], sha256("run 'echo by a turn'"));
-    assert_eq!(items[16]["detail"]["turn_id"], turn["turn_id"]);
+    assert_eq!(items[12]["reasons"], json!(["not today"]));
+    assert_eq!((&items[13]["sandbox"], &items[13]["stdout_sha256"]), (&Value::Null, &Value::Null));
+    assert_eq!(items[15]["detail"]["path"], "evidence.txt");
+    assert!(items[15]["detail"].to_string().contains(put["sha256"].as_str().expect("a digest")));
+    assert_eq!(items[16]["detail"]["input_sha256"], sha256("run 'echo by a turn'"));
+    assert_eq!(items[17]["detail"]["turn_id"], turn["turn_id"]);
     let answer = turn["answer"].as_str().expect("an answer");
-    assert_eq!(items[19]["detail"]["answer_sha256"], sha256(answer));
+    assert_eq!(items[20]["detail"]["answer_sha256"], sha256(answer));
 
     // Page by page it is the same.
     let mut paged = Vec::new();

@@ -10,6 +10,7 @@ fn step(stack: &Stack, step: &str) -> String {
     let output = Command::new(bin_dir().join("bulkhead-control-plane"))
         .args(["grant-key", step])
         .env("BULKHEAD_KEY_DIR", stack.data_dir().join("keys"))
+        .env("DATABASE_URL", &stack.dev().database_url)
         .output()
         .expect("runs");
     assert!(output.status.success(), "{step}: {}", String::from_utf8_lossy(&output.stderr));

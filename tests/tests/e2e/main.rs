@@ -2,12 +2,15 @@
 
 mod approvals;
 mod attacks;
+mod audit_cli;
+mod audit_columns;
 mod audit_contradiction;
 mod audit_erasure;
 mod audit_faults;
 mod audit_log;
 mod audit_proof;
 mod audit_review;
+mod audit_rotation;
 mod audit_rows;
 mod audit_search;
 mod audit_system;

@@ -158,6 +158,50 @@ async fn an_exec_that_nobody_decides_about_is_closed_when_its_turn_is_long_over(
 }
 
 #[tokio::test]
+async fn an_exec_that_waits_is_closed_once_nobody_says_so_any_more() {
+    let stack = Stack::shared();
+    let tenant = TestTenant::create(stack, "waiting").await;
+    let id = id_of(stack, "waiting").await;
+    // Its executor has been gone for a day.
+    change(stack, &id, "UPDATE executors SET last_seen_at = now() - interval '1 day'");
+    let (alive, gone) = (tenant.session().await, tenant.session().await);
+    let mut execs = Vec::new();
+    for session in [&alive, &gone] {
+        let exec = session.submit(json!({ "command": "echo waits" })).await;
+        execs.push(session.wait_until(&exec, |exec| exec["waiting_reason"].is_string()).await);
+    }
+    let exec_id = |n: usize| execs[n]["exec_id"].as_str().expect("an id");
+    let asked = "UPDATE execs SET created_at = created_at - interval '4 days'";
+    change(stack, &id, &format!("{asked} WHERE tenant_id = '{id}'"));
+    let _replica = Replica::start(stack, &EVERY_SECOND).await;
+    // As far as the rows tell, the workflow of one says nothing more; in truth it says so twice a
+    // minute.
+    let closing = async {
+        let silent = "UPDATE execs SET waited_at = now() - interval '3 days'
+                      WHERE finished_at IS NULL";
+        loop {
+            change(stack, &id, &format!("{silent} AND id = '{}'", exec_id(1)));
+            let path = format!("/v1/execs/{}?wait_ms=5000", exec_id(1));
+            let exec = gone.agent.get(&path).await.expect(200);
+            if exec["state"] != "queued" {
+                break exec;
+            }
+        }
+    };
+    let exec = tokio::time::timeout(PATIENCE, closing).await.expect("it is closed");
+    assert_eq!(
+        (&exec["state"], &exec["error"]["code"]),
+        (&json!("cancelled"), &json!("outcome_unknown"))
+    );
+    let events = finishes(&gone, exec_id(1)).await;
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(events[0]["role"], "reconciler");
+    // The other one is as old, and waits on.
+    let exec = alive.agent.get(&format!("/v1/execs/{}", exec_id(0))).await.expect(200);
+    assert_eq!(exec["state"], "queued", "{exec}");
+}
+
+#[tokio::test]
 async fn an_exec_that_ended_without_its_event_gets_one() {
     let stack = Stack::shared();
     let tenant = TestTenant::create(stack, "unrecorded").await;

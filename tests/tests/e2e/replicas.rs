@@ -119,6 +119,7 @@ async fn a_token_of_a_new_key_is_good_at_both_and_an_old_one_too() {
         let status = std::process::Command::new(program)
             .args(["token-key", step])
             .env("BULKHEAD_KEY_DIR", stack.data_dir().join("keys"))
+            .env("DATABASE_URL", &stack.dev().database_url)
             .status();
         assert!(status.is_ok_and(|status| status.success()), "{step}");
     };

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use audit::KeyRing;
-use audit::export::{Report, VerifyError, read_checkpoints, verify};
+use audit::export::{Keepsake, Report, VerifyError, read_kept, verify_against};
 use clap::Args;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -29,7 +29,8 @@ pub(super) struct Arguments {
     /// The public key, or the file that has it (audit.pub).
     #[arg(long, value_name = "PUBKEY")]
     key: String,
-    /// Checkpoints kept from earlier, which the log must agree with.
+    /// Checkpoints kept from earlier, which the log must agree with: those of `audit checkpoint`, or
+    /// the file that the control plane writes (checkpoints.jsonl).
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
 }
@@ -38,16 +39,16 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments, json: bool) -> Result<u8> {
     let keys = read_keys(&arguments.key)?;
     let kept = match &arguments.checkpoint {
-        Some(path) => read_checkpoints(open(path)?)
+        Some(path) => read_kept(open(path)?)
             .with_context(|| format!("{} is no file of checkpoints", path.display()))?,
-        None => Vec::new(),
+        None => Keepsake::default(),
     };
-    let outcome = verify(open(&arguments.from)?, &keys, &kept);
+    let outcome = verify_against(open(&arguments.from)?, &keys, &kept);
     if json {
         console::print_json(&outcome.as_ref().map_or_else(broken, holds))?;
     } else {
         match &outcome {
-            Ok(report) => console::print(sentence(report, kept.len()))?,
+            Ok(report) => console::print(sentence(report, arguments.checkpoint.is_some()))?,
             Err(error) => console::say(complaint(error)),
         }
     }
@@ -72,7 +73,7 @@ fn read_keys(key: &str) -> Result<KeyRing> {
     KeyRing::parse(&text).with_context(|| format!("{} has no public key", path.display()))
 }
 
-fn sentence(report: &Report, kept: usize) -> String {
+fn sentence(report: &Report, was_compared: bool) -> String {
     let Report { chain, from, to, erased, checkpoints, newest } = report;
     let time = time_of(newest.time_us);
     let mut text = format!(
@@ -82,9 +83,9 @@ fn sentence(report: &Report, kept: usize) -> String {
     if *erased > 0 {
         text += &format!("; the details of {erased} events were erased");
     }
-    text += match kept {
-        0 => "; no kept checkpoint was given, so it may be older than what you saw before",
-        _ => "; it agrees with what you kept",
+    text += match was_compared {
+        false => "; no kept checkpoint was given, so it may be older than what you saw before",
+        true => "; it agrees with what you kept",
     };
     text
 }

@@ -164,6 +164,12 @@ pub enum Problem {
         /// The number.
         number: i64,
     },
+    /// Nothing to compare.
+    #[error(
+        "none of the export's checkpoints is in the file that you kept: take one to which the control \
+         plane went on writing until after the export"
+    )]
+    KeptNoneShared,
 }
 
 impl Problem {

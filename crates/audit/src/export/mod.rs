@@ -4,6 +4,7 @@
 //! that shows that the file is complete.
 
 mod error;
+mod keepsake;
 mod kept;
 mod line;
 mod reader;
@@ -11,7 +12,7 @@ mod verifier;
 mod writer;
 
 pub use error::{Problem, VerifyError};
-pub use kept::{KeptError, read_checkpoints};
+pub use keepsake::{Keepsake, KeptError, read_checkpoints, read_kept};
 pub use line::{FORMAT, Manifest};
-pub use verifier::{Report, verify};
+pub use verifier::{Report, verify, verify_against};
 pub use writer::{ExportWriter, checkpoint_line};

@@ -4,6 +4,7 @@
 use std::io::BufRead;
 
 use super::error::{Problem, VerifyError};
+use super::keepsake::Keepsake;
 use super::kept::Kept;
 use super::line::{
     AnyManifestLine, End, EventLine, FORMAT, Line, LineError, Manifest, ManifestLine, canonical,
@@ -37,6 +38,18 @@ pub fn verify(
     keys: &KeyRing,
     kept: &[ChainProof],
 ) -> Result<Report, VerifyError> {
+    verify_against(source, keys, &Keepsake { proofs: kept.to_vec(), ..Keepsake::default() })
+}
+
+/// Verifies the export that `source` gives, and compares it with everything that was kept.
+///
+/// # Errors
+/// At the first thing that does not hold; see [`VerifyError`].
+pub fn verify_against(
+    source: impl BufRead,
+    keys: &KeyRing,
+    kept: &Keepsake,
+) -> Result<Report, VerifyError> {
     let mut reader = LineReader::new(source);
     let mut seq = None;
     run(&mut reader, &mut seq, keys, kept).map_err(|problem| {
@@ -50,7 +63,7 @@ fn run<R: BufRead>(
     reader: &mut LineReader<R>,
     next: &mut Option<i64>,
     keys: &KeyRing,
-    kept: &[ChainProof],
+    kept: &Keepsake,
 ) -> Result<Report, Problem> {
     let mut scratch = Vec::new();
     let manifest = read_manifest(reader, &mut scratch)?;
@@ -135,7 +148,7 @@ fn finish<R: BufRead>(
 struct Pass<'a> {
     manifest: Manifest,
     keys: &'a KeyRing,
-    kept: Kept,
+    kept: Kept<'a>,
     chain: ChainChecker,
     erased: u64,
     checkpoints: u64,
@@ -145,7 +158,7 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    fn new(manifest: Manifest, keys: &'a KeyRing, kept: Kept) -> Self {
+    fn new(manifest: Manifest, keys: &'a KeyRing, kept: Kept<'a>) -> Self {
         let sealed = manifest.from - 1;
         let chain = ChainChecker::after(&manifest.chain, sealed, manifest.previous);
         Self { manifest, keys, kept, chain, erased: 0, checkpoints: 0, newest: None, sealed }

@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures::stream;
+use futures::{StreamExt as _, stream};
 
 use super::filter::{Format, LookUp, refused};
 use super::view::View;
@@ -48,11 +48,13 @@ pub async fn export(
         Format::Csv => ("text/csv; charset=utf-8", "audit.csv"),
         Format::Ocsf => ("application/jsonl", "audit.ocsf.jsonl"),
     };
-    let state = Writing::begin(format, export).await?;
-    let pieces = stream::try_unfold(Some(state), |state| async move {
+    // What is wrong with the beginning is said in the answer.
+    let (first, rest) = Writing::begin(format, export).await?.advance().await?;
+    let rest = stream::try_unfold(rest, |state| async move {
         let Some(state) = state else { return Ok::<_, AppError>(None) };
         state.advance().await.map(Some)
     });
+    let pieces = stream::once(async { Ok(first) }).chain(rest);
     let disposition = format!("attachment; filename=\"{name}\"");
     let headers =
         [(header::CONTENT_TYPE, kind), (header::CONTENT_DISPOSITION, disposition.as_str())];
