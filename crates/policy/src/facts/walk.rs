@@ -110,9 +110,8 @@ impl Place {
         let Some(cd) = ran.first().filter(|fact| fact.program == "cd") else { return };
         self.moved = true;
         self.known &= joiner != Joiner::Or;
-        match cd.operands.first() {
-            Some(target) => self.cwd = absolute(target, &self.cwd),
-            None => {}
+        if let Some(target) = cd.operands.first() {
+            self.cwd = absolute(target, &self.cwd);
         }
     }
 }
