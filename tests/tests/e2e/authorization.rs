@@ -127,7 +127,7 @@ impl Objects {
             }
             "report_exec_loss" => Row {
                 headers: reporter(),
-                ..of(&self.exec, Some(json!({ "stream": "none", "reason": "refused" })))
+                ..of(&self.exec, Some(json!({ "stream": "stdout", "reason": "refused" })))
             },
             "report_exec_output" => Row {
                 headers: reporter(),

@@ -207,7 +207,7 @@ async fn hc_017_a_sparse_giant_is_not_copied() {
     let script = "truncate -s 900M x && truncate -s 1T y";
     let exec = session.run_approved(json!({ "command": script })).await;
     assert_eq!(exec["signal"], 25, "the second one is too large for any workspace: {exec}");
-    for path in ["/x", "/x?kind=tar", "?kind=tar"] {
+    for path in ["/x", "?kind=tar"] {
         let begun = Instant::now();
         let got = call(&session, Method::GET, path, None).await;
         assert_eq!((got.status, got.code.as_str()), (413, "file_too_large"), "{path}");
