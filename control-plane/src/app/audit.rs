@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{App, AppError, Caller};
 use crate::checkpoints::CheckpointError;
-use crate::store::{AuditFilter, AuditRecord, Scope, StoreError, StoredProof, Who};
+use crate::store::{AuditFilter, AuditRecord, Scope, StoredProof, Who};
 
 /// Events read at a time, and their bytes, of which the last may be more; each time in a transaction
 /// of its own, so that a slow reader holds none.
@@ -113,22 +113,14 @@ impl Export {
         Ok(Some(Batch { records, proofs: earlier.into_iter().chain(newest).collect() }))
     }
 
-    /// The next events, and whether there may be more of them. What stands before an event that
-    /// somebody changed is given first: whoever verifies the file sees where it breaks off.
+    /// The next events, and whether there may be more of them.
     async fn read(&self, scope: &mut Scope) -> Result<(Vec<AuditRecord>, bool), AppError> {
         let after = self.next - 1;
-        let mut limit = match self.is_filtered {
+        let limit = match self.is_filtered {
             true => FILTERED_BATCH,
             false => scope.count_audit_within(after, BATCH, BATCH_BYTES).await?,
         };
-        let mut read = scope.list_audit(&self.filter, after, limit).await;
-        if let Err(StoreError::AuditEvent(seq)) = read
-            && seq > self.next
-        {
-            limit = limit.min(seq - self.next);
-            read = scope.list_audit(&self.filter, after, limit).await;
-        }
-        let records = read?;
+        let records = scope.list_audit(&self.filter, after, limit).await?;
         let is_full = i64::try_from(records.len()).is_ok_and(|length| length == limit);
         Ok((records, is_full))
     }

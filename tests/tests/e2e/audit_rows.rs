@@ -44,9 +44,9 @@ const COMMANDS: [&str; 8] = [
     "platform-token",
     "token-key prepare",
     "token-key activate",
-    "token-key retire",
     "grant-key prepare",
     "grant-key activate",
+    "grant-key retire",
     "rotate-audit-key",
     "rotate-audit-key",
 ];
