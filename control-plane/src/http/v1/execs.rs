@@ -316,13 +316,7 @@ pub async fn output(
     // Complete: the exec is over and everything that will ever be stored is.
     let wanted = summary.as_ref().map_or(0, |summary| summary.bytes_stored);
     let complete = exec.state.is_terminal() && slice.stored >= wanted;
-    let lost = match exec.lost[stream.index()] {
-        _ if complete => None,
-        None if exec.state.is_terminal() && has_moved_away(&mut scope, id).await? => {
-            Some(LossReason::Moved)
-        }
-        loss => loss.map(|loss| loss.reason),
-    };
+    let lost = if complete { None } else { find_loss(&mut scope, &exec, stream).await? };
     if params.offset > slice.stored.max(wanted) && exec.state.is_terminal() {
         let detail = format!("offset is past the end of the stream, which is {}", slice.stored);
         return Err(ApiError::new(StatusCode::RANGE_NOT_SATISFIABLE, "offset_past_end", detail));
@@ -342,9 +336,21 @@ pub async fn output(
     Ok((headers, lost, slice.bytes).into_response())
 }
 
-/// Whether nobody is left who could bring the rest of an exec's output.
-async fn has_moved_away(scope: &mut Scope, id: ExecId) -> Result<bool, ApiError> {
-    Ok(scope.has_moved_away(id).await.map_err(AppError::from)?)
+/// Why the rest of a stream will never come, if it will not.
+async fn find_loss(
+    scope: &mut Scope,
+    exec: &Exec,
+    stream: Stream,
+) -> Result<Option<LossReason>, ApiError> {
+    if let Some(loss) = exec.lost[stream.index()] {
+        return Ok(Some(loss.reason));
+    }
+    if !exec.state.is_terminal() {
+        return Ok(None);
+    }
+    // Nobody is left who could bring it.
+    let has_moved = scope.has_moved_away(exec.id).await.map_err(AppError::from)?;
+    Ok(has_moved.then_some(LossReason::Moved))
 }
 
 /// The stream with this name.
