@@ -18,6 +18,8 @@ async fn answering(answer: Vec<u8>) -> Client {
         let _ = stream.read(&mut request).await.expect("a request");
         stream.write_all(&answer).await.expect("answered");
         let _ = stream.shutdown().await;
+        // Closed with something unread, the connection would be reset, and the answer lost.
+        let _ = stream.read_to_end(&mut request).await;
     });
     Client::new(&url, Some("t")).expect("a client")
 }

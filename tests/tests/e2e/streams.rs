@@ -74,8 +74,16 @@ async fn a_slow_reader_is_told_of_a_gap_and_let_go() {
         session.id
     );
     reader.write_all(request.as_bytes()).await.expect("writes");
-    // Longer than it may take for one event, shorter than it takes to be cut off.
-    tokio::time::sleep(Duration::from_millis(4000)).await;
+    // Nothing arrives: longer than one event may take, shorter than it takes to be cut off.
+    let mut seen = vec![0; 64 * 1024 * 1024];
+    let (mut arrived, mut since) = (0, Instant::now());
+    while arrived == 0 || since.elapsed() < Duration::from_millis(3500) {
+        let now = reader.peek(&mut seen).await.expect("open");
+        if now != arrived {
+            (arrived, since) = (now, Instant::now());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let mut all = Vec::new();
     let end = reader.read_to_end(&mut all);
     let _ = tokio::time::timeout(Duration::from_secs(20), end).await;
