@@ -2,11 +2,14 @@
 //! `tests/golden/audit-rows.txt`. The operations come from `/openapi.json`: a new one fails here
 //! until it is done below and has its line. `BULKHEAD_UPDATE=1` writes the file anew.
 
+mod uses;
+
 use std::path::Path;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Answer, Caller, Stack, TestSession};
+use uses::{decide, exec, strict};
 
 /// What executors report, and where it is seen: the real executor of the stack sends them, sealed
 /// with keys that a test does not have.
@@ -50,8 +53,6 @@ const COMMANDS: [&str; 8] = [
     "rotate-audit-key",
     "rotate-audit-key",
 ];
-const TWO_PEOPLE: &str = r#"@id("two") @approvers("2") @reason("two people")
-    forbid (principal, action == Action::"AutoApprove", resource);"#;
 /// Runs until its terminal gets another size.
 const UNTIL_RESIZED: &str = "trap 'exit 0' WINCH; echo ready; while :; do sleep 0.05; done";
 
@@ -255,61 +256,6 @@ async fn work(log: &mut Log<'_>, operation: &str, variant: &str) -> Option<Answe
         }
         _ => return None,
     })
-}
-
-/// Another session in its place if what policy asks about is to be denied.
-async fn strict(session: TestSession, is_strict: bool) -> TestSession {
-    if !is_strict {
-        return session;
-    }
-    let settings = json!({ "approval_mode": "deny-asks" });
-    let made = session.agent.post("/v1/sessions", settings).await.expect(201);
-    TestSession { id: id(&made, "session_id"), ..session }
-}
-
-/// A new exec, which ends in one of the ways that there are.
-async fn exec(log: &mut Log<'_>, session: TestSession, variant: &str) -> Answer {
-    let session = strict(session, variant == "denied").await;
-    let body = match variant {
-        "allowed" => json!({ "command": "true" }),
-        "out of time" => json!({ "command": "sleep 999", "timeout_ms": 500 }),
-        _ => json!({ "command": "touch asked" }),
-    };
-    log.mark().await;
-    let path = format!("/v1/sessions/{}/execs", session.id);
-    let answer = session.agent.post(&path, body).await;
-    if variant == "asked and denied" {
-        let approval = session.approval_of(&answer.body).await;
-        session.decide(&approval, "deny", None).await;
-    }
-    session.wait(&answer.body).await;
-    answer
-}
-
-/// A decision of a human about an exec that waits for it.
-async fn decide(log: &mut Log<'_>, session: &TestSession, variant: &str) -> Answer {
-    let (owner, of_two) = (log.stack.owner("globex"), variant.ends_with("of two"));
-    if of_two {
-        let body = Some(json!({ "text": TWO_PEOPLE }));
-        owner.call(Method::PUT, "/v1/policy", body).await.expect(200);
-    }
-    let exec = session.submit(json!({ "command": "touch asked" })).await;
-    let path = format!("/v1/approvals/{}/decision", session.approval_of(&exec).await);
-    let yes = json!({ "decision": "approve" });
-    if variant == "last of two" {
-        owner.post(&path, yes.clone()).await.expect(200);
-    }
-    log.mark().await;
-    let body = match variant {
-        "deny" => json!({ "decision": "deny" }),
-        "for the session" => json!({ "decision": "approve", "scope": "session" }),
-        _ => yes,
-    };
-    let answer = session.reviewer.post(&path, body).await;
-    if variant != "first of two" {
-        session.wait(&exec).await;
-    }
-    answer
 }
 
 /// Runs one of the control plane's own commands, as an operator does.
