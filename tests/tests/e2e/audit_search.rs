@@ -155,9 +155,12 @@ async fn erased_words_find_nothing_in_an_indexed_block_and_the_rest_does() {
     let reading = find(&owner, "q=reading", 200).await.len();
     let finished = find(&owner, "action=exec.finish", 200).await.len();
     // The tenant's own event, which is the first one, says nothing of reading.
-    let body = json!({ "before": all[300]["time"] });
-    assert_eq!(owner.post("/v1/audit/erasures", body).await.expect(201)["erased"], 300);
-    let gone = all[..300].iter().filter(|event| words(event).contains("reading")).count();
+    // Events that waited for each other may have one time.
+    let is_later = |at: &usize| all[*at]["time"] != all[*at - 1]["time"];
+    let cut = (300..400).find(is_later).expect("a later one");
+    let body = json!({ "before": all[cut]["time"] });
+    assert_eq!(owner.post("/v1/audit/erasures", body).await.expect(201)["erased"], cut);
+    let gone = all[..cut].iter().filter(|event| words(event).contains("reading")).count();
     assert!(gone > 290);
     assert_eq!(find(&owner, "q=reading", 200).await.len(), reading - gone);
     // What stays in the event still finds it.
@@ -174,7 +177,7 @@ async fn erased_words_find_nothing_in_an_indexed_block_and_the_rest_does() {
         );
         stack.psql(&sql).expect("a number")
     };
-    assert_eq!((left(299), left(300)), ("0".into(), "1".into()));
+    assert_eq!((left(cut - 1), left(cut)), ("0".into(), "1".into()));
 }
 
 #[tokio::test]
