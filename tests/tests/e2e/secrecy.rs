@@ -20,7 +20,8 @@ async fn history_and_logs_hold_no_plaintext() {
     let exec = session.submit(json!({ "command": "mkdir confidential-folder" })).await;
     session.decide(&session.approval_of(&exec).await, "approve", None).await;
     session.wait(&exec).await;
-    let exec = session.run("cd confidential-folder && cat confidential-file").await;
+    // Long enough for its workflow, which commands go ahead of, to ask for it too.
+    let exec = session.run("cd confidential-folder && ls && sleep 8").await;
     assert_eq!(exec["decision"]["decided_by"], "policy", "{exec}");
     let exec = session.run("cd confidential-folder && git status").await;
     assert_eq!(exec["decision"]["decided_by"], "policy", "{exec}");
