@@ -93,7 +93,10 @@ fn expected(id: &str) -> Expected {
             assert_eq!(ran.exec["exit_code"], 1);
             assert!(ran.text("stderr").contains("No space left"), "{}", ran.exec);
         }),
-        "HC-011" => ends(3000, OVER_TIME, |ran| {
+        // It starts 64 that are hungry: sometimes it is through with that before its time is over.
+        "HC-011" => ends(3000, EITHER, |ran| {
+            let left = ran.exec["survivors"].as_u64().unwrap_or_default();
+            assert!(ran.exec["timed_out"] == true || left == 64, "{}", ran.exec);
             let nanos: f64 =
                 ran.container.inspect("{{.HostConfig.NanoCpus}}").parse().expect("a quota");
             let share = ran.cpu.as_secs_f64() / ran.wall.as_secs_f64();
