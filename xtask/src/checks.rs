@@ -25,7 +25,7 @@ pub(crate) fn run(all: bool, filter: Option<&str>) -> Result<()> {
     steps.step("build", || compile::build(Profile::Debug))?;
     let tally = Tally::default();
     let mut outcome = steps.step("tests", || test(all, filter, tally.clone()));
-    if filter.is_none() {
+    if all && filter.is_none() {
         outcome = outcome.and(steps.step("speed", || speed(tally.clone())));
     }
     let (passed, failed) = tally.counts();
