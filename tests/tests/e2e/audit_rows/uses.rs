@@ -1,7 +1,7 @@
 //! What execs and approvals are used for, each of which leaves other rows.
 
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use tests::{Answer, TestSession};
 
 use super::{Log, id};
