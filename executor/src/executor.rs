@@ -14,8 +14,10 @@ use crate::calls;
 use crate::clock::now_ms;
 use crate::control::ControlPlane;
 use crate::failpoint;
+use crate::grant::Gate;
 use crate::grant_keys::GrantKeys;
 use crate::journal::{Journal, JournalError};
+use crate::report::Reporter;
 pub use crate::requests::ExecError;
 use crate::requests::Requests;
 use crate::run::Workshop;
@@ -68,6 +70,7 @@ pub struct Executor {
     _pruner: AbortOnDropHandle<()>,
     _refresher: AbortOnDropHandle<()>,
     _beating: AbortOnDropHandle<()>,
+    _reporting: AbortOnDropHandle<()>,
     _calls: AbortOnDropHandle<()>,
 }
 
@@ -92,17 +95,26 @@ impl Executor {
             spool,
             uid,
         }));
-        runs.recover().await?;
+        let reporter = Reporter::new(
+            executor_id,
+            tenant_id,
+            payload_key.clone(),
+            Arc::clone(&control),
+            journal.clone(),
+        );
+        let left = journal.unreported().await?.into_iter().map(|(exec_id, _)| exec_id).collect();
+        let running = runs.recover().await?;
+        let reporting = tokio::spawn(reporter.clone().catch_up(left, running));
         let beating = tokio::spawn(beat_forever(Arc::clone(&control)));
         let keys = Arc::new(GrantKeys::new(grant_key));
         let refresher = tokio::spawn(Arc::clone(&keys).keep_fresh(Arc::clone(&control)));
+        let gate = Gate::new(executor_id, tenant_id, payload_key, Arc::clone(&keys));
         let requests = Arc::new(Requests::new(
-            executor_id,
-            tenant_id,
-            payload_key,
-            Arc::clone(&keys),
+            gate,
+            keys,
             Arc::clone(&control),
             Arc::clone(&runs),
+            reporter,
         ));
         let desk = calls::Desk {
             control,
@@ -121,6 +133,7 @@ impl Executor {
             _calls: AbortOnDropHandle::new(tokio::spawn(calls::answer_forever(desk))),
             _refresher: AbortOnDropHandle::new(refresher),
             _beating: AbortOnDropHandle::new(beating),
+            _reporting: AbortOnDropHandle::new(reporting),
             _pruner: AbortOnDropHandle::new(tokio::spawn(prune_forever(journal))),
         })
     }

@@ -2,7 +2,7 @@
 //! the process kill itself at the n-th visit of one; in a release build there is nothing of it.
 
 /// Every place, in the order in which an exec meets them.
-pub const NAMES: [&str; 20] = [
+pub const NAMES: [&str; 22] = [
     "before_record_start",
     "after_record_start",
     "start_sent",
@@ -13,6 +13,8 @@ pub const NAMES: [&str; 20] = [
     "exit_heard",
     "result_recorded",
     "reply_made",
+    "result_reported",
+    "report_marked",
     "output_shipped",
     "shipped_marked",
     "before_withdraw",

@@ -25,6 +25,7 @@ mod inventory;
 pub mod journal;
 mod link;
 pub mod profile;
+mod report;
 mod requests;
 mod run;
 mod runs;

@@ -3,12 +3,8 @@
 
 use std::sync::Arc;
 
-use domain::ids::{ExecId, ExecutorId, TenantId};
-use protocol::exec::{
-    Intent, NotStarted, ToolOutcome, ToolReply, ToolReport, ToolRequest, reply_context,
-};
-use sealing::{Key, SealError};
-use tokio::sync::Semaphore;
+use protocol::exec::{Intent, NotStarted, ToolOutcome, ToolReply, ToolRequest};
+use sealing::SealError;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::now_s;
@@ -16,12 +12,9 @@ use crate::control::ControlPlane;
 use crate::failpoint;
 use crate::grant::{Gate, Refusal};
 use crate::grant_keys::GrantKeys;
+use crate::report::Reporter;
 use crate::run::{Job, RunEnd};
 use crate::runs::{Runs, Ticket};
-
-/// Reports under way at once; more wait for the workflow like everything did before.
-const MAX_REPORTS: usize = 64;
-const REPORT_ATTEMPTS: usize = 2;
 
 /// Nothing can be said of an exec now; ask again.
 #[derive(Debug, thiserror::Error)]
@@ -42,30 +35,24 @@ pub enum ExecError {
 
 /// See the module.
 pub(crate) struct Requests {
-    executor_id: ExecutorId,
-    tenant_id: TenantId,
-    payload_key: Key,
     gate: Gate,
     keys: Arc<GrantKeys>,
     control: Arc<ControlPlane>,
     runs: Arc<Runs>,
-    /// One per report that is under way.
-    reporters: Arc<Semaphore>,
+    reporter: Reporter,
 }
 
 impl Requests {
-    /// Requests about the execs of `runs`, checked against the control plane's public keys.
+    /// Requests about the execs of `runs`, checked by `gate` against the control plane's public
+    /// `keys`.
     pub(crate) fn new(
-        executor_id: ExecutorId,
-        tenant_id: TenantId,
-        payload_key: Key,
+        gate: Gate,
         keys: Arc<GrantKeys>,
         control: Arc<ControlPlane>,
         runs: Arc<Runs>,
+        reporter: Reporter,
     ) -> Self {
-        let gate = Gate::new(executor_id, tenant_id, payload_key.clone(), Arc::clone(&keys));
-        let reporters = Arc::new(Semaphore::new(MAX_REPORTS));
-        Self { executor_id, tenant_id, payload_key, gate, keys, control, runs, reporters }
+        Self { gate, keys, control, runs, reporter }
     }
 
     /// Whether a successor of this executor has enrolled: it is the one to act.
@@ -164,36 +151,12 @@ impl Requests {
             RunEnd::Withdrawn | RunEnd::Failed => return Err(ExecError::Failed),
         };
         let finished = matches!(outcome, ToolOutcome::Finished(_));
-        let report = ToolReport { executor_id: self.executor_id, sandbox, outcome };
-        let context = reply_context(request.exec_id);
-        let report = sealing::seal(&self.payload_key, self.tenant_id, &context, &report)?;
-        let reply = ToolReply { report };
+        let reply = self.reporter.seal(request.exec_id, sandbox, outcome)?;
         if finished {
-            self.report(request.exec_id, reply.clone());
+            self.reporter.dispatch(request.exec_id, reply.clone());
         }
         failpoint::hit("reply_made");
         Ok(reply)
-    }
-
-    /// Tells the control plane directly, so that a client need not wait for the workflow. Best
-    /// effort: the activity's answer is the one that counts.
-    fn report(&self, exec_id: ExecId, reply: ToolReply) {
-        let Ok(permit) = Arc::clone(&self.reporters).try_acquire_owned() else { return };
-        let control = Arc::clone(&self.control);
-        tokio::spawn(async move {
-            let _permit = permit;
-            for _ in 0..REPORT_ATTEMPTS {
-                match control.report_result(exec_id, &reply).await {
-                    Ok(()) => return,
-                    Err(error) => {
-                        tracing::debug!(exec = %exec_id, %error, "result not reported directly");
-                        if !error.is_transient() {
-                            return;
-                        }
-                    }
-                }
-            }
-        });
     }
 
     fn reply_not_started(

@@ -98,7 +98,7 @@ async fn try_drive(shop: &Workshop, job: &Job, wishes: Wishes) -> Result<RunEnd,
         return Ok(not_started(NotStarted::GrantRefused, None));
     }
     match entry.stage {
-        Stage::Starting => resume(shop, job, entry, wishes).await,
+        Stage::Accepted => resume(shop, job, entry, wishes).await,
         Stage::Finished { .. } => {
             let result = shop.journal.find_result(job.exec_id).await?.ok_or(RunError::NoResult)?;
             Ok(RunEnd::Finished { result: Arc::new(result), sandbox: entry.sandbox })
@@ -197,7 +197,7 @@ async fn begin(
         terminal: order.terminal.is_some(),
         oom_kills_before: sandbox.oom_kills(),
         files,
-        stage: Stage::Starting,
+        stage: Stage::Accepted,
     };
     let sinks = open_sinks(shop, job.exec_id).await?;
     let ear = sandbox.listen(job.exec_id);
@@ -313,7 +313,7 @@ async fn record(
     parcel: &Arc<Parcel>,
 ) -> Result<RunEnd, RunError> {
     let ships = parcel.finish(&result);
-    entry.stage = Stage::Finished { finished_at_ms: now_ms(), shipped: !ships };
+    entry.stage = Stage::finished_now(!ships);
     shop.journal.record_result(exec_id, &entry, &result).await?;
     failpoint::hit("result_recorded");
     parcel.mark_recorded();

@@ -126,11 +126,13 @@ impl Runs {
         Ok(())
     }
 
-    /// Goes on with what an earlier life left: commands that run, output that is not shipped.
-    pub(crate) async fn recover(&self) -> Result<(), JournalError> {
+    /// Goes on with what an earlier life left: output that is not shipped, and commands that run,
+    /// whose ends are to be waited for.
+    pub(crate) async fn recover(&self) -> Result<Vec<(ExecId, Ticket)>, JournalError> {
         let unfinished = self.shop.journal.unfinished().await?;
         let unshipped = self.shop.journal.unshipped().await?;
         tracing::info!(unfinished = unfinished.len(), unshipped = unshipped.len(), "journal read");
+        let mut running = Vec::with_capacity(unfinished.len());
         for (exec_id, entry) in unfinished {
             // Before anybody is listened to: it ran on, and rests on what it held.
             let sandbox = self.shop.sandboxes.find(entry.session_id, entry.sandbox.id).await;
@@ -147,14 +149,15 @@ impl Runs {
                 // Its trace was not written down; its end is reported all the same.
                 traceparent: None,
             };
-            self.join_or_begin(entry.session_id, job);
+            let ticket = self.join_or_begin(entry.session_id, job);
+            running.extend(ticket.map(|ticket| (exec_id, ticket)));
         }
         for (exec_id, entry) in unshipped {
             if let Some(result) = self.shop.journal.find_result(exec_id).await? {
                 run::ship_left_over(&self.shop, exec_id, &entry, &result);
             }
         }
-        Ok(())
+        Ok(running)
     }
 
     /// The line to an exec of a session, while it is being worked on.

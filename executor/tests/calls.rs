@@ -251,25 +251,40 @@ fn a_command_without_open_input_or_terminal_says_so() {
 
 #[test]
 fn a_busy_executor_says_so_and_recovers() {
-    let (site, session) = (Site::new(), session());
+    let site = Site::new();
     let life = site.start();
-    let order = ExecOrder { stdin_open: true, ..site.order(session, "sleep 999") };
-    let (task, cancel) = life.begin(site.grant(&order));
-    site.wait_started(order.exec_id);
-    // The first waits for its client, the others wait for the first.
-    let what = || input(order.exec_id, None, false);
-    for _ in 0..64 {
-        site.ring(session, what(), ClientBody { hangs: true, ..nothing() });
+    // As many sessions as have all places between them, each with its whole share.
+    let commands: Vec<_> = (0..4)
+        .map(|_| ExecOrder { stdin_open: true, ..site.order(session(), "sleep 999") })
+        .map(|order| (life.begin(site.grant(&order)), order.session_id, order.exec_id))
+        .collect();
+    for (_, session, exec) in &commands {
+        site.wait_started(*exec);
+        // Once this is answered, rings are heard, and in their order.
+        let size = TerminalSize { rows: 10, cols: 20 };
+        let heard = site.call(*session, CallKind::Resize { exec_id: *exec, size }, nothing());
+        assert_eq!(heard.reply, CallReply::NotInteractive);
     }
-    let one_too_many = site.call(session, what(), nothing());
-    assert!(matches!(one_too_many.reply, CallReply::Unavailable(why) if why.contains("busy")));
-    cancel.cancel();
-    site.result(order.exec_id, &life.wait(task));
+    for (_, session, exec) in &commands {
+        for _ in 0..16 {
+            let endless = ClientBody { hangs: true, ..nothing() };
+            site.ring(*session, input(*exec, None, false), endless);
+        }
+    }
+    let (_, session, exec) = commands[0];
+    let one_too_many = || site.call(session, input(exec, None, false), nothing()).reply;
+    let reply = one_too_many();
+    assert!(
+        matches!(&reply, CallReply::Unavailable(why) if why.contains("busy")),
+        "{reply:?}"
+    );
+    for ((task, cancel), _, exec) in commands {
+        cancel.cancel();
+        site.result(exec, &life.wait(task));
+    }
     life.kill();
     let _life = site.start();
-    wait_until("there is room again", || {
-        site.call(session, what(), nothing()).reply == CallReply::NotRunning
-    });
+    wait_until("there is room again", || one_too_many() == CallReply::NotRunning);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use site::stuck::Watch;
 use site::{Site, session, text, wait_until};
 
 /// Places that a command with much output passes, and which visit is the deadly one.
-const RUN: [&str; 14] = [
+const RUN: [&str; 16] = [
     "before_record_start",
     "after_record_start",
     "start_sent",
@@ -32,6 +32,8 @@ const RUN: [&str; 14] = [
     "exit_heard",
     "result_recorded",
     "reply_made",
+    "result_reported",
+    "report_marked",
     "output_shipped",
     "shipped_marked",
 ];

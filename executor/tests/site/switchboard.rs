@@ -65,6 +65,9 @@ struct Inner {
     /// Calls whose answers nobody reads on.
     stalled: Mutex<HashSet<String>>,
     fenced: AtomicBool,
+    /// What reports of results are answered with instead of being taken.
+    result_refusal: Mutex<Option<StatusCode>>,
+    result_refusals: AtomicUsize,
     /// Calls that did not say who makes them.
     nameless: AtomicUsize,
 }
@@ -78,6 +81,8 @@ impl Switchboard {
             results: Mutex::default(),
             stalled: Mutex::default(),
             fenced: AtomicBool::new(false),
+            result_refusal: Mutex::default(),
+            result_refusals: AtomicUsize::new(0),
             nameless: AtomicUsize::new(0),
         }))
     }
@@ -96,6 +101,15 @@ impl Switchboard {
     /// Results that were reported directly.
     pub fn results(&self, exec_id: &str) -> Vec<ToolReply> {
         self.0.results.lock().expect("lock").get(exec_id).cloned().unwrap_or_default()
+    }
+
+    /// From now on reports of results are answered with this, or taken.
+    pub fn refuse_results(&self, status: Option<StatusCode>) {
+        *self.0.result_refusal.lock().expect("lock") = status;
+    }
+
+    pub fn result_refusals(&self) -> usize {
+        self.0.result_refusals.load(Ordering::SeqCst)
     }
 
     /// Rings; the answer is to be waited for.
@@ -223,6 +237,10 @@ async fn take_result(
     Path(id): Path<String>,
     Json(reply): Json<ToolReply>,
 ) -> StatusCode {
+    if let Some(status) = *board.0.result_refusal.lock().expect("lock") {
+        board.0.result_refusals.fetch_add(1, Ordering::SeqCst);
+        return status;
+    }
     board.0.results.lock().expect("lock").entry(id).or_default().push(reply);
     StatusCode::NO_CONTENT
 }

@@ -1,19 +1,22 @@
-//! The journal: which execs were started, where, and how they ended; which must never start; which
-//! sandbox each session has. Every change is on disk before the call returns. Refuses to forget what is unfinished.
+//! The journal: which execs were accepted, where, how they ended and whether that was reported; which
+//! must never start; which sandbox each session has. Every change is on disk before the call returns,
+//! but for one that the next life makes again without harm. Refuses to forget what is unfinished.
+
+mod entry;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use domain::ids::{ExecId, SandboxId, SessionId};
-use domain::sandbox::SandboxRef;
 use protocol::checks::Unfit;
 use protocol::exec::{ExecResult, NotStarted};
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::{
+    Database, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::hold::FileUse;
-use crate::workspace::WorkspaceId;
+pub use entry::{Entry, SessionRow, Stage};
 
 /// What the database may keep in memory; its own default is a gibibyte.
 const CACHE_BYTES: usize = 4 << 20;
@@ -47,63 +50,6 @@ pub enum JournalError {
 struct Tombstone {
     why: NotStarted,
     buried_at_ms: u64,
-}
-
-/// How far an exec is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stage {
-    /// Its start was sent, or is about to be: it may run.
-    Starting,
-    /// Its result is in the journal.
-    Finished {
-        /// When, in milliseconds since the epoch.
-        finished_at_ms: u64,
-        /// Whether the control plane has its output, or needs no more of it.
-        shipped: bool,
-    },
-}
-
-/// One exec.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// Digest of its order.
-    pub order_sha256: String,
-    /// Its session.
-    pub session_id: SessionId,
-    /// Where it was started.
-    pub sandbox: SandboxRef,
-    /// Which run of PID 1 it was started by.
-    pub boot_id: u64,
-    /// When, in milliseconds since the epoch.
-    pub started_at_ms: u64,
-    /// How long it may run, in milliseconds.
-    pub timeout_ms: u64,
-    /// Its standard input stays open for what clients send.
-    #[serde(default)]
-    pub stdin_open: bool,
-    /// It has a terminal.
-    #[serde(default)]
-    pub terminal: bool,
-    /// The sandbox's count of out-of-memory kills before it.
-    pub oom_kills_before: Option<u64>,
-    /// What it has to do with the files of its workspace.
-    #[serde(default)]
-    pub files: FileUse,
-    /// How far it is.
-    pub stage: Stage,
-}
-
-/// The sandbox of a session.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SessionRow {
-    /// Its newest incarnation. A session may be closed without ever having had one.
-    pub sandbox: Option<SandboxRef>,
-    /// Its workspace, where that outlives the sandbox's container.
-    #[serde(default)]
-    pub workspace: Option<WorkspaceId>,
-    /// When the session was closed, in milliseconds since the epoch. It gets no sandbox any more.
-    pub closed_at_ms: Option<u64>,
 }
 
 /// See the module.
@@ -145,7 +91,7 @@ impl Journal {
         self.get(RESULTS, exec_id.to_string()).await
     }
 
-    /// Writes that an exec is about to be started.
+    /// Writes that an exec is accepted: it is about to be started.
     ///
     /// # Errors
     /// See [`JournalError`].
@@ -254,11 +200,24 @@ impl Journal {
     /// # Errors
     /// See [`JournalError`].
     pub async fn mark_shipped(&self, exec_id: ExecId) -> Result<(), JournalError> {
-        let Some(mut entry) = self.find(exec_id).await? else { return Ok(()) };
-        let Stage::Finished { finished_at_ms, .. } = entry.stage else { return Ok(()) };
-        entry.stage = Stage::Finished { finished_at_ms, shipped: true };
-        let puts = vec![put(EXECS, &exec_id, &entry)?];
-        self.write(puts).await
+        self.amend(exec_id, Durability::Immediate, |stage| match stage {
+            Stage::Finished { shipped, .. } => *shipped = true,
+            Stage::Accepted => {}
+        })
+        .await
+    }
+
+    /// Notes that an exec's result needs no more reporting. This may be forgotten in a crash: the
+    /// control plane takes a result a second time as if it were the first.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub async fn mark_reported(&self, exec_id: ExecId) -> Result<(), JournalError> {
+        self.amend(exec_id, Durability::None, |stage| match stage {
+            Stage::Finished { reported, .. } => *reported = true,
+            Stage::Accepted => {}
+        })
+        .await
     }
 
     /// The sandbox of a session.
@@ -294,12 +253,12 @@ impl Journal {
         self.write(puts).await
     }
 
-    /// Execs that were started and have no result yet.
+    /// Execs that may have been started and have no result yet.
     ///
     /// # Errors
     /// See [`JournalError`].
     pub async fn unfinished(&self) -> Result<Vec<(ExecId, Entry)>, JournalError> {
-        self.scan(|entry| entry.stage == Stage::Starting).await
+        self.scan(|entry| entry.stage == Stage::Accepted).await
     }
 
     /// Execs whose output the control plane does not have yet.
@@ -308,6 +267,14 @@ impl Journal {
     /// See [`JournalError`].
     pub async fn unshipped(&self) -> Result<Vec<(ExecId, Entry)>, JournalError> {
         self.scan(|entry| matches!(entry.stage, Stage::Finished { shipped: false, .. })).await
+    }
+
+    /// Execs whose result the control plane is not known to have.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub async fn unreported(&self) -> Result<Vec<(ExecId, Entry)>, JournalError> {
+        self.scan(|entry| matches!(entry.stage, Stage::Finished { reported: false, .. })).await
     }
 
     /// Execs that ended in this sandbox.
@@ -329,7 +296,7 @@ impl Journal {
         let old = self
             .scan(move |entry| {
                 matches!(entry.stage,
-                    Stage::Finished { finished_at_ms, shipped: true } if finished_at_ms < before_ms)
+                    Stage::Finished { finished_at_ms, shipped: true, .. } if finished_at_ms < before_ms)
             })
             .await?;
         let sessions = self
@@ -393,6 +360,31 @@ impl Journal {
             let table = read.open_table(table).map_err(database_error)?;
             let value = table.get(key.as_str()).map_err(database_error)?;
             value.map(|value| Ok(serde_json::from_slice(value.value())?)).transpose()
+        })
+        .await
+    }
+
+    /// Changes how far a known exec is.
+    async fn amend(
+        &self,
+        exec_id: ExecId,
+        durability: Durability,
+        change: impl FnOnce(&mut Stage) + Send + 'static,
+    ) -> Result<(), JournalError> {
+        let key = exec_id.to_string();
+        self.blocking(move |database| {
+            let mut write = database.begin_write().map_err(database_error)?;
+            write.set_durability(durability).map_err(database_error)?;
+            let mut execs = write.open_table(EXECS).map_err(database_error)?;
+            let found = execs.get(key.as_str()).map_err(database_error)?;
+            let entry = found.map(|value| serde_json::from_slice::<Entry>(value.value()));
+            if let Some(mut entry) = entry.transpose()? {
+                change(&mut entry.stage);
+                let value = serde_json::to_vec(&entry)?;
+                execs.insert(key.as_str(), value.as_slice()).map_err(database_error)?;
+            }
+            drop(execs);
+            write.commit().map_err(database_error)
         })
         .await
     }
