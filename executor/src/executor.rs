@@ -109,13 +109,8 @@ impl Executor {
         let keys = Arc::new(GrantKeys::new(grant_key));
         let refresher = tokio::spawn(Arc::clone(&keys).keep_fresh(Arc::clone(&control)));
         let gate = Gate::new(executor_id, tenant_id, payload_key, Arc::clone(&keys));
-        let requests = Arc::new(Requests::new(
-            gate,
-            keys,
-            Arc::clone(&control),
-            Arc::clone(&runs),
-            reporter,
-        ));
+        let requests =
+            Arc::new(Requests::new(gate, keys, Arc::clone(&control), Arc::clone(&runs), reporter));
         let desk = calls::Desk {
             control,
             requests: Arc::clone(&requests),

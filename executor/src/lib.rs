@@ -27,6 +27,7 @@ mod link;
 pub mod profile;
 mod report;
 mod requests;
+mod result;
 mod run;
 mod runs;
 mod sandbox;

@@ -5,12 +5,11 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use domain::exec::ExecOutcome;
 use domain::ids::ExecId;
 use domain::sandbox::SandboxRef;
 use protocol::checks::Checks;
 use protocol::exec::{ExecOrder, ExecResult, Intent, NotStarted};
-use protocol::init::{Exit, StartFailure, Stream};
+use protocol::init::{StartFailure, Stream};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::now_ms;
@@ -19,6 +18,7 @@ use crate::failpoint;
 use crate::hold::{FileUse, Hold};
 use crate::interaction::Wishes;
 use crate::journal::{Entry, Journal, JournalError, Stage};
+use crate::result::{finished, is_oom_killed, lost};
 use crate::sandbox::Sandbox;
 use crate::sandboxes::{SandboxError, Sandboxes, Wanted};
 use crate::ship::{Parcel, Shipper};
@@ -259,7 +259,7 @@ async fn see_through(
         Ending::Overdue => {
             tracing::error!(exec = %job.exec_id, "PID 1 broke its promise; killing the sandbox");
             shop.sandboxes.give_up(sandbox).await;
-            Ending::Vanished
+            Ending::Overdue
         }
         ending => ending,
     };
@@ -276,7 +276,9 @@ async fn see_through(
             let oom_killed = is_oom_killed(exit, grown);
             finished(&entry, dialogue.sinks(), exit, totals, oom_killed, unended)
         }
-        Ending::Vanished | Ending::Overdue => lost(&entry, dialogue.sinks()),
+        Ending::Vanished => lost(&entry, dialogue.sinks()),
+        // At least its own first process: the container was given up for it.
+        Ending::Overdue => ExecResult { unended: 1, ..lost(&entry, dialogue.sinks()) },
         Ending::Refused(StartFailure::Unfit(unfit)) => {
             // Whoever brings such a grant later hears the same: by then, somebody may be asked.
             shop.journal.record_unfit(job.exec_id, unfit, now_ms()).await?;
@@ -362,89 +364,5 @@ fn explain(exec_id: ExecId, error: &SandboxError) -> NotStarted {
         // For ever: "unavailable" would be tried again.
         SandboxError::Closed => NotStarted::Cancelled,
         _ => error.not_started(),
-    }
-}
-
-/// Whether the kernel ended it for want of memory, given that its sandbox's count of such kills has
-/// grown during its life. The count is the sandbox's: of two commands that overlap and both end by
-/// SIGKILL, one may be blamed for the other's.
-fn is_oom_killed(exit: Exit, grown: bool) -> bool {
-    // 137 is how a shell reports a child of its own that SIGKILL ended.
-    grown && (exit.signal == Some(9) || exit.code == Some(137))
-}
-
-/// What `waitpid` told, in the words of the protocol.
-fn outcome(exit: Exit, oom_killed: bool) -> ExecOutcome {
-    match exit {
-        Exit { cancelled: true, .. } => ExecOutcome::Cancelled,
-        Exit { timed_out: true, .. } => ExecOutcome::TimedOut,
-        _ if oom_killed => ExecOutcome::Killed,
-        _ => ExecOutcome::Exited,
-    }
-}
-
-fn finished(
-    entry: &Entry,
-    sinks: &[OutputSink; 2],
-    exit: Exit,
-    totals: [u64; 2],
-    oom_killed: bool,
-    unended: u32,
-) -> ExecResult {
-    ExecResult {
-        outcome: outcome(exit, oom_killed),
-        exit_code: exit.code,
-        signal: exit.signal,
-        oom_killed,
-        started_at_ms: entry.started_at_ms,
-        duration_ms: exit.duration_ms,
-        survivors: exit.survivors,
-        unended,
-        stdout: sinks[0].summarize(Some(totals[0])),
-        stderr: sinks[1].summarize(Some(totals[1])),
-    }
-}
-
-fn lost(entry: &Entry, sinks: &[OutputSink; 2]) -> ExecResult {
-    ExecResult {
-        outcome: ExecOutcome::Lost,
-        exit_code: None,
-        signal: None,
-        oom_killed: false,
-        started_at_ms: entry.started_at_ms,
-        duration_ms: now_ms().saturating_sub(entry.started_at_ms),
-        survivors: 0,
-        unended: 0,
-        stdout: sinks[0].summarize(None),
-        stderr: sinks[1].summarize(None),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn exit(code: Option<i32>, signal: Option<i32>) -> Exit {
-        Exit { code, signal, timed_out: false, cancelled: false, duration_ms: 1, survivors: 0 }
-    }
-
-    #[test]
-    fn only_the_kernels_kill_for_want_of_memory_counts_as_killed() {
-        let killed = |code, signal, grown| is_oom_killed(exit(code, signal), grown);
-        assert!(killed(None, Some(9), true));
-        assert!(killed(Some(137), None, true));
-        assert!(!killed(Some(0), None, true), "something else of the sandbox was killed");
-        assert!(!killed(None, Some(15), true));
-        assert!(!killed(None, Some(9), false));
-        assert_eq!(outcome(exit(None, Some(9)), true), ExecOutcome::Killed);
-        assert_eq!(outcome(exit(None, Some(9)), false), ExecOutcome::Exited);
-    }
-
-    #[test]
-    fn a_command_that_was_ended_says_why() {
-        let timed_out = Exit { timed_out: true, ..exit(None, Some(15)) };
-        assert_eq!(outcome(timed_out, false), ExecOutcome::TimedOut);
-        let cancelled = Exit { cancelled: true, ..exit(Some(0), None) };
-        assert_eq!(outcome(cancelled, true), ExecOutcome::Cancelled);
     }
 }

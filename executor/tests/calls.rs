@@ -274,10 +274,7 @@ fn a_busy_executor_says_so_and_recovers() {
     let (_, session, exec) = commands[0];
     let one_too_many = || site.call(session, input(exec, None, false), nothing()).reply;
     let reply = one_too_many();
-    assert!(
-        matches!(&reply, CallReply::Unavailable(why) if why.contains("busy")),
-        "{reply:?}"
-    );
+    assert!(matches!(&reply, CallReply::Unavailable(why) if why.contains("busy")), "{reply:?}");
     for ((task, cancel), _, exec) in commands {
         cancel.cancel();
         site.result(exec, &life.wait(task));

@@ -207,6 +207,25 @@ impl Drop for Frozen {
 }
 
 #[test]
+fn a_container_whose_pid_1_stands_still_is_given_up_and_told_of() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    site.run(&life, &site.order(session, "echo kept > kept"));
+    let order = ExecOrder { timeout_ms: 500, ..site.order(session, "sleep 999") };
+    let (task, _cancel) = life.begin(site.grant(&order));
+    site.wait_started(order.exec_id);
+    let container = site.container();
+    let pid = docker(&["inspect", "--format", "{{.State.Pid}}", &container]);
+    let pid = nix::unistd::Pid::from_raw(pid.parse().expect("a number"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).expect("it is there");
+    let result = site.result(order.exec_id, &life.wait(task));
+    assert_eq!((result.outcome, result.unended), (ExecOutcome::Lost, 1));
+    let next = site.run(&life, &site.order(session, "cat kept"));
+    assert_eq!(text(&next.stdout), "kept\n");
+    assert_ne!(site.container(), container);
+}
+
+#[test]
 fn a_process_that_nothing_can_end_costs_its_container_and_is_told_of() {
     let (site, session) = (Site::new(), session());
     let life = site.start();

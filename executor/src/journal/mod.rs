@@ -10,9 +10,7 @@ use std::sync::Arc;
 use domain::ids::{ExecId, SandboxId, SessionId};
 use protocol::checks::Unfit;
 use protocol::exec::{ExecResult, NotStarted};
-use redb::{
-    Database, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition,
-};
+use redb::{Database, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
