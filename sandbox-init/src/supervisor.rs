@@ -18,6 +18,7 @@ use protocol::init::{FromInit, Start, ToInit, VERSION};
 use crate::exec::Exec;
 use crate::link::{Broken, Link};
 use crate::process::{self, Reaped};
+use crate::started::Started;
 use crate::tree;
 use crate::turns;
 use crate::window::Allowance;
@@ -47,9 +48,7 @@ pub(crate) struct Supervisor {
     execs: BTreeMap<ExecId, Exec>,
     /// The one whose output was sent last.
     served: Option<ExecId>,
-    /// Every exec that was ever started here: none is started twice. Ten thousand of them take about
-    /// a quarter of a megabyte, and the container's lifetime bounds them.
-    started: BTreeSet<ExecId>,
+    started: Started,
     /// Every shepherd that lives, of forgotten execs too: PID 1 has no other children.
     shepherds: BTreeSet<Pid>,
     /// When to look again for processes that have lost their shepherd, while there may be any.
@@ -74,7 +73,7 @@ impl Supervisor {
             epoch: 0,
             execs: BTreeMap::new(),
             served: None,
-            started: BTreeSet::new(),
+            started: Started::default(),
             shepherds: BTreeSet::new(),
             strays_at: None,
             allowance: Allowance::new(),
@@ -292,7 +291,7 @@ impl Supervisor {
 
     fn start(&mut self, start: Start, checks: &Checks, now: Instant) -> FromInit {
         let exec_id = start.exec_id;
-        if self.started.contains(&exec_id) {
+        if self.execs.contains_key(&exec_id) || self.started.contains(exec_id) {
             return self.attach(exec_id, [0, 0]);
         }
         match Exec::start(start, checks, &self.allowance, now) {
