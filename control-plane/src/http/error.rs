@@ -41,6 +41,13 @@ impl ApiError {
     }
 }
 
+impl ApiError {
+    /// The stable code, and the sentence for people.
+    pub fn told(&self) -> (&'static str, &str) {
+        (self.code, &self.detail)
+    }
+}
+
 impl From<AppError> for ApiError {
     fn from(error: AppError) -> Self {
         let (status, code) = match &error {

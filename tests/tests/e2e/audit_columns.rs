@@ -186,3 +186,47 @@ async fn an_event_that_was_changed_does_not_keep_others_from_being_found() {
     let found = tokio::time::timeout(limit, indexed).await.expect("the block is indexed");
     assert_eq!(found["items"][0]["action"], "token.create", "{found}");
 }
+
+/// An export that has begun cannot answer with an error any more.
+#[tokio::test]
+async fn an_event_that_was_changed_far_behind_is_named_by_the_export_that_breaks_off() {
+    let stack = Stack::start("far-behind");
+    let chain = stack.tenant_id("acme").await;
+    let database = stack.dev().database_url.clone();
+    let mut append = std::process::Command::new(tests::bin_dir().join("bulkhead-control-plane"));
+    append.args(["measure-append", "--tenant", &chain, "--writers", "1"]);
+    append.args(["--events", "3000", "--per-commit", "1000"]);
+    let status = append.env("DATABASE_URL", database).output().expect("the program starts");
+    assert!(status.status.success(), "{status:?}");
+    tamper(
+        &stack,
+        &format!(
+            "UPDATE audit_events SET hash = substring(hash, 1, 31) WHERE chain = '{chain}' AND seq = 2345"
+        ),
+    );
+    let out = stack.data_dir().join("broken.jsonl");
+    let mut export = stack.cli(&["audit", "export", "--tenant", "acme", "--out"]);
+    let output = export.arg(&out).output().expect("the program starts");
+    assert!(!output.status.success());
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("broke the export off: audit event 2345 "), "{told}");
+    assert!(told.contains("audit_event_changed"), "{told}");
+    assert!(!out.exists(), "half an export is worth nothing");
+    // What another client keeps of it says the same.
+    let mut sent = Vec::new();
+    let owner = stack.owner("acme");
+    let mut answer = owner.0.download("/v1/audit/export").await.expect("an answer");
+    let error = loop {
+        match answer.next().await {
+            Ok(piece) => sent.extend(piece.expect("it breaks off before its end")),
+            Err(error) => break error,
+        }
+    };
+    assert!(error.to_string().contains("broke"), "{error}");
+    std::fs::write(&out, sent).expect("a file");
+    let output = verify(&stack, &out.to_string_lossy());
+    assert!(!output.status.success());
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(report["first_bad_seq"], json!(2345), "{report}");
+    assert!(report.to_string().contains("broke the export off after event 2344"), "{report}");
+}

@@ -4,9 +4,9 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use audit::ChainProof;
-use audit::export::checkpoint_line;
+use audit::export::{BrokenOff, checkpoint_line};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use serde_json::json;
@@ -14,6 +14,9 @@ use serde_json::json;
 use super::look_up::Filter;
 use crate::client::Client;
 use crate::console;
+
+/// Bytes at the end of an export in which the reason for its breaking off is looked for.
+const REASON_BYTES: usize = 16 * 1024;
 
 /// What, and where to.
 #[derive(Debug, Args)]
@@ -78,10 +81,20 @@ async fn download(client: &Client, path: &str, part: &Path) -> Result<u64> {
     let mut file =
         File::create(part).with_context(|| format!("cannot write {}", part.display()))?;
     let mut download = client.download(path).await?;
-    let mut total = 0;
-    while let Some(piece) = download.next().await? {
+    let (mut total, mut end) = (0, Vec::new());
+    loop {
+        let piece = match download.next().await {
+            Ok(Some(piece)) => piece,
+            Ok(None) => break,
+            Err(error) => match BrokenOff::at_end(&end) {
+                Some(why) => bail!("the server broke the export off: {why}"),
+                None => return Err(error.into()),
+            },
+        };
         file.write_all(&piece).with_context(|| format!("cannot write {}", part.display()))?;
         total += piece.len() as u64;
+        end.extend(piece);
+        end.drain(..end.len().saturating_sub(REASON_BYTES));
     }
     file.sync_all().with_context(|| format!("cannot write {}", part.display()))?;
     Ok(total)

@@ -3,6 +3,7 @@
 
 use std::io;
 
+use super::line::BrokenOff;
 use crate::chain::BrokenChain;
 use crate::tree::ProofError;
 
@@ -115,6 +116,14 @@ pub enum Problem {
     CutOff {
         /// The last event that is there.
         after: i64,
+    },
+    /// The server could not go on, and said why.
+    #[error("the server broke the export off after event {after}: {why}")]
+    BrokenOff {
+        /// The last event that is there.
+        after: i64,
+        /// What it said.
+        why: BrokenOff,
     },
     /// The end line is not over these lines.
     #[error("the end line does not fit the lines before it: one was changed, lost or added")]

@@ -100,11 +100,52 @@ pub(super) struct End {
     pub(super) sha256: Hash,
 }
 
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BrokenOffLine {
+    pub(super) broken_off: BrokenOff,
+}
+
+/// Why a server broke an export off: the last line that it sent. Not checked, proves nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrokenOff {
+    /// The code that its answer would have had.
+    pub code: String,
+    /// A sentence for people.
+    pub message: String,
+}
+
+impl BrokenOff {
+    /// Its line, with the newline.
+    pub fn to_line(&self) -> String {
+        // Strings only: writing them to memory cannot fail.
+        let line = serde_json::to_string(&BrokenOffLine { broken_off: self.clone() });
+        line.unwrap_or_default() + "\n"
+    }
+
+    /// What the last line of `bytes` tells, if it is such a line.
+    pub fn at_end(bytes: &[u8]) -> Option<Self> {
+        let line = bytes.strip_suffix(b"\n")?;
+        let line = line.rsplit(|byte| *byte == b'\n').next()?;
+        let line: BrokenOffLine = serde_json::from_slice(line).ok()?;
+        Some(line.broken_off)
+    }
+}
+
+impl std::fmt::Display for BrokenOff {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // From a file that anybody may have written: nothing of it may move a terminal's cursor.
+        write!(f, "{} ({})", self.message.escape_debug(), self.code.escape_debug())
+    }
+}
+
 /// A line, told by its first key.
 pub(super) enum Line {
     Manifest,
     Event(Box<EventLine>),
     Checkpoint(CheckpointLine),
+    BrokenOff(BrokenOff),
     End(End),
 }
 
@@ -124,6 +165,8 @@ impl Line {
             canonical(bytes, scratch).map(Self::Checkpoint)
         } else if bytes.starts_with(b"{\"end\":") {
             canonical(bytes, scratch).map(|line: EndLine| Self::End(line.end))
+        } else if bytes.starts_with(b"{\"broken_off\":") {
+            canonical(bytes, scratch).map(|line: BrokenOffLine| Self::BrokenOff(line.broken_off))
         } else if bytes.starts_with(b"{\"manifest\":") {
             Ok(Self::Manifest)
         } else {
@@ -144,4 +187,20 @@ pub(super) fn canonical<'a, T: Serialize + Deserialize<'a>>(
         return Err(LineError::NotCanonical);
     }
     Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_an_export_was_broken_off_is_found_in_its_last_line_only() {
+        let why = BrokenOff { code: "changed".into(), message: "event 7\u{1b}[2J".into() };
+        let line = why.to_line();
+        assert_eq!(BrokenOff::at_end(format!("{{}}\n{line}").as_bytes()), Some(why.clone()));
+        assert_eq!(BrokenOff::at_end(line.as_bytes()), Some(why.clone()));
+        assert_eq!(BrokenOff::at_end(format!("{line}{{}}\n").as_bytes()), None);
+        assert_eq!(BrokenOff::at_end(line.trim_end().as_bytes()), None, "cut off");
+        assert_eq!(why.to_string(), "event 7\\u{1b}[2J (changed)");
+    }
 }

@@ -13,6 +13,6 @@ mod writer;
 
 pub use error::{Problem, VerifyError};
 pub use keepsake::{Keepsake, KeptError, read_checkpoints, read_kept};
-pub use line::{FORMAT, Manifest};
+pub use line::{BrokenOff, FORMAT, Manifest};
 pub use verifier::{Report, verify, verify_against};
 pub use writer::{ExportWriter, checkpoint_line};

@@ -76,6 +76,9 @@ fn run<R: BufRead>(
             Line::Event(line) => pass.event(&line)?,
             Line::Checkpoint(line) => pass.checkpoint(&line.checkpoint)?,
             Line::Manifest => return Err(Problem::Misplaced),
+            Line::BrokenOff(why) => {
+                return Err(Problem::BrokenOff { after: pass.last_seq(), why });
+            }
             Line::End(end) => return finish(reader, pass, &end),
         }
         *next = Some(pass.last_seq() + 1);

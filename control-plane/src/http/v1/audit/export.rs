@@ -4,7 +4,7 @@
 use std::io;
 
 use audit::VERSION;
-use audit::export::{ExportWriter, FORMAT, Manifest};
+use audit::export::{BrokenOff, ExportWriter, FORMAT, Manifest};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header;
@@ -50,15 +50,51 @@ pub async fn export(
     };
     // What is wrong with the beginning is said in the answer.
     let (first, rest) = Writing::begin(format, export).await?.advance().await?;
-    let rest = stream::try_unfold(rest, |state| async move {
-        let Some(state) = state else { return Ok::<_, AppError>(None) };
-        state.advance().await.map(Some)
-    });
+    let rest = stream::unfold(Stage::of(rest), Stage::advance);
     let pieces = stream::once(async { Ok(first) }).chain(rest);
     let disposition = format!("attachment; filename=\"{name}\"");
     let headers =
         [(header::CONTENT_TYPE, kind), (header::CONTENT_DISPOSITION, disposition.as_str())];
     Ok((headers, Body::from_stream(pieces)).into_response())
+}
+
+/// How far the sending is.
+enum Stage {
+    Writing(Box<Writing>),
+    /// The reason was sent, and what is sent now ends as a broken connection.
+    BrokenOff,
+    Over,
+}
+
+impl Stage {
+    fn of(writing: Option<Writing>) -> Self {
+        writing.map_or(Self::Over, |writing| Self::Writing(Box::new(writing)))
+    }
+
+    async fn advance(self) -> Option<(io::Result<Bytes>, Self)> {
+        match self {
+            Self::Writing(writing) => {
+                let is_json_lines = writing.form.is_json_lines();
+                match writing.advance().await {
+                    Ok((piece, rest)) => Some((Ok(piece), Self::of(rest))),
+                    Err(error) => {
+                        let error = ApiError::from(error);
+                        let (code, message) = error.told();
+                        let why = BrokenOff { code: code.into(), message: message.into() };
+                        // A line more in a table would be taken for an event.
+                        let line = if is_json_lines { why.to_line() } else { String::new() };
+                        Some((Ok(line.into()), Self::BrokenOff))
+                    }
+                }
+            }
+            Self::BrokenOff => {
+                // The reason goes out before the connection does.
+                tokio::task::yield_now().await;
+                Some((Err(io::Error::other("the export was broken off")), Self::Over))
+            }
+            Self::Over => None,
+        }
+    }
 }
 
 /// An export under way, with what is written of it and not yet sent.
@@ -69,7 +105,14 @@ struct Writing {
 
 enum Form {
     Jsonl(ExportWriter<Vec<u8>>),
-    Lines { begun: Vec<u8>, line: fn(&View) -> String },
+    Lines { begun: Vec<u8>, line: fn(&View) -> String, is_json: bool },
+}
+
+impl Form {
+    /// Whether each line is a JSON object.
+    fn is_json_lines(&self) -> bool {
+        matches!(self, Self::Jsonl(_) | Self::Lines { is_json: true, .. })
+    }
 }
 
 impl Writing {
@@ -79,8 +122,10 @@ impl Writing {
                 let manifest = manifest(&export).await?;
                 Form::Jsonl(ExportWriter::new(Vec::new(), manifest).map_err(AppError::internal)?)
             }
-            Format::Csv => Form::Lines { begun: csv::HEADER.into(), line: csv::line },
-            Format::Ocsf => Form::Lines { begun: Vec::new(), line: ocsf::line },
+            Format::Csv => {
+                Form::Lines { begun: csv::HEADER.into(), line: csv::line, is_json: false }
+            }
+            Format::Ocsf => Form::Lines { begun: Vec::new(), line: ocsf::line, is_json: true },
         };
         Ok(Self { export, form })
     }
@@ -99,7 +144,7 @@ impl Writing {
                 write(writer, batch).map_err(AppError::internal)?;
                 std::mem::take(writer.sink_mut())
             }
-            Form::Lines { begun, line } => {
+            Form::Lines { begun, line, .. } => {
                 let views = batch.records.into_iter().map(View::from);
                 views.for_each(|view| begun.extend(line(&view).bytes()));
                 std::mem::take(begun)
