@@ -127,7 +127,7 @@ impl Reporter {
 
     /// Reports a result of the journal's. Tells whether nothing is left to do about it.
     async fn report_left(&self, exec_id: ExecId) -> bool {
-        match self.from_journal(exec_id).await {
+        match self.read_result(exec_id).await {
             Ok(Some(reply)) => self.send(exec_id, &reply).await,
             Ok(None) => true,
             Err(error) => {
@@ -138,7 +138,7 @@ impl Reporter {
         }
     }
 
-    async fn from_journal(&self, exec_id: ExecId) -> Result<Option<ToolReply>, LeftError> {
+    async fn read_result(&self, exec_id: ExecId) -> Result<Option<ToolReply>, LeftError> {
         let Some(entry) = self.journal.find(exec_id).await? else { return Ok(None) };
         let Some(result) = self.journal.find_result(exec_id).await? else { return Ok(None) };
         let outcome = ToolOutcome::Finished(result);
