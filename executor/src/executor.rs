@@ -95,7 +95,7 @@ impl Executor {
             spool,
             uid,
         }));
-        let reporter = Reporter::new(
+        let (reporter, late) = Reporter::new(
             executor_id,
             tenant_id,
             payload_key.clone(),
@@ -104,7 +104,7 @@ impl Executor {
         );
         let left = journal.unreported().await?.into_iter().map(|(exec_id, _)| exec_id).collect();
         let running = runs.recover().await?;
-        let reporting = tokio::spawn(reporter.clone().catch_up(left, running));
+        let reporting = tokio::spawn(reporter.clone().catch_up(late, left, running));
         let beating = tokio::spawn(beat_forever(Arc::clone(&control)));
         let keys = Arc::new(GrantKeys::new(grant_key));
         let refresher = tokio::spawn(Arc::clone(&keys).keep_fresh(Arc::clone(&control)));

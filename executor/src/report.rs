@@ -1,6 +1,7 @@
 //! Results on their way to the control plane, so that a client need not wait for the workflow: sealed,
-//! sent, and noted in the journal once they are there. What a life leaves, the next one reports.
+//! sent until they are heard, and noted in the journal then. What a life leaves, the next one reports.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,9 @@ use domain::ids::{ExecId, ExecutorId, TenantId};
 use domain::sandbox::SandboxRef;
 use protocol::exec::{ToolOutcome, ToolReply, ToolReport, reply_context};
 use sealing::{Key, SealError};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::control::{ControlError, ControlPlane};
@@ -18,9 +20,11 @@ use crate::journal::{Journal, JournalError};
 use crate::run::RunEnd;
 use crate::runs::Ticket;
 
-/// Reports under way at once; more wait for the workflow, or for the next life.
+/// Reports under way at once; more wait for their turn.
 const MAX_REPORTS: usize = 64;
 const REPORT_ATTEMPTS: usize = 2;
+/// Results that wait to be offered again; more wait for the next life.
+const MAX_LATE: usize = 4096;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LAST_WAIT: Duration = Duration::from_secs(10);
 
@@ -34,7 +38,12 @@ pub(crate) struct Reporter {
     journal: Journal,
     /// One per report that is under way.
     permits: Arc<Semaphore>,
+    /// Those that were not heard at once.
+    late: mpsc::Sender<ExecId>,
 }
+
+/// What [`Reporter::catch_up`] works on.
+pub(crate) struct Late(mpsc::Receiver<ExecId>);
 
 impl Reporter {
     /// Reports what is in `journal` to `control`.
@@ -44,9 +53,10 @@ impl Reporter {
         payload_key: Key,
         control: Arc<ControlPlane>,
         journal: Journal,
-    ) -> Self {
+    ) -> (Self, Late) {
         let permits = Arc::new(Semaphore::new(MAX_REPORTS));
-        Self { executor_id, tenant_id, payload_key, control, journal, permits }
+        let (late, later) = mpsc::channel(MAX_LATE);
+        (Self { executor_id, tenant_id, payload_key, control, journal, permits, late }, Late(later))
     }
 
     /// What is said of an exec, sealed for its tenant.
@@ -62,11 +72,13 @@ impl Reporter {
         Ok(ToolReply { report })
     }
 
-    /// Sends the result of a finished exec in the background. Best effort: the activity's answer
-    /// counts as much, and the next life tries again.
+    /// Sends the result of a finished exec, which is in the journal, in the background. What is not
+    /// heard at once is offered again, by the next life too.
     pub(crate) fn dispatch(&self, exec_id: ExecId, reply: ToolReply) {
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { return };
         let reporter = self.clone();
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+            return reporter.put_off(exec_id);
+        };
         tokio::spawn(async move {
             let _permit = permit;
             for _ in 0..REPORT_ATTEMPTS {
@@ -74,7 +86,14 @@ impl Reporter {
                     return;
                 }
             }
+            reporter.put_off(exec_id);
         });
+    }
+
+    fn put_off(&self, exec_id: ExecId) {
+        if self.late.try_send(exec_id).is_err() {
+            tracing::debug!(exec = %exec_id, "too many results wait: the next start reports it");
+        }
     }
 
     /// Sends a result. Tells whether nothing is left to do about it.
@@ -97,31 +116,52 @@ impl Reporter {
         true
     }
 
-    /// Reports what an earlier life left: results, and those of commands that ran on, once they end.
-    /// Takes as long as it takes; one that is refused for now keeps back no other.
-    pub(crate) async fn catch_up(self, mut left: Vec<ExecId>, running: Vec<(ExecId, Ticket)>) {
+    /// Reports what was not heard at once, what an earlier life left, and the results of its commands
+    /// that ran on, once they end. For ever; one that is refused for now keeps back no other.
+    pub(crate) async fn catch_up(
+        self,
+        mut late: Late,
+        left: Vec<ExecId>,
+        running: Vec<(ExecId, Ticket)>,
+    ) {
+        let mut left = VecDeque::from(left);
         let mut waiting = JoinSet::new();
         for (exec_id, mut ticket) in running {
             waiting.spawn(async move { (exec_id, ticket.wait().await) });
         }
         let mut backoff = Backoff::new(FIRST_WAIT, LAST_WAIT);
+        let mut next_round = Instant::now();
         loop {
-            let mut refused = Vec::new();
-            for exec_id in left {
-                if !self.report_left(exec_id).await {
-                    refused.push(exec_id);
-                }
-            }
-            left = refused;
             tokio::select! {
                 Some(ended) = waiting.join_next() => {
                     if let Ok((exec_id, RunEnd::Finished { .. })) = ended {
-                        left.push(exec_id);
+                        if left.is_empty() {
+                            next_round = Instant::now();
+                        }
+                        left.push_back(exec_id);
                     }
                 }
-                () = tokio::time::sleep(backoff.next_wait()), if !left.is_empty() => {}
-                else => return,
+                Some(exec_id) = late.0.recv() => {
+                    if left.is_empty() {
+                        next_round = Instant::now() + backoff.next_wait();
+                    }
+                    left.push_back(exec_id);
+                }
+                () = tokio::time::sleep_until(next_round), if !left.is_empty() => {
+                    self.report_until_refused(&mut left, &mut backoff).await;
+                    next_round = Instant::now() + backoff.next_wait();
+                }
             }
+        }
+    }
+
+    /// One after the other; the one that is refused comes last the next time.
+    async fn report_until_refused(&self, left: &mut VecDeque<ExecId>, backoff: &mut Backoff) {
+        while let Some(exec_id) = left.pop_front() {
+            if !self.report_left(exec_id).await {
+                return left.push_back(exec_id);
+            }
+            backoff.reset();
         }
     }
 

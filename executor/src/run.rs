@@ -258,6 +258,7 @@ async fn see_through(
     let ending = match dialogue.run(&parcel).await? {
         Ending::Overdue => {
             tracing::error!(exec = %job.exec_id, "PID 1 broke its promise; killing the sandbox");
+            // Nothing of it may run on once it is told.
             shop.sandboxes.give_up(sandbox).await;
             Ending::Overdue
         }

@@ -1,5 +1,5 @@
-//! Results that could not be told at once: the next life of the executor tells them, each until it is
-//! heard, without being asked by a workflow.
+//! Results that could not be told at once are told until they are heard, by the next life of the
+//! executor too, without being asked by a workflow.
 #![allow(clippy::expect_used, missing_docs, unreachable_pub)]
 
 mod site;
@@ -24,12 +24,9 @@ fn a_result_that_nobody_took_is_reported_by_the_next_life_and_once_only() {
     wait_until("it is tried again and again", || site.calls.result_refusals() > before + 2);
     site.calls.refuse_results(None);
     wait_until("it is reported", || site.reported(order.exec_id) == [result.clone()]);
-    // The next durable change of the journal carries the note along.
-    for _ in 0..2 {
-        let next = site.order(session(), "true");
-        site.run(&life, &next);
-        wait_until("so is the next", || !site.reported(next.exec_id).is_empty());
-    }
+    let next = site.order(session(), "true");
+    site.run(&life, &next);
+    wait_until("so is the next", || !site.reported(next.exec_id).is_empty());
     life.kill();
 
     let life = site.start();
@@ -37,6 +34,21 @@ fn a_result_that_nobody_took_is_reported_by_the_next_life_and_once_only() {
     site.run(&life, &last);
     wait_until("so is the last", || !site.reported(last.exec_id).is_empty());
     assert_eq!(site.reported(order.exec_id).len(), 1, "no third life repeats it");
+}
+
+#[test]
+fn a_result_that_is_refused_for_now_is_offered_again_in_the_same_life() {
+    let site = Site::new();
+    let life = site.start();
+    site.calls.refuse_results(Some(StatusCode::SERVICE_UNAVAILABLE));
+    let orders = [0; 3].map(|_| site.order(session(), "echo told"));
+    let results = orders.each_ref().map(|order| site.run(&life, order));
+    // Two tries of each, and then some.
+    wait_until("it is tried again", || site.calls.result_refusals() >= 8);
+    site.calls.refuse_results(None);
+    for (order, result) in orders.iter().zip(results) {
+        wait_until("it is reported", || site.reported(order.exec_id) == [result.clone()]);
+    }
 }
 
 #[test]
@@ -64,7 +76,6 @@ fn a_result_that_is_refused_for_good_is_not_offered_for_ever() {
     let order = site.order(session(), "true");
     site.run(&life, &order);
     wait_until("it was tried", || site.calls.result_refusals() == 1);
-    // The next durable change of the journal carries the note along.
     site.run(&life, &site.order(session(), "true"));
     wait_until("so was the next", || site.calls.result_refusals() == 2);
     life.kill();

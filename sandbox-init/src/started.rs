@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use domain::ids::ExecId;
 
-/// How many are remembered: less than a megabyte.
+/// How many are remembered: about a megabyte.
 const REMEMBERED: usize = 32_768;
 
 /// See the module.

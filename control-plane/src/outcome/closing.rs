@@ -266,7 +266,8 @@ fn describe(result: &ExecResult) -> String {
             "{count} processes that it left behind were ended. Run servers with background: true.\n"
         ));
     }
-    if result.unended > 0 {
+    // Of a lost one, nobody saw what was left of it.
+    if result.unended > 0 && result.outcome != ExecOutcome::Lost {
         let count = result.unended;
         text.push_str(&format!(
             "{count} of its processes could not be ended; the next command runs in a new container \

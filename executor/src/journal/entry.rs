@@ -14,7 +14,8 @@ use crate::workspace::WorkspaceId;
 pub enum Stage {
     /// Its start was sent, or is about to be: it may run. Whether it does is PID 1's to know, which
     /// outlives this program.
-    #[serde(alias = "starting")]
+    // As earlier versions call it, which can go on with this journal if they have to.
+    #[serde(rename = "starting", alias = "accepted")]
     Accepted,
     /// Its result is in the journal.
     Finished {
@@ -90,6 +91,7 @@ mod tests {
     fn stages_of_earlier_versions_are_understood() {
         let read = |text| serde_json::from_str::<Stage>(text).expect("a stage");
         assert_eq!(read(r#""starting""#), Stage::Accepted);
+        assert_eq!(serde_json::to_string(&Stage::Accepted).expect("JSON"), r#""starting""#);
         let finished = Stage::Finished { finished_at_ms: 7, shipped: false, reported: true };
         assert_eq!(read(r#"{"finished":{"finished_at_ms":7,"shipped":false}}"#), finished);
     }

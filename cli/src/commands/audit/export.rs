@@ -84,17 +84,20 @@ async fn download(client: &Client, path: &str, part: &Path) -> Result<u64> {
     let (mut total, mut end) = (0, Vec::new());
     loop {
         let piece = match download.next().await {
-            Ok(Some(piece)) => piece,
-            Ok(None) => break,
-            Err(error) => match BrokenOff::at_end(&end) {
-                Some(why) => bail!("the server broke the export off: {why}"),
-                None => return Err(error.into()),
-            },
+            Ok(Some(piece)) => Some(piece),
+            Ok(None) => None,
+            Err(error) if BrokenOff::at_end(&end).is_none() => return Err(error.into()),
+            Err(_) => None,
         };
+        let Some(piece) = piece else { break };
         file.write_all(&piece).with_context(|| format!("cannot write {}", part.display()))?;
         total += piece.len() as u64;
         end.extend(piece);
         end.drain(..end.len().saturating_sub(REASON_BYTES));
+    }
+    // Behind something that mends connections, it may look like an end.
+    if let Some(why) = BrokenOff::at_end(&end) {
+        bail!("the server broke the export off: {why}");
     }
     file.sync_all().with_context(|| format!("cannot write {}", part.display()))?;
     Ok(total)

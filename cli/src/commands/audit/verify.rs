@@ -49,7 +49,8 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<u8> {
     } else {
         match &outcome {
             Ok(report) => console::print(sentence(report, arguments.checkpoint.is_some()))?,
-            Err(error) => console::say(complaint(error)),
+            // It may quote the file, which anybody may have written.
+            Err(error) => console::say(console::printable(&complaint(error).to_string())),
         }
     }
     Ok(if outcome.is_ok() { 0 } else { BROKEN })

@@ -2,6 +2,7 @@
 //! CSV or OCSF it may be a part, and proves nothing.
 
 use std::io;
+use std::time::Duration;
 
 use audit::VERSION;
 use audit::export::{BrokenOff, ExportWriter, FORMAT, Manifest};
@@ -58,6 +59,9 @@ pub async fn export(
     Ok((headers, Body::from_stream(pieces)).into_response())
 }
 
+/// How long a client has to take the reason before the connection breaks.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// How far the sending is.
 enum Stage {
     Writing(Box<Writing>),
@@ -88,8 +92,9 @@ impl Stage {
                 }
             }
             Self::BrokenOff => {
-                // The reason goes out before the connection does.
-                tokio::task::yield_now().await;
+                // What was sent goes out while nothing follows it; nobody says when it is out, and
+                // the connection breaks with what is not.
+                tokio::time::sleep(LAST_WORDS).await;
                 Some((Err(io::Error::other("the export was broken off")), Self::Over))
             }
             Self::Over => None,
