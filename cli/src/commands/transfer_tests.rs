@@ -14,14 +14,27 @@ async fn answering(answer: Vec<u8>) -> Client {
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.expect("a client");
-        let mut request = vec![0; 64 * 1024];
-        let _ = stream.read(&mut request).await.expect("a request");
+        let mut request = Vec::new();
+        while !is_whole(&request) {
+            let count = stream.read_buf(&mut request).await.expect("a request");
+            assert!(count > 0, "the request is whole");
+        }
         stream.write_all(&answer).await.expect("answered");
         let _ = stream.shutdown().await;
         // Closed with something unread, the connection would be reset, and the answer lost.
         let _ = stream.read_to_end(&mut request).await;
     });
     Client::new(&url, Some("t")).expect("a client")
+}
+
+/// Whether the request is there with its body: an answer that comes earlier says nothing of it.
+fn is_whole(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.to_lowercase().lines().find_map(|line| {
+        line.strip_prefix("content-length: ").map(|length| length.parse::<usize>())
+    });
+    length.is_none_or(|length| body.len() >= length.expect("a number"))
 }
 
 fn file(promised: &[u8], length: usize, bytes: &[u8]) -> Vec<u8> {

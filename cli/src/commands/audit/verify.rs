@@ -50,7 +50,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<u8> {
         match &outcome {
             Ok(report) => console::print(sentence(report, arguments.checkpoint.is_some()))?,
             // It may quote the file, which anybody may have written.
-            Err(error) => console::say(console::printable(&complaint(error).to_string())),
+            Err(error) => console::say(console::printable(&complaint(error))),
         }
     }
     Ok(if outcome.is_ok() { 0 } else { BROKEN })
