@@ -261,14 +261,13 @@ fn a_busy_executor_says_so_and_recovers() {
     for (_, session, exec) in &commands {
         site.wait_started(*exec);
         // Once this is answered, rings are heard, and in their order.
-        let size = TerminalSize { rows: 10, cols: 20 };
-        let heard = site.call(*session, CallKind::Resize { exec_id: *exec, size }, nothing());
-        assert_eq!(heard.reply, CallReply::NotInteractive);
+        let signal = CallKind::Signal { exec_id: *exec, signal: 18 };
+        assert_eq!(site.call(*session, signal, nothing()).reply, CallReply::Done);
     }
+    let endless = || ClientBody { hangs: true, ..nothing() };
     for (_, session, exec) in &commands {
         for _ in 0..16 {
-            let endless = ClientBody { hangs: true, ..nothing() };
-            site.ring(*session, input(*exec, None, false), endless);
+            site.ring(*session, input(*exec, None, false), endless());
         }
     }
     let (_, session, exec) = commands[0];
@@ -276,8 +275,7 @@ fn a_busy_executor_says_so_and_recovers() {
     // A call that was just answered may have held a place for a moment more.
     wait_until("no place is left", || {
         for (_, session, exec) in &commands {
-            let endless = ClientBody { hangs: true, ..nothing() };
-            site.ring(*session, input(*exec, None, false), endless);
+            site.ring(*session, input(*exec, None, false), endless());
         }
         matches!(one_too_many(), CallReply::Unavailable(why) if why.contains("busy"))
     });
