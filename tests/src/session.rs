@@ -28,6 +28,11 @@ impl TestSession {
         Self { id, agent, reviewer: stack.reviewer(tenant) }
     }
 
+    /// Another session of the same people.
+    pub fn sibling(&self, id: String) -> Self {
+        Self { id, agent: self.agent.clone(), reviewer: self.reviewer.clone() }
+    }
+
     /// Posts a command that policy allows, and waits for its end.
     pub async fn run(&self, command: &str) -> Value {
         self.submit(json!({ "command": command, "wait_ms": 60_000 })).await
@@ -81,8 +86,11 @@ impl TestSession {
         wanted: impl Fn(&Value) -> bool,
     ) -> Value {
         let id = exec["exec_id"].as_str().expect("an exec");
+        let its_session = exec["session_id"].as_str().unwrap_or(&self.id);
+        assert_eq!(its_session, self.id, "the events of another session tell nothing of it");
         let path = format!("/v1/execs/{id}");
         let mut events = self.agent.0.events(&self.id, 0);
+        let mut seen = String::from("nothing");
         let look = async {
             loop {
                 let now = self.agent.get(&path).await;
@@ -90,12 +98,12 @@ impl TestSession {
                 if now.status == 200 && wanted(&now.body) {
                     return now.body;
                 }
+                seen = format!("{now:?}");
                 let _ = events.next().await;
             }
         };
-        tokio::time::timeout(limit, look)
-            .await
-            .unwrap_or_else(|_| panic!("exec {id} did not become as wanted"))
+        let found = tokio::time::timeout(limit, look).await;
+        found.unwrap_or_else(|_| panic!("exec {id} did not become as wanted; it was {seen}"))
     }
 
     /// What the first event of a kind says, once there is one.

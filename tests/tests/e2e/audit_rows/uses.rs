@@ -54,7 +54,9 @@ pub(super) async fn decide(log: &mut Log<'_>, session: &TestSession, variant: &s
         for other in open["items"].as_array().expect("a list") {
             if other["exec_id"] != exec["exec_id"] {
                 session.decide(&id(other, "approval_id"), "deny", None).await;
-                session.wait(other).await;
+                // Its own session's events tell when it is over.
+                let its = session.sibling(id(other, "session_id"));
+                its.wait(other).await;
             }
         }
         owner.post(&path, yes.clone()).await.expect(200);
