@@ -1,11 +1,17 @@
 //! One connection from a sandbox's PID 1: who is it, frames in, frames out. Refuses peers that are
 //! not root, other sandboxes and other versions.
 
+use std::collections::VecDeque;
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use domain::ids::SandboxId;
 use protocol::init::{FrameBuffer, FrameError, FromInit, ToInit, VERSION, encode};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use rustix::fs::fstat;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -16,8 +22,11 @@ use crate::failpoint;
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long PID 1 may take to read what it is told.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Bytes that one read asks for: more than a Unix socket holds.
-const READ_BYTES: usize = 256 * 1024;
+/// Bytes that one read asks for: more the more there are, up to more than a Unix socket holds.
+const MIN_READ_BYTES: usize = 8 * 1024;
+const MAX_READ_BYTES: usize = 256 * 1024;
+/// Descriptors whose frames are not there yet.
+const MAX_DESCRIPTORS: usize = 4;
 /// Frames that go out in one write.
 const BATCH: usize = 64;
 
@@ -51,6 +60,14 @@ pub(crate) enum LinkError {
 pub(crate) struct Reader {
     socket: OwnedReadHalf,
     buffer: FrameBuffer,
+    descriptors: VecDeque<OwnedFd>,
+    read_bytes: usize,
+}
+
+/// A frame, with the descriptor that it brought.
+pub(crate) struct Incoming {
+    pub(crate) frame: FromInit,
+    pub(crate) descriptor: Option<OwnedFd>,
 }
 
 /// Checks who connected. Gives the reading half, the writing half and the number of PID 1's start.
@@ -63,9 +80,9 @@ pub(crate) async fn greet(
         return Err(LinkError::Peer(peer));
     }
     let (read, write) = socket.into_split();
-    let mut reader = Reader { socket: read, buffer: FrameBuffer::default() };
+    let mut reader = Reader::new(read);
     let first = timeout(HELLO_TIMEOUT, reader.next()).await.map_err(|_| LinkError::Silent)??;
-    match first {
+    match first.frame {
         FromInit::Hello { version: VERSION, sandbox_id: id, boot_id } if id == sandbox_id => {
             Ok((reader, write, boot_id))
         }
@@ -74,18 +91,63 @@ pub(crate) async fn greet(
 }
 
 impl Reader {
+    fn new(socket: OwnedReadHalf) -> Self {
+        let (buffer, descriptors) = (FrameBuffer::default(), VecDeque::new());
+        Self { socket, buffer, descriptors, read_bytes: MIN_READ_BYTES }
+    }
+
     /// The next frame.
-    pub(crate) async fn next(&mut self) -> Result<FromInit, LinkError> {
+    pub(crate) async fn next(&mut self) -> Result<Incoming, LinkError> {
         loop {
             if let Some(frame) = self.buffer.take()? {
-                return Ok(frame);
+                let descriptor = self.descriptor_of(&frame);
+                return Ok(Incoming { frame, descriptor });
             }
-            let tail = self.buffer.tail();
-            tail.reserve(READ_BYTES);
-            if self.socket.read_buf(tail).await? == 0 {
-                return Err(LinkError::Closed);
+            let asked = self.read_bytes;
+            match self.read().await? {
+                0 => return Err(LinkError::Closed),
+                count if count == asked => self.read_bytes = MAX_READ_BYTES.min(2 * asked),
+                count if count < asked / 4 => self.read_bytes = MIN_READ_BYTES.max(asked / 2),
+                _ => {}
+            }
+            if self.descriptors.len() > MAX_DESCRIPTORS {
+                return Err(LinkError::TooMuch);
             }
         }
+    }
+
+    /// Reads once.
+    async fn read(&mut self) -> std::io::Result<usize> {
+        let (tail, asked) = (self.buffer.tail(), self.read_bytes);
+        let before = tail.len();
+        let socket: &UnixStream = self.socket.as_ref();
+        let read = socket.async_io(Interest::READABLE, || {
+            tail.resize(before + asked, 0);
+            let mut space =
+                [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+            let mut brought = RecvAncillaryBuffer::new(&mut space);
+            let mut room = [IoSliceMut::new(&mut tail[before..])];
+            let got = recvmsg(socket, &mut room, &mut brought, RecvFlags::CMSG_CLOEXEC);
+            // Also when there was nothing, so that whoever stops waiting here has no bytes of ours.
+            tail.truncate(before + got.as_ref().map_or(0, |got| got.bytes));
+            for message in brought.drain() {
+                if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+                    self.descriptors.extend(descriptors);
+                }
+            }
+            Ok(got?.bytes)
+        });
+        read.await
+    }
+
+    /// The pipe that a frame lends, if it came. What else came belongs to no frame.
+    fn descriptor_of(&mut self, frame: &FromInit) -> Option<OwnedFd> {
+        let FromInit::Lend { inode, .. } = frame else { return None };
+        let is_it = |found: &OwnedFd| fstat(found).is_ok_and(|found| found.st_ino == *inode);
+        let place = self.descriptors.iter().position(is_it);
+        let found = place.and_then(|place| self.descriptors.remove(place));
+        self.descriptors.clear();
+        found
     }
 }
 

@@ -18,17 +18,22 @@ use site::stuck::Watch;
 use site::{Site, session, text, wait_until};
 
 /// Places that a command with much output passes, and which visit is the deadly one.
-const RUN: [&str; 16] = [
+const RUN: [&str; 20] = [
     "before_record_start",
     "after_record_start",
     "start_sent",
     "start_written",
     "started_heard",
-    // Of at least six batches, each of which passes the first place once for each stream.
+    // Of at least two batches, each of which passes the first place once for each stream.
+    "output_kept:1",
     "output_kept:3",
     "output_taken:1",
-    "output_taken:3",
-    "output_taken:5",
+    "output_taken:2",
+    // Then the pipe is lent.
+    "output_drawn:1",
+    "output_drawn:2",
+    "output_drawn:4",
+    "pipe_returned",
     "exit_heard",
     "result_recorded",
     "reply_made",
@@ -96,10 +101,12 @@ fn a_crash_anywhere_neither_loses_nor_repeats_anything_of_a_command() {
     let site = &crash.site;
     let expected: String = (1..=LINES).map(|n| format!("{n}\n")).collect();
     let expected = expected.as_bytes();
-    let _watch = Watch::of(format!("seq 1 {LINES}"));
+    let _watch = Watch::of("cat /work/n".to_owned());
     for failpoint in RUN {
         let mut order = site.order(session, "");
-        order.command = format!("echo {} >> /work/starts; seq 1 {LINES}", order.exec_id);
+        // `cat` writes as much at once as a pipe holds, so that its pipe is surely lent.
+        order.command =
+            format!("echo {} >> /work/starts; seq 1 {LINES} > /work/n; cat /work/n", order.exec_id);
         let (program, handle) =
             crash.survive(failpoint, |engine| engine.call(site, &order, QUEUES[1]));
         let result = site.result(order.exec_id, &crash.engine.reply(&handle));
