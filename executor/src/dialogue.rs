@@ -121,13 +121,16 @@ impl<'a> Dialogue<'a> {
     /// Talks until the end is known. `parcel` is told when the command is known to run.
     pub(crate) async fn run(&mut self, parcel: &Parcel) -> Result<Ending, SpoolError> {
         let ending = self.talk(parcel).await?;
-        self.settle().await?;
+        self.drop_pipes()?;
+        for sink in &mut self.sinks {
+            sink.settle().await?;
+        }
         Ok(ending)
     }
 
     async fn talk(&mut self, parcel: &Parcel) -> Result<Ending, SpoolError> {
         let mut cancelled = false;
-        if let Some(ending) = self.follow_presence().await? {
+        if let Some(ending) = self.follow_presence()? {
             return Ok(ending);
         }
         loop {
@@ -155,7 +158,7 @@ impl<'a> Dialogue<'a> {
                     }
                 }
                 _ = self.ear.presence.changed() => {
-                    if let Some(ending) = self.follow_presence().await? {
+                    if let Some(ending) = self.follow_presence()? {
                         return Ok(ending);
                     }
                 }
@@ -169,7 +172,7 @@ impl<'a> Dialogue<'a> {
     }
 
     /// A new connection: say who we are. A gone sandbox: the end.
-    async fn follow_presence(&mut self) -> Result<Option<Ending>, SpoolError> {
+    fn follow_presence(&mut self) -> Result<Option<Ending>, SpoolError> {
         let presence = self.ear.presence.borrow_and_update().clone();
         if presence.is_gone() {
             return Ok(Some(Ending::Vanished));
@@ -188,7 +191,7 @@ impl<'a> Dialogue<'a> {
             return Ok(Some(Ending::NeverStarted));
         }
         // PID 1 goes on where we say that we are, and takes its pipes back with that.
-        self.settle().await?;
+        self.drop_pipes()?;
         self.attached = false;
         self.interaction.detached();
         connection.send(match &self.start {
@@ -249,10 +252,10 @@ impl<'a> Dialogue<'a> {
             FromInit::Lend { stream, offset, .. } => {
                 let wanted = self.sinks[stream.index()].can_draw(offset);
                 if !wanted || !self.lent.put(stream, heard.descriptor) {
-                    self.give_back(stream).await?;
+                    self.give_back(stream)?;
                 }
             }
-            FromInit::Reclaim { stream, .. } => self.give_back(stream).await?,
+            FromInit::Reclaim { stream, .. } => self.give_back(stream)?,
             FromInit::Hello { .. } => {}
         }
         Ok(None)
@@ -263,27 +266,27 @@ impl<'a> Dialogue<'a> {
         let pause = self.lent.draw(stream, &mut self.sinks[stream.index()]).await?;
         failpoint::hit("output_drawn");
         if pause == Pause::Over {
-            self.give_back(stream).await?;
+            self.give_back(stream)?;
         }
         Ok(())
     }
 
     /// PID 1 reads the rest of a pipe.
-    async fn give_back(&mut self, stream: Stream) -> Result<(), SpoolError> {
+    fn give_back(&mut self, stream: Stream) -> Result<(), SpoolError> {
         self.lent.drop_pipe(stream);
         let sink = &mut self.sinks[stream.index()];
-        sink.settle().await?;
-        let offset = sink.bytes_received();
-        self.send(ToInit::Return { exec_id: self.exec_id, stream, offset });
+        sink.stop_drawing()?;
+        let (offset, full) = (sink.bytes_received(), sink.is_full());
+        self.send(ToInit::Return { exec_id: self.exec_id, stream, offset, full });
         failpoint::hit("pipe_returned");
         Ok(())
     }
 
     /// Takes nothing more from any pipe.
-    async fn settle(&mut self) -> Result<(), SpoolError> {
+    fn drop_pipes(&mut self) -> Result<(), SpoolError> {
         for (stream, sink) in Stream::BOTH.into_iter().zip(&mut self.sinks) {
             self.lent.drop_pipe(stream);
-            sink.settle().await?;
+            sink.stop_drawing()?;
         }
         Ok(())
     }

@@ -25,7 +25,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes that one read asks for: more the more there are, up to more than a Unix socket holds.
 const MIN_READ_BYTES: usize = 8 * 1024;
 const MAX_READ_BYTES: usize = 256 * 1024;
-/// Descriptors whose frames are not there yet.
+/// Descriptors whose frames are not there yet; of more, those that came last.
 const MAX_DESCRIPTORS: usize = 4;
 /// Frames that go out in one write.
 const BATCH: usize = 64;
@@ -110,9 +110,6 @@ impl Reader {
                 count if count < asked / 4 => self.read_bytes = MIN_READ_BYTES.max(asked / 2),
                 _ => {}
             }
-            if self.descriptors.len() > MAX_DESCRIPTORS {
-                return Err(LinkError::TooMuch);
-            }
         }
     }
 
@@ -135,19 +132,20 @@ impl Reader {
                     self.descriptors.extend(descriptors);
                 }
             }
+            while self.descriptors.len() > MAX_DESCRIPTORS {
+                self.descriptors.pop_front();
+            }
             Ok(got?.bytes)
         });
         read.await
     }
 
-    /// The pipe that a frame lends, if it came. What else came belongs to no frame.
+    /// The pipe that a frame lends, if it came.
     fn descriptor_of(&mut self, frame: &FromInit) -> Option<OwnedFd> {
         let FromInit::Lend { inode, .. } = frame else { return None };
         let is_it = |found: &OwnedFd| fstat(found).is_ok_and(|found| found.st_ino == *inode);
-        let place = self.descriptors.iter().position(is_it);
-        let found = place.and_then(|place| self.descriptors.remove(place));
-        self.descriptors.clear();
-        found
+        let place = self.descriptors.iter().position(is_it)?;
+        self.descriptors.remove(place)
     }
 }
 
@@ -175,4 +173,102 @@ pub(crate) async fn write_frames(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::IoSlice;
+    use std::mem::MaybeUninit;
+    use std::os::fd::AsFd;
+
+    use domain::ids::ExecId;
+    use protocol::init::Stream;
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    use uuid::Uuid;
+
+    /// Sends a frame that lends a pipe, with `descriptors`.
+    fn lend(socket: &UnixStream, inode: u64, descriptors: &[&OwnedFd]) {
+        let exec_id = ExecId::from(Uuid::from_u128(1));
+        let frame = FromInit::Lend { exec_id, stream: Stream::Stdout, offset: 5, inode };
+        let mut bytes = Vec::new();
+        encode(&frame, &mut bytes).expect("fits");
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+        let mut brought = SendAncillaryBuffer::new(&mut space);
+        let descriptors: Vec<_> = descriptors.iter().map(|descriptor| descriptor.as_fd()).collect();
+        assert!(brought.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        let slices = [IoSlice::new(&bytes)];
+        let sent = sendmsg(socket, &slices, &mut brought, SendFlags::empty()).expect("sends");
+        assert_eq!(sent, bytes.len());
+    }
+
+    fn pipe() -> (OwnedFd, u64) {
+        let reader = OwnedFd::from(std::io::pipe().expect("a pipe").0);
+        let inode = fstat(&reader).expect("its number").st_ino;
+        (reader, inode)
+    }
+
+    fn pair() -> (Reader, OwnedWriteHalf, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().expect("sockets");
+        let (read, write) = ours.into_split();
+        (Reader::new(read), write, theirs)
+    }
+
+    #[tokio::test]
+    async fn a_pipe_comes_with_its_frame_and_with_no_other() {
+        let (mut reader, _write, theirs) = pair();
+        let ((one, first), (other, second)) = (pipe(), pipe());
+        lend(&theirs, first, &[&one]);
+        lend(&theirs, 1, &[]);
+        lend(&theirs, second, &[&other]);
+        lend(&theirs, first, &[&other]);
+        lend(&theirs, second, &[&other]);
+        let mut came = Vec::new();
+        for _ in 0..5 {
+            let Incoming { frame, descriptor } = reader.next().await.expect("a frame");
+            assert!(matches!(frame, FromInit::Lend { offset: 5, .. }));
+            came.push(descriptor.map(|found| fstat(found).expect("its number").st_ino));
+        }
+        // Without one, with another's, and as it should be. What goes astray is no loan.
+        assert_eq!(came, [Some(first), None, Some(second), None, Some(second)]);
+    }
+
+    #[tokio::test]
+    async fn descriptors_without_frames_are_limited() {
+        let (mut reader, write, theirs) = pair();
+        let (one, _) = pipe();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+        let descriptors = [one.as_fd()];
+        // The beginning of a frame that never ends.
+        for byte in [100, 0, 0, 0, 1, 1] {
+            let mut brought = SendAncillaryBuffer::new(&mut space);
+            assert!(brought.push(SendAncillaryMessage::ScmRights(&descriptors)));
+            let slice = [byte];
+            let slices = [IoSlice::new(&slice)];
+            sendmsg(&theirs, &slices, &mut brought, SendFlags::empty()).expect("sends");
+        }
+        drop((theirs, write));
+        assert!(matches!(reader.next().await, Err(LinkError::Closed)));
+        assert_eq!(reader.descriptors.len(), MAX_DESCRIPTORS);
+    }
+
+    #[tokio::test]
+    async fn many_bytes_are_read_in_growing_pieces() {
+        let (mut reader, _write, mut theirs) = pair();
+        let exec_id = ExecId::from(Uuid::from_u128(1));
+        let sent: Vec<u8> = (0..900_000_u32).map(|n| (n / 3 % 251) as u8).collect();
+        let frame =
+            FromInit::Output { exec_id, stream: Stream::Stdout, offset: 0, bytes: sent.clone() };
+        let mut bytes = Vec::new();
+        encode(&frame, &mut bytes).expect("fits");
+        let writing = tokio::spawn(async move { theirs.write_all(&bytes).await });
+        let Incoming { frame: FromInit::Output { bytes, .. }, descriptor: None } =
+            reader.next().await.expect("a frame")
+        else {
+            panic!("another frame");
+        };
+        assert!(bytes == sent);
+        assert!(reader.read_bytes > MIN_READ_BYTES);
+        writing.await.expect("ends").expect("writes");
+    }
 }

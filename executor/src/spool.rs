@@ -75,7 +75,8 @@ impl OutputSink {
         Self::open_capped(path, MAX_OUTPUT_BYTES).await
     }
 
-    async fn open_capped(path: PathBuf, cap: u64) -> Result<Self, SpoolError> {
+    /// The same with another cap, in bytes.
+    pub(crate) async fn open_capped(path: PathBuf, cap: u64) -> Result<Self, SpoolError> {
         let mut file = SpoolFile::new(path.clone());
         let mut sink = Self {
             view: Arc::new(SpoolView { path: path.clone(), shown: Mutex::default() }),
@@ -170,6 +171,7 @@ impl OutputSink {
     pub(crate) async fn keep(&mut self) -> Result<Option<u64>, SpoolError> {
         let pieces = std::mem::take(&mut self.taken);
         if !pieces.is_empty() {
+            self.settle().await?;
             let pieces = self.write(pieces).await?;
             self.view.show(pieces.iter().map(Kept::as_slice), self.bytes_stored);
         }
@@ -199,11 +201,17 @@ impl OutputSink {
     /// was kept, of which there is a file, and room for more.
     pub(crate) fn can_draw(&self, offset: u64) -> bool {
         let continues = offset == self.bytes_received && self.bytes_stored == offset;
-        continues && self.is_long() && self.taken.is_empty() && self.bytes_stored < self.cap
+        continues && self.is_long() && self.taken.is_empty() && !self.is_full()
+    }
+
+    /// Whether nothing more is kept.
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes_stored == self.cap
     }
 
     /// Keeps what `pipe` has, or a part of it; [`OutputSink::can_draw`] says when that can be begun.
-    /// Before anything else is taken or summarised comes [`OutputSink::settle`].
+    /// Before anything else is taken comes [`OutputSink::stop_drawing`], before a summary
+    /// [`OutputSink::settle`].
     pub(crate) async fn draw(&mut self, pipe: &Arc<Receiver>) -> Result<Pause, SpoolError> {
         let mut drawing = match self.drawing.take() {
             Some(drawing) => drawing,
@@ -217,19 +225,26 @@ impl OutputSink {
         self.bytes_stored += moved;
         self.bytes_received += moved;
         self.view.show([], self.bytes_stored);
-        Ok(if self.bytes_stored == self.cap { Pause::Over } else { pause })
+        Ok(if self.is_full() { Pause::Over } else { pause })
     }
 
-    /// Nothing is drawn any more, for now.
+    /// Nothing more is drawn. What was drawn is still being digested, until [`OutputSink::settle`].
+    pub(crate) fn stop_drawing(&mut self) -> Result<(), SpoolError> {
+        if let Some(drawing) = &self.drawing {
+            let head = OUTPUT_HEAD_BYTES as u64;
+            let begin = self.bytes_stored.saturating_sub(head).max(head);
+            let length = usize::try_from(self.bytes_stored - begin).unwrap_or_default();
+            // At most 16 KiB that were written just now.
+            self.tail = drawing.read(begin, length)?.into();
+        }
+        Ok(())
+    }
+
+    /// What was drawn is digested.
     pub(crate) async fn settle(&mut self) -> Result<(), SpoolError> {
-        let Some(drawing) = self.drawing.take() else { return Ok(()) };
-        let file = drawing.settle().await?;
-        let head = OUTPUT_HEAD_BYTES as u64;
-        let begin = self.bytes_stored.saturating_sub(head).max(head);
-        let length = usize::try_from(self.bytes_stored - begin).unwrap_or_default();
-        // At most 16 KiB that were written just now.
-        self.tail = file.read(begin, length)?.into();
-        self.file = Some(file);
+        if let Some(drawing) = self.drawing.take() {
+            self.file = Some(drawing.settle().await?);
+        }
         Ok(())
     }
 

@@ -55,13 +55,15 @@ struct Progress {
     hash: Sha256,
     /// Bytes that it is of.
     bytes: u64,
+    /// Where they are read to.
+    chunk: Vec<u8>,
 }
 
 impl Drawing {
     /// Goes on behind what a spool file has, `length` bytes.
     pub(crate) fn begin(mut spool: SpoolFile, length: u64) -> Result<Self, SpoolError> {
         let (file, hash) = spool.lend().ok_or(SpoolError::Broken)?;
-        let digest = Digest::At(Progress { hash, bytes: length });
+        let digest = Digest::At(Progress { hash, bytes: length, chunk: vec![0; DIGEST_BYTES] });
         Ok(Self { spool, file, length: Arc::new(length.into()), digest })
     }
 
@@ -102,6 +104,13 @@ impl Drawing {
             Digest::Busy(job) => Ok(job.await.map_err(|_| SpoolError::Broken)??),
             Digest::Broken => Err(SpoolError::Broken),
         }
+    }
+
+    /// A part of what the file has.
+    pub(crate) fn read(&self, offset: u64, length: usize) -> std::io::Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        self.file.read_exact_at(&mut bytes, offset)?;
+        Ok(bytes)
     }
 
     /// The spool file, with the digest of all that it has.
@@ -146,16 +155,145 @@ fn move_bytes(pipe: &Receiver, file: &File, limit: u64) -> (u64, Pause) {
 
 /// Digests the file up to its end, also as that moves.
 fn catch_up(mut progress: Progress, file: &File, length: &AtomicU64) -> std::io::Result<Progress> {
-    let mut chunk = vec![0; DIGEST_BYTES];
     loop {
         let left = length.load(Ordering::Acquire) - progress.bytes;
         let count = usize::try_from(left).unwrap_or(usize::MAX).min(DIGEST_BYTES);
         if count == 0 {
             return Ok(progress);
         }
-        let bytes = &mut chunk[..count];
+        let bytes = &mut progress.chunk[..count];
         file.read_exact_at(bytes, progress.bytes)?;
         progress.hash.update(bytes);
         progress.bytes += count as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+    use std::os::fd::OwnedFd;
+    use std::path::PathBuf;
+
+    use domain::limits::OUTPUT_HEAD_BYTES;
+
+    use crate::spool::OutputSink;
+
+    const CAP: usize = 3_000_000;
+
+    fn path() -> PathBuf {
+        std::env::temp_dir().join(format!("bulkhead-drawing-{}", uuid::Uuid::now_v7()))
+    }
+
+    fn bytes(range: std::ops::Range<usize>) -> Vec<u8> {
+        range.map(|n| (n / 7 % 251) as u8).collect()
+    }
+
+    async fn keep(sink: &mut OutputSink, offset: usize, bytes: &[u8]) {
+        sink.take(offset as u64, bytes.to_vec()).expect("takes");
+        sink.keep().await.expect("keeps");
+    }
+
+    /// A sink that has so much already, and a pipe that brings the rest, up to its end.
+    async fn begun(all: &[u8], have: usize) -> (OutputSink, Arc<Receiver>) {
+        let mut sink = OutputSink::open_capped(path(), CAP as u64).await.expect("opens");
+        keep(&mut sink, 0, &all[..have]).await;
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        let rest = all[have..].to_vec();
+        // Ends early where nobody reads on.
+        std::thread::spawn(move || drop(writer.write_all(&rest)));
+        let reader = Receiver::from_owned_fd(OwnedFd::from(reader)).expect("a pipe");
+        (sink, Arc::new(reader))
+    }
+
+    /// Draws until there is no more.
+    async fn draw(sink: &mut OutputSink, pipe: &Arc<Receiver>) {
+        loop {
+            pipe.readable().await.expect("watched");
+            if sink.draw(pipe).await.expect("draws") == Pause::Over {
+                return sink.stop_drawing().expect("stops");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_drawn_is_the_same_as_what_is_taken() {
+        for (have, total) in [(OUTPUT_HEAD_BYTES + 1, 20_000), (100_000, 2_500_000)] {
+            let all = bytes(0..total);
+            let (mut drawn, pipe) = begun(&all, have).await;
+            assert!(drawn.can_draw(have as u64));
+            draw(&mut drawn, &pipe).await;
+            assert_eq!(drawn.bytes_received(), total as u64);
+            // More may come in frames after that.
+            keep(&mut drawn, total, b"and the end").await;
+            drawn.settle().await.expect("settles");
+            let mut taken = OutputSink::open_capped(path(), CAP as u64).await.expect("opens");
+            keep(&mut taken, 0, &all).await;
+            keep(&mut taken, total, b"and the end").await;
+            assert_eq!(drawn.summarize(None), taken.summarize(None));
+            let (drawn, taken) = (drawn.view(), taken.view());
+            let read = drawn.read(0, total + 11).await.expect("reads");
+            assert!(read == taken.read(0, total + 11).await.expect("reads"));
+            drawn.remove().await;
+            taken.remove().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn beyond_the_cap_bytes_stay_in_the_pipe() {
+        let all = bytes(0..CAP + 50_000);
+        let (mut drawn, pipe) = begun(&all, 20_000).await;
+        draw(&mut drawn, &pipe).await;
+        assert!(drawn.is_full() && !drawn.can_draw(CAP as u64));
+        assert_eq!(drawn.bytes_received(), CAP as u64);
+        let mut left = vec![0; 50_000];
+        let mut count = 0;
+        while count < left.len() {
+            pipe.readable().await.expect("watched");
+            count += pipe.try_read(&mut left[count..]).unwrap_or_default();
+        }
+        assert!(left == all[CAP..]);
+        // Of the rest, only the end comes.
+        keep(&mut drawn, all.len() - 20_000, &all[all.len() - 20_000..]).await;
+        drawn.settle().await.expect("settles");
+        let mut taken = OutputSink::open_capped(path(), CAP as u64).await.expect("opens");
+        keep(&mut taken, 0, &all).await;
+        assert_eq!(drawn.summarize(None), taken.summarize(None));
+        drawn.view().remove().await;
+        taken.view().remove().await;
+    }
+
+    #[tokio::test]
+    async fn what_was_drawn_by_an_earlier_life_counts() {
+        let all = bytes(0..1_000_000);
+        let path = path();
+        let mut sink = OutputSink::open_capped(path.clone(), CAP as u64).await.expect("opens");
+        keep(&mut sink, 0, &all[..50_000]).await;
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        writer.write_all(&all[50_000..100_000]).expect("writes");
+        let reader = Receiver::from_owned_fd(OwnedFd::from(reader)).expect("a pipe");
+        let pause = sink.draw(&Arc::new(reader)).await.expect("draws");
+        assert_eq!((pause, sink.view().bytes_stored()), (Pause::Empty, 100_000));
+        drop(sink);
+        let mut sink = OutputSink::open_capped(path, CAP as u64).await.expect("opens again");
+        assert_eq!((sink.bytes_owned(), sink.can_draw(100_000)), (100_000, true));
+        keep(&mut sink, 100_000, &all[100_000..]).await;
+        let mut taken = OutputSink::open_capped(self::path(), CAP as u64).await.expect("opens");
+        keep(&mut taken, 0, &all).await;
+        assert_eq!(sink.summarize(None), taken.summarize(None));
+        sink.view().remove().await;
+        taken.view().remove().await;
+    }
+
+    #[tokio::test]
+    async fn only_what_continues_a_file_is_drawn() {
+        let mut sink = OutputSink::open_capped(path(), CAP as u64).await.expect("opens");
+        assert!(!sink.can_draw(0), "there is no file yet");
+        keep(&mut sink, 0, &bytes(0..OUTPUT_HEAD_BYTES)).await;
+        assert!(!sink.can_draw(OUTPUT_HEAD_BYTES as u64));
+        keep(&mut sink, OUTPUT_HEAD_BYTES, b"xy").await;
+        let end = OUTPUT_HEAD_BYTES as u64 + 2;
+        assert!(sink.can_draw(end) && !sink.can_draw(end + 1) && !sink.can_draw(end - 1));
+        sink.view().remove().await;
     }
 }

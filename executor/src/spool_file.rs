@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -87,15 +87,6 @@ impl SpoolFile {
     /// They are back, and have more.
     pub(crate) fn take_back(&mut self, file: Arc<File>, hash: Sha256) {
         (self.file, self.hash) = (Some(file), hash);
-    }
-
-    /// A part of what the file has.
-    pub(crate) fn read(&self, offset: u64, length: usize) -> std::io::Result<Vec<u8>> {
-        let mut bytes = vec![0; length];
-        if let Some(file) = &self.file {
-            file.read_exact_at(&mut bytes, offset)?;
-        }
-        Ok(bytes)
     }
 
     /// The digest of everything so far.

@@ -308,8 +308,8 @@ impl Exec {
     }
 
     /// The executor has a stream up to `offset`, and its pipe no more.
-    pub(crate) fn take_back(&mut self, stream: Stream, offset: u64) {
-        self.streams[stream.index()].take_back(offset);
+    pub(crate) fn take_back(&mut self, stream: Stream, offset: u64, full: bool) {
+        self.streams[stream.index()].take_back(offset, full);
     }
 
     /// What the executor is to be told about a pipe, if anything, with the pipe if it is lent.

@@ -5,6 +5,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use domain::limits::OUTPUT_HEAD_BYTES;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::uio::readv;
@@ -20,6 +21,9 @@ const WIDE_PIPE_BYTES: i32 = 256 * 1024;
 
 /// Streams that printed so much are worth a loan: as much as a window holds.
 const LENT_FROM_BYTES: u64 = WIDE_WINDOW_BYTES as u64;
+
+/// How much of its end a result shows.
+const OUTPUT_TAIL_BYTES: u64 = OUTPUT_HEAD_BYTES as u64;
 
 /// Who takes the bytes out of the pipe.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,6 +49,8 @@ pub(crate) struct OutputStream {
     loan: Loan,
     /// Whether the executor takes pipes.
     may_lend: bool,
+    /// The executor keeps no more of it, and wants to know how much there is and how it ends.
+    counts: bool,
     window: Window,
     /// Offset up to which bytes were sent on the current connection.
     sent: u64,
@@ -56,8 +62,16 @@ impl OutputStream {
     /// A stream that reads `pipe`, which must not block; without one, an empty stream.
     pub(crate) fn new(pipe: Option<OwnedFd>, allowance: &Allowance) -> Self {
         let window = Window::new(allowance.clone());
-        let (loan, may_lend) = (Loan::None, false);
-        Self { pipe, widened: false, loan, may_lend, window, sent: 0, last_bytes: None }
+        Self {
+            pipe,
+            widened: false,
+            loan: Loan::None,
+            may_lend: false,
+            counts: false,
+            window,
+            sent: 0,
+            last_bytes: None,
+        }
     }
 
     /// Whether the executor of now takes pipes.
@@ -78,7 +92,21 @@ impl OutputStream {
     /// Reads what is there, as far as there is room. Bytes keep their order; an end of file closes
     /// the pipe.
     pub(crate) fn read(&mut self) {
-        while !self.is_drained() && self.may_read() && self.read_once() {}
+        // What is counted fills no window, and others want to be heard too.
+        let mut left = if self.counts && self.last_bytes.is_none() { 8 } else { usize::MAX };
+        while left > 0 && !self.is_drained() && self.may_read() && self.read_once() {
+            self.forget_what_is_counted();
+            left -= 1;
+        }
+        self.forget_what_is_counted();
+    }
+
+    /// Of what is counted, only the end is of interest.
+    fn forget_what_is_counted(&mut self) {
+        if self.counts {
+            self.window.release(self.total().saturating_sub(OUTPUT_TAIL_BYTES));
+            self.sent = self.sent.max(self.window.base());
+        }
     }
 
     /// Gives whether there may be more.
@@ -134,10 +162,12 @@ impl OutputStream {
         }
     }
 
-    /// The executor has everything before `offset`, and takes no more from the pipe.
-    pub(crate) fn take_back(&mut self, offset: u64) {
+    /// The executor has everything before `offset`, and takes no more from the pipe. It keeps no more
+    /// if that is `full`.
+    pub(crate) fn take_back(&mut self, offset: u64, full: bool) {
         if matches!(self.loan, Loan::Out { .. }) {
             self.loan = Loan::Over;
+            self.counts = full;
             self.window.skip_to(offset);
             self.sent = self.window.base();
         }
@@ -158,7 +188,7 @@ impl OutputStream {
 
     /// Whether there are bytes to send.
     pub(crate) fn has_unsent(&self) -> bool {
-        !self.is_sent()
+        !self.is_sent() && (!self.counts || self.is_drained())
     }
 
     /// The next bytes to send, in order, with their offset. They count as sent.
@@ -229,216 +259,6 @@ fn widen(pipe: &OwnedFd) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use nix::fcntl::OFlag;
-    use nix::unistd::{pipe2, write};
-    use protocol::init::WIDE_WINDOW_BYTES;
-
-    fn stream() -> (OutputStream, OwnedFd) {
-        let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).expect("pipe");
-        (OutputStream::new(Some(reader), &Allowance::new()), writer)
-    }
-
-    fn chunk(stream: &mut OutputStream) -> Option<(u64, Vec<u8>)> {
-        stream.next_chunk().map(|(offset, parts)| (offset, parts.concat()))
-    }
-
-    #[test]
-    fn unacknowledged_bytes_are_sent_again_after_a_reconnect() {
-        let (mut stream, writer) = stream();
-        write(&writer, b"abcdef").expect("write");
-        stream.read();
-        assert_eq!(chunk(&mut stream), Some((0, b"abcdef".to_vec())));
-        assert!(stream.is_sent());
-        stream.resume_from(2);
-        assert_eq!(chunk(&mut stream), Some((2, b"cdef".to_vec())));
-        assert_eq!(stream.total(), 6);
-    }
-
-    #[test]
-    fn a_full_window_stops_reading_until_the_executor_catches_up() {
-        let (mut stream, writer) = stream();
-        while stream.wants_read().is_some() {
-            write(&writer, &[7; 4096]).expect("write");
-            stream.read();
-        }
-        assert_eq!(stream.total(), WIDE_WINDOW_BYTES as u64);
-        stream.acknowledge(4096);
-        assert!(stream.wants_read().is_some());
-    }
-
-    #[test]
-    fn a_writer_left_behind_does_not_delay_the_end() {
-        let (mut stream, writer) = stream();
-        write(&writer, b"last words").expect("write");
-        stream.command_ended();
-        assert!(!stream.is_drained());
-        stream.read();
-        assert!(stream.is_drained());
-        assert_eq!(stream.total(), 10);
-        drop(writer);
-    }
-
-    #[test]
-    fn a_writer_that_never_stops_is_cut_at_the_pipes_capacity() {
-        let (mut stream, writer) = stream();
-        stream.command_ended();
-        let mut reads = 0;
-        while !stream.is_drained() {
-            write(&writer, &[7; 4096]).expect("write");
-            stream.read_once();
-            reads += 1;
-            assert!(reads < 1000);
-        }
-        assert_eq!(stream.total(), 65536);
-    }
-
-    #[test]
-    fn a_writer_that_waits_goes_on_when_its_pipe_is_widened() {
-        for _ in 0..100 {
-            let (reader, writer) = std::io::pipe().expect("pipe");
-            let reader = OwnedFd::from(reader);
-            fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).expect("set");
-            let mut stream = OutputStream::new(Some(reader), &Allowance::new());
-            let writing = std::thread::spawn(move || {
-                std::io::Write::write_all(&mut &writer, &[7; 600_000]).expect("writes");
-            });
-            while !stream.is_drained() {
-                stream.read();
-                stream.acknowledge(stream.total());
-                std::thread::yield_now();
-            }
-            writing.join().expect("ends");
-            assert_eq!((stream.total(), stream.widened), (600_000, true));
-        }
-    }
-
-    #[test]
-    fn bytes_keep_their_order_when_the_window_wraps() {
-        let (mut stream, writer) = stream();
-        let (mut written, mut seen) = (0_u32, Vec::new());
-        for round in 0..401_usize {
-            let words: Vec<u8> = (0..1000).flat_map(|n| (written + n).to_le_bytes()).collect();
-            written += 1000;
-            write(&writer, &words).expect("write");
-            stream.read();
-            // Now and then, what was sent is kept back for a while.
-            if round % 7 != 0 {
-                while let Some((offset, bytes)) = chunk(&mut stream) {
-                    assert_eq!(offset, seen.len() as u64);
-                    seen.extend(bytes);
-                }
-                stream.acknowledge(seen.len() as u64 - 1500);
-            }
-        }
-        let expected: Vec<u8> = (0..written).flat_map(u32::to_le_bytes).collect();
-        assert!(seen == expected);
-    }
-
-    /// A stream whose executor takes pipes, behind as many bytes as make a loan worth it.
-    fn fast_stream() -> (OutputStream, OwnedFd) {
-        let (mut stream, writer) = stream();
-        stream.allow_loan(true);
-        widen(stream.pipe.as_ref().expect("a pipe"));
-        while stream.total() < LENT_FROM_BYTES {
-            assert_eq!(stream.next_loan().map(|(offset, _)| offset), None);
-            write(&writer, &[7; 128 * 1024]).expect("write");
-            stream.read();
-        }
-        (stream, writer)
-    }
-
-    fn lend(stream: &mut OutputStream) -> u64 {
-        while let Some((offset, bytes)) = chunk(stream) {
-            stream.acknowledge(offset + bytes.len() as u64);
-        }
-        let (offset, pipe) = stream.next_loan().expect("it is lent");
-        assert!(pipe.is_some());
-        offset
-    }
-
-    #[test]
-    fn a_pipe_is_lent_behind_everything_that_was_read_of_it() {
-        let (mut stream, writer) = fast_stream();
-        write(&writer, b"later").expect("write");
-        stream.read();
-        assert!(stream.next_loan().is_none(), "what was read is not sent yet");
-        assert!(stream.wants_read().is_none());
-        let offset = lend(&mut stream);
-        assert_eq!(offset, stream.total());
-        stream.read();
-        assert_eq!((stream.total(), stream.is_sent(), stream.is_drained()), (offset, true, false));
-        // The executor takes two bytes, and gives it back.
-        stream.take_back(offset + 2);
-        stream.take_back(offset + 4);
-        read_from(&stream, 2);
-        stream.read();
-        assert_eq!(chunk(&mut stream), Some((offset + 2, b"ter".to_vec())));
-        assert!(stream.next_loan().is_none(), "it is lent once");
-    }
-
-    fn read_from(stream: &OutputStream, count: usize) {
-        let pipe = stream.pipe.as_ref().expect("a pipe");
-        assert_eq!(nix::unistd::read(pipe, &mut vec![0; count]), Ok(count));
-    }
-
-    #[test]
-    fn a_lent_pipe_comes_back_with_another_executor() {
-        let (mut stream, writer) = fast_stream();
-        let offset = lend(&mut stream);
-        write(&writer, b"more of it").expect("write");
-        read_from(&stream, 5);
-        stream.allow_loan(false);
-        stream.resume_from(offset + 5);
-        stream.read();
-        assert_eq!(chunk(&mut stream), Some((offset + 5, b"of it".to_vec())));
-        assert!(stream.next_loan().is_none());
-        // One that takes pipes gets it again.
-        stream.allow_loan(true);
-        stream.resume_from(offset + 10);
-        write(&writer, b".").expect("write");
-        stream.read();
-        assert_eq!(lend(&mut stream), offset + 11);
-    }
-
-    #[test]
-    fn an_executor_that_had_not_kept_what_came_before_the_loan_gets_it_again() {
-        let (mut stream, _writer) = fast_stream();
-        let total = stream.total();
-        while chunk(&mut stream).is_some() {}
-        assert!(matches!(stream.next_loan(), Some((offset, Some(_))) if offset == total));
-        stream.acknowledge(1000);
-        stream.resume_from(2000);
-        assert_eq!(stream.total(), total);
-        assert_eq!(chunk(&mut stream).map(|(offset, _)| offset), Some(2000));
-    }
-
-    #[test]
-    fn a_pipe_is_reclaimed_once_at_the_commands_end() {
-        let (mut stream, writer) = fast_stream();
-        let offset = lend(&mut stream);
-        assert!(stream.next_loan().is_none());
-        write(&writer, b"end").expect("write");
-        stream.command_ended();
-        stream.read();
-        assert!(matches!(stream.next_loan(), Some((_, None))));
-        assert!(stream.next_loan().is_none());
-        assert!(!stream.is_drained());
-        stream.take_back(offset);
-        stream.read();
-        assert_eq!(chunk(&mut stream), Some((offset, b"end".to_vec())));
-        assert!(stream.is_drained());
-    }
-
-    #[test]
-    fn a_command_that_ends_before_its_pipe_is_lent_keeps_it() {
-        let (mut stream, _writer) = fast_stream();
-        stream.command_ended();
-        while chunk(&mut stream).is_some() {}
-        assert!(stream.next_loan().is_none());
-        stream.acknowledge(stream.total());
-        stream.read();
-        assert!(stream.is_drained());
-    }
-}
+mod loan_tests;
+#[cfg(test)]
+mod tests;

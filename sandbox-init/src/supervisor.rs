@@ -280,9 +280,9 @@ impl Supervisor {
                 }
                 None
             }
-            ToInit::Return { exec_id, stream, offset } => {
+            ToInit::Return { exec_id, stream, offset, full } => {
                 if let Some(exec) = self.execs.get_mut(&exec_id) {
-                    exec.take_back(stream, offset);
+                    exec.take_back(stream, offset, full);
                     exec.drain_if_ended();
                 }
                 None

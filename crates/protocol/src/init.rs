@@ -199,6 +199,8 @@ pub enum ToInit {
         stream: Stream,
         /// Bytes of the stream that the executor has, all of them kept.
         offset: u64,
+        /// It keeps no more of it: the rest is counted, and only its last bytes are sent, at the end.
+        full: bool,
     },
 }
 
