@@ -64,6 +64,8 @@ pub(crate) struct OutputSink {
     /// What was taken is to be acknowledged.
     owes: bool,
     tail: VecDeque<u8>,
+    /// More was drawn since the tail was looked at.
+    tail_is_behind: bool,
     bytes_received: u64,
     bytes_stored: u64,
     cap: u64,
@@ -85,6 +87,7 @@ impl OutputSink {
             taken: Vec::new(),
             owes: false,
             tail: VecDeque::new(),
+            tail_is_behind: false,
             bytes_received: 0,
             bytes_stored: 0,
             cap,
@@ -222,6 +225,7 @@ impl OutputSink {
         };
         let (moved, pause) = drawing.draw(pipe, self.cap - self.bytes_stored).await?;
         self.drawing = Some(drawing);
+        self.tail_is_behind |= moved > 0;
         self.bytes_stored += moved;
         self.bytes_received += moved;
         self.view.show([], self.bytes_stored);
@@ -230,7 +234,9 @@ impl OutputSink {
 
     /// Nothing more is drawn. What was drawn is still being digested, until [`OutputSink::settle`].
     pub(crate) fn stop_drawing(&mut self) -> Result<(), SpoolError> {
-        if let Some(drawing) = &self.drawing {
+        if let Some(drawing) = &self.drawing
+            && std::mem::take(&mut self.tail_is_behind)
+        {
             let head = OUTPUT_HEAD_BYTES as u64;
             let begin = self.bytes_stored.saturating_sub(head).max(head);
             let length = usize::try_from(self.bytes_stored - begin).unwrap_or_default();

@@ -255,6 +255,7 @@ mod tests {
         assert!(left == all[CAP..]);
         // Of the rest, only the end comes.
         keep(&mut drawn, all.len() - 20_000, &all[all.len() - 20_000..]).await;
+        drawn.stop_drawing().expect("has stopped already");
         drawn.settle().await.expect("settles");
         let mut taken = OutputSink::open_capped(path(), CAP as u64).await.expect("opens");
         keep(&mut taken, 0, &all).await;
