@@ -12,15 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::now_ms;
 use crate::failpoint;
-use crate::frames::{Frames, Heard, Piece};
+use crate::frames::{Heard, Piece};
 use crate::interaction::{Interaction, Means, Wishes};
 use crate::journal::Entry;
-use crate::lent::Lent;
 use crate::run::Job;
 use crate::sandbox::{Connection, Ear};
 use crate::ship::Parcel;
 use crate::spool::{OutputSink, SpoolError};
-use crate::spool_drawing::Pause;
 
 /// How long after a command's time is over PID 1 may still take to report its end.
 const REPORT_MARGIN: Duration = Duration::from_secs(60);
@@ -50,7 +48,6 @@ pub(crate) struct Dialogue<'a> {
     deadline: Instant,
     ear: Ear,
     sinks: [OutputSink; 2],
-    lent: Lent,
     interaction: Interaction,
     /// The frame that starts it, while it may be started.
     start: Option<ToInit>,
@@ -85,7 +82,6 @@ impl<'a> Dialogue<'a> {
             deadline: Instant::now() + Duration::from_millis(left_ms) + REPORT_MARGIN,
             ear,
             sinks,
-            lent: Lent::default(),
             interaction: Interaction::new(job.exec_id, means, wishes),
             start,
             fresh,
@@ -120,17 +116,8 @@ impl<'a> Dialogue<'a> {
 
     /// Talks until the end is known. `parcel` is told when the command is known to run.
     pub(crate) async fn run(&mut self, parcel: &Parcel) -> Result<Ending, SpoolError> {
-        let ending = self.talk(parcel).await?;
-        self.drop_pipes()?;
-        for sink in &mut self.sinks {
-            sink.settle().await?;
-        }
-        Ok(ending)
-    }
-
-    async fn talk(&mut self, parcel: &Parcel) -> Result<Ending, SpoolError> {
         let mut cancelled = false;
-        if let Some(ending) = self.follow_presence()? {
+        if let Some(ending) = self.follow_presence() {
             return Ok(ending);
         }
         loop {
@@ -143,22 +130,14 @@ impl<'a> Dialogue<'a> {
                     let soon = Instant::now() + Duration::from_millis(KILL_GRACE_MS);
                     self.deadline = self.deadline.min(soon + REPORT_MARGIN);
                 }
-                // What comes of the command before presence: what was said and printed before PID 1
-                // died must not be lost.
-                news = next_news(&mut self.ear.frames, &self.lent) => {
-                    let ending = match news {
-                        News::Heard(heard) => self.hear(heard, parcel).await?,
-                        News::Readable(stream) => {
-                            self.draw(stream).await?;
-                            None
-                        }
-                    };
-                    if let Some(ending) = ending {
+                // Frames before presence: what PID 1 said before it died must not be lost.
+                heard = self.ear.frames.next() => {
+                    if let Some(ending) = self.hear(heard, parcel).await? {
                         return Ok(ending);
                     }
                 }
                 _ = self.ear.presence.changed() => {
-                    if let Some(ending) = self.follow_presence()? {
+                    if let Some(ending) = self.follow_presence() {
                         return Ok(ending);
                     }
                 }
@@ -172,26 +151,24 @@ impl<'a> Dialogue<'a> {
     }
 
     /// A new connection: say who we are. A gone sandbox: the end.
-    fn follow_presence(&mut self) -> Result<Option<Ending>, SpoolError> {
+    fn follow_presence(&mut self) -> Option<Ending> {
         let presence = self.ear.presence.borrow_and_update().clone();
         if presence.is_gone() {
-            return Ok(Some(Ending::Vanished));
+            return Some(Ending::Vanished);
         }
         let Some(connection) = presence.connection else {
             self.interaction.detached();
-            return Ok(None);
+            return None;
         };
         if connection.boot_id != self.boot_id {
-            return Ok(Some(Ending::Vanished));
+            return Some(Ending::Vanished);
         }
         if self.connection.as_ref().is_some_and(|old| old.epoch == connection.epoch) {
-            return Ok(None);
+            return None;
         }
         if self.fresh && self.cancel.is_cancelled() {
-            return Ok(Some(Ending::NeverStarted));
+            return Some(Ending::NeverStarted);
         }
-        // PID 1 goes on where we say that we are, and takes its pipes back with that.
-        self.drop_pipes()?;
         self.attached = false;
         self.interaction.detached();
         connection.send(match &self.start {
@@ -203,7 +180,7 @@ impl<'a> Dialogue<'a> {
         });
         failpoint::hit("start_sent");
         self.connection = Some(connection);
-        Ok(None)
+        None
     }
 
     async fn hear(&mut self, heard: Heard, parcel: &Parcel) -> Result<Option<Ending>, SpoolError> {
@@ -224,11 +201,7 @@ impl<'a> Dialogue<'a> {
             FromInit::Failed { why, .. } => return Ok(Some(Ending::Refused(why))),
             FromInit::Unknown { .. } => return Ok(self.start_again()),
             // Before the answer come pieces from where an earlier connection had stopped.
-            FromInit::Output { .. }
-            | FromInit::Unended { .. }
-            | FromInit::Exited { .. }
-            | FromInit::Lend { .. }
-            | FromInit::Reclaim { .. }
+            FromInit::Output { .. } | FromInit::Unended { .. } | FromInit::Exited { .. }
                 if !self.attached => {}
             FromInit::Output { stream, offset, bytes, .. } => {
                 self.take_output(heard.epoch, Piece { stream, offset, bytes }).await?;
@@ -249,46 +222,9 @@ impl<'a> Dialogue<'a> {
                 self.send_any(frame);
             }
             FromInit::Signalled { delivered, .. } => self.interaction.signalled(delivered),
-            FromInit::Lend { stream, offset, .. } => {
-                let wanted = self.sinks[stream.index()].can_draw(offset);
-                if !wanted || !self.lent.put(stream, heard.descriptor) {
-                    self.give_back(stream)?;
-                }
-            }
-            FromInit::Reclaim { stream, .. } => self.give_back(stream)?,
             FromInit::Hello { .. } => {}
         }
         Ok(None)
-    }
-
-    /// Takes what a lent pipe has, as far as it is to be kept.
-    async fn draw(&mut self, stream: Stream) -> Result<(), SpoolError> {
-        let pause = self.lent.draw(stream, &mut self.sinks[stream.index()]).await?;
-        failpoint::hit("output_drawn");
-        if pause == Pause::Over {
-            self.give_back(stream)?;
-        }
-        Ok(())
-    }
-
-    /// PID 1 reads the rest of a pipe.
-    fn give_back(&mut self, stream: Stream) -> Result<(), SpoolError> {
-        self.lent.drop_pipe(stream);
-        let sink = &mut self.sinks[stream.index()];
-        sink.stop_drawing()?;
-        let (offset, full) = (sink.bytes_received(), sink.is_full());
-        self.send(ToInit::Return { exec_id: self.exec_id, stream, offset, full });
-        failpoint::hit("pipe_returned");
-        Ok(())
-    }
-
-    /// Takes nothing more from any pipe.
-    fn drop_pipes(&mut self) -> Result<(), SpoolError> {
-        for (stream, sink) in Stream::BOTH.into_iter().zip(&mut self.sinks) {
-            self.lent.drop_pipe(stream);
-            sink.stop_drawing()?;
-        }
-        Ok(())
     }
 
     /// Takes a piece and what waits behind it.
@@ -338,20 +274,5 @@ impl<'a> Dialogue<'a> {
         if let Some(connection) = &self.connection {
             connection.send(frame);
         }
-    }
-}
-
-/// What comes of a command.
-enum News {
-    Heard(Heard),
-    /// The pipe of this stream has something.
-    Readable(Stream),
-}
-
-/// Neither the one nor the other keeps us from hearing what comes first.
-async fn next_news(frames: &mut Frames, lent: &Lent) -> News {
-    tokio::select! {
-        heard = frames.next() => News::Heard(heard),
-        stream = lent.readable() => News::Readable(stream),
     }
 }

@@ -2,7 +2,7 @@
 //! the process kill itself at the n-th visit of one; in a release build there is nothing of it.
 
 /// Every place, in the order in which an exec meets them.
-pub const NAMES: [&str; 24] = [
+pub const NAMES: [&str; 22] = [
     "before_record_start",
     "after_record_start",
     "start_sent",
@@ -10,8 +10,6 @@ pub const NAMES: [&str; 24] = [
     "started_heard",
     "output_kept",
     "output_taken",
-    "output_drawn",
-    "pipe_returned",
     "exit_heard",
     "result_recorded",
     "reply_made",

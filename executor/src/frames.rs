@@ -2,7 +2,6 @@
 //! there never waits: a slow exec must not keep back what others are told. Judges nothing.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use protocol::init::{FromInit, MAX_OUTPUT_CHUNK_BYTES, Stream, WIDE_WINDOW_BYTES};
@@ -14,14 +13,10 @@ const MAX_WAITING_BYTES: usize = 5 * WIDE_WINDOW_BYTES;
 /// What a frame counts beside its output.
 const FRAME_BYTES: usize = 256;
 
-/// Descriptors that wait for one exec.
-const MAX_DESCRIPTORS: usize = 4;
-
-/// A frame of PID 1, with the connection that it came by, and the descriptor that it brought.
+/// A frame of PID 1, with the connection that it came by.
 pub(crate) struct Heard {
     pub(crate) epoch: u64,
     pub(crate) frame: FromInit,
-    pub(crate) descriptor: Option<OwnedFd>,
 }
 
 /// A piece of a stream.
@@ -42,7 +37,6 @@ struct Queue {
 struct Waiting {
     frames: VecDeque<Heard>,
     bytes: usize,
-    descriptors: usize,
 }
 
 /// PID 1 said more than it may before it is answered.
@@ -73,11 +67,10 @@ impl Inbox {
         let mut waiting = self.0.lock();
         if let Some(heard) = waiting.join(heard) {
             let bytes = waiting.bytes + bytes_of(&heard);
-            let descriptors = waiting.descriptors + usize::from(heard.descriptor.is_some());
-            if bytes > MAX_WAITING_BYTES || descriptors > MAX_DESCRIPTORS {
+            if bytes > MAX_WAITING_BYTES {
                 return Err(TooMuch);
             }
-            (waiting.bytes, waiting.descriptors) = (bytes, descriptors);
+            waiting.bytes = bytes;
             waiting.frames.push_back(heard);
         }
         drop(waiting);
@@ -120,7 +113,6 @@ impl Queue {
         let mut waiting = self.lock();
         let heard = waiting.frames.pop_front()?;
         waiting.bytes -= bytes_of(&heard);
-        waiting.descriptors -= usize::from(heard.descriptor.is_some());
         Some(heard)
     }
 
@@ -156,7 +148,7 @@ impl Frames {
     pub(crate) fn next_output(&mut self, epoch: u64) -> Option<Piece> {
         let heard = self.ahead.take().or_else(|| self.queue.pop())?;
         match heard {
-            Heard { epoch: its, frame: FromInit::Output { stream, offset, bytes, .. }, .. }
+            Heard { epoch: its, frame: FromInit::Output { stream, offset, bytes, .. } }
                 if its == epoch =>
             {
                 Some(Piece { stream, offset, bytes })
@@ -175,10 +167,6 @@ mod tests {
     use domain::ids::ExecId;
     use uuid::Uuid;
 
-    fn heard(epoch: u64, frame: FromInit) -> Heard {
-        Heard { epoch, frame, descriptor: None }
-    }
-
     #[tokio::test]
     async fn waiting_output_is_taken_up_to_the_next_other_frame_and_connection() {
         let exec_id = ExecId::from(Uuid::from_u128(1));
@@ -194,7 +182,7 @@ mod tests {
             (2, output(1)),
         ];
         for (epoch, frame) in said {
-            inbox.put(heard(epoch, frame)).expect("room");
+            inbox.put(Heard { epoch, frame }).expect("room");
         }
         assert_eq!(frames.next_output(1).map(|piece| piece.offset), Some(0));
         assert_eq!(frames.next_output(1).map(|piece| piece.offset), Some(1));
@@ -213,7 +201,7 @@ mod tests {
         let (inbox, mut frames) = queue();
         let put = |epoch, stream, offset| {
             let frame = FromInit::Output { exec_id, stream, offset, bytes: vec![offset as u8] };
-            inbox.put(heard(epoch, frame)).expect("room");
+            inbox.put(Heard { epoch, frame }).expect("room");
         };
         let count = 2 * MAX_OUTPUT_CHUNK_BYTES as u64;
         for offset in 0..count {
@@ -223,17 +211,16 @@ mod tests {
         // Of another connection, and after a gap.
         put(2, Stream::Stdout, count);
         put(2, Stream::Stdout, count + 5);
-        let mut seen = Vec::new();
-        while let Some(Heard {
-            epoch, frame: FromInit::Output { stream, offset, bytes, .. }, ..
-        }) = frames.queue.pop()
+        let mut heard = Vec::new();
+        while let Some(Heard { epoch, frame: FromInit::Output { stream, offset, bytes, .. } }) =
+            frames.queue.pop()
         {
             assert!(bytes.iter().zip(offset..).all(|(byte, at)| *byte == at as u8));
-            seen.push((epoch, stream.index(), offset, bytes.len()));
+            heard.push((epoch, stream.index(), offset, bytes.len()));
         }
         let half = MAX_OUTPUT_CHUNK_BYTES;
         assert_eq!(
-            seen,
+            heard,
             [
                 (1, 0, 0, half),
                 (1, 1, 0, half),
@@ -254,7 +241,7 @@ mod tests {
         let output = || {
             let bytes = vec![7; WIDE_WINDOW_BYTES];
             let frame = FromInit::Output { exec_id, stream: Stream::Stdout, offset: 0, bytes };
-            heard(1, frame)
+            Heard { epoch: 1, frame }
         };
         for _ in 0..4 {
             inbox.put(output()).expect("room");
@@ -269,23 +256,5 @@ mod tests {
         tokio::task::yield_now().await;
         inbox.put(Heard { epoch: 2, ..output() }).expect("room");
         assert_eq!(waiting.await.expect("it ends"), 2);
-    }
-
-    #[tokio::test]
-    async fn descriptors_that_nobody_takes_are_limited() {
-        let exec_id = ExecId::from(Uuid::from_u128(1));
-        let (inbox, mut frames) = queue();
-        let (pipe, _) = std::io::pipe().expect("a pipe");
-        let lend = || {
-            let frame = FromInit::Lend { exec_id, stream: Stream::Stdout, offset: 0, inode: 0 };
-            let descriptor = Some(pipe.try_clone().expect("a descriptor").into());
-            Heard { epoch: 1, frame, descriptor }
-        };
-        for _ in 0..MAX_DESCRIPTORS {
-            inbox.put(lend()).expect("room");
-        }
-        inbox.put(lend()).expect_err("too many");
-        frames.next().await;
-        inbox.put(lend()).expect("room again");
     }
 }

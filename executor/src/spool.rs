@@ -1,6 +1,6 @@
 //! The output of one stream of one exec on this host: its beginning in memory, all of it in a file
 //! once it is longer, up to a cap. Counts what it does not keep; never reorders, repeats or skips.
-//! Takes pieces as they come and keeps several at a time, or lets the file be filled from a pipe.
+//! Takes pieces as they come and keeps several at a time.
 
 use std::collections::VecDeque;
 use std::io::SeekFrom;
@@ -12,10 +12,8 @@ use protocol::binary::Binary;
 use protocol::exec::StreamSummary;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
-use tokio::net::unix::pipe::Receiver;
 use tokio::task::spawn_blocking;
 
-use crate::spool_drawing::{Drawing, Pause};
 use crate::spool_file::{Kept, SpoolFile};
 
 /// Bytes that a spool file is read in.
@@ -57,15 +55,11 @@ pub(crate) struct OutputSink {
     view: Arc<SpoolView>,
     /// Absent while it is being written, and for ever when that broke off.
     file: Option<SpoolFile>,
-    /// In its place, while it is filled from a pipe.
-    drawing: Option<Drawing>,
     /// Taken, and not written yet.
     taken: Vec<Kept>,
     /// What was taken is to be acknowledged.
     owes: bool,
     tail: VecDeque<u8>,
-    /// More was drawn since the tail was looked at.
-    tail_is_behind: bool,
     bytes_received: u64,
     bytes_stored: u64,
     cap: u64,
@@ -77,17 +71,14 @@ impl OutputSink {
         Self::open_capped(path, MAX_OUTPUT_BYTES).await
     }
 
-    /// The same with another cap, in bytes.
-    pub(crate) async fn open_capped(path: PathBuf, cap: u64) -> Result<Self, SpoolError> {
+    async fn open_capped(path: PathBuf, cap: u64) -> Result<Self, SpoolError> {
         let mut file = SpoolFile::new(path.clone());
         let mut sink = Self {
             view: Arc::new(SpoolView { path: path.clone(), shown: Mutex::default() }),
             file: None,
-            drawing: None,
             taken: Vec::new(),
             owes: false,
             tail: VecDeque::new(),
-            tail_is_behind: false,
             bytes_received: 0,
             bytes_stored: 0,
             cap,
@@ -174,7 +165,6 @@ impl OutputSink {
     pub(crate) async fn keep(&mut self) -> Result<Option<u64>, SpoolError> {
         let pieces = std::mem::take(&mut self.taken);
         if !pieces.is_empty() {
-            self.settle().await?;
             let pieces = self.write(pieces).await?;
             self.view.show(pieces.iter().map(Kept::as_slice), self.bytes_stored);
         }
@@ -198,60 +188,6 @@ impl OutputSink {
         let (file, pieces) = writing.await.map_err(|_| SpoolError::Broken)??;
         self.file = Some(file);
         Ok(pieces)
-    }
-
-    /// Whether a pipe can be drawn from whose first byte has this position: one that continues what
-    /// was kept, of which there is a file, and room for more.
-    pub(crate) fn can_draw(&self, offset: u64) -> bool {
-        let continues = offset == self.bytes_received && self.bytes_stored == offset;
-        continues && self.is_long() && self.taken.is_empty() && !self.is_full()
-    }
-
-    /// Whether nothing more is kept.
-    pub(crate) fn is_full(&self) -> bool {
-        self.bytes_stored == self.cap
-    }
-
-    /// Keeps what `pipe` has, or a part of it; [`OutputSink::can_draw`] says when that can be begun.
-    /// Before anything else is taken comes [`OutputSink::stop_drawing`], before a summary
-    /// [`OutputSink::settle`].
-    pub(crate) async fn draw(&mut self, pipe: &Arc<Receiver>) -> Result<Pause, SpoolError> {
-        let mut drawing = match self.drawing.take() {
-            Some(drawing) => drawing,
-            None => {
-                let file = self.file.take().ok_or(SpoolError::Broken)?;
-                Drawing::begin(file, self.bytes_stored)?
-            }
-        };
-        let (moved, pause) = drawing.draw(pipe, self.cap - self.bytes_stored).await?;
-        self.drawing = Some(drawing);
-        self.tail_is_behind |= moved > 0;
-        self.bytes_stored += moved;
-        self.bytes_received += moved;
-        self.view.show([], self.bytes_stored);
-        Ok(if self.is_full() { Pause::Over } else { pause })
-    }
-
-    /// Nothing more is drawn. What was drawn is still being digested, until [`OutputSink::settle`].
-    pub(crate) fn stop_drawing(&mut self) -> Result<(), SpoolError> {
-        if let Some(drawing) = &self.drawing
-            && std::mem::take(&mut self.tail_is_behind)
-        {
-            let head = OUTPUT_HEAD_BYTES as u64;
-            let begin = self.bytes_stored.saturating_sub(head).max(head);
-            let length = usize::try_from(self.bytes_stored - begin).unwrap_or_default();
-            // At most 16 KiB that were written just now.
-            self.tail = drawing.read(begin, length)?.into();
-        }
-        Ok(())
-    }
-
-    /// What was drawn is digested.
-    pub(crate) async fn settle(&mut self) -> Result<(), SpoolError> {
-        if let Some(drawing) = self.drawing.take() {
-            self.file = Some(drawing.settle().await?);
-        }
-        Ok(())
     }
 
     /// The stream as it stands, given the size that PID 1 told, if it could.

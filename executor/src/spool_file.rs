@@ -2,11 +2,10 @@
 //! threads that may; knows neither caps nor offsets.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Seek as _, SeekFrom, Write as _};
+use std::io::Write as _;
 use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use protocol::grant::hex;
 use sha2::{Digest as _, Sha256};
@@ -27,7 +26,7 @@ impl Kept {
 /// See the module.
 pub(crate) struct SpoolFile {
     path: PathBuf,
-    file: Option<Arc<File>>,
+    file: Option<File>,
     hash: Sha256,
 }
 
@@ -44,10 +43,7 @@ impl SpoolFile {
 
     /// Goes on behind what the file has; it counts for the digest by [`SpoolFile::digest_more`].
     pub(crate) fn reopen(&mut self) -> std::io::Result<()> {
-        // Not to append: the kernel moves nothing from a pipe to a file that is open for that.
-        let mut file = OpenOptions::new().read(true).write(true).open(&self.path)?;
-        file.seek(SeekFrom::End(0))?;
-        self.file = Some(Arc::new(file));
+        self.file = Some(OpenOptions::new().append(true).open(&self.path)?);
         Ok(())
     }
 
@@ -59,15 +55,15 @@ impl SpoolFile {
     /// Writes pieces behind what there is; behind `head`, if there is no file yet. They are the
     /// kernel's when it returns: this process may die then, and if the machine does, so does PID 1.
     pub(crate) fn append(&mut self, head: &[u8], pieces: &[Kept]) -> std::io::Result<()> {
-        let mut file: &File = match &self.file {
+        let file = match &mut self.file {
             Some(file) => file,
             None => {
                 let mut options = OpenOptions::new();
                 // Mode 0600: it holds a tenant's output.
-                options.create(true).truncate(true).read(true).write(true).mode(0o600);
+                options.create(true).truncate(true).write(true).mode(0o600);
                 let mut file = options.open(&self.path)?;
                 file.write_all(head)?;
-                self.file.insert(Arc::new(file))
+                self.file.insert(file)
             }
         };
         // Piece by piece, so that each is still in the processor's cache for its digest.
@@ -76,17 +72,6 @@ impl SpoolFile {
             self.hash.update(piece.as_slice());
         }
         Ok(())
-    }
-
-    /// The file and its digest, for who adds to both. Until they are back, this is of no use.
-    pub(crate) fn lend(&mut self) -> Option<(Arc<File>, Sha256)> {
-        let file = self.file.take()?;
-        Some((file, std::mem::take(&mut self.hash)))
-    }
-
-    /// They are back, and have more.
-    pub(crate) fn take_back(&mut self, file: Arc<File>, hash: Sha256) {
-        (self.file, self.hash) = (Some(file), hash);
     }
 
     /// The digest of everything so far.

@@ -7,7 +7,6 @@ use domain::ids::ExecId;
 use domain::limits::CANCEL_GRACE_MS;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
-use nix::sys::stat::fstat;
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, read};
 use protocol::checks::Checks;
@@ -298,35 +297,6 @@ impl Exec {
     /// The executor has output up to `offset`.
     pub(crate) fn acknowledge(&mut self, stream: Stream, offset: u64) {
         self.streams[stream.index()].acknowledge(offset);
-    }
-
-    /// Whether pipes may be lent to the executor of now.
-    pub(crate) fn allow_loans(&mut self, may_lend: bool) {
-        for stream in &mut self.streams {
-            stream.allow_loan(may_lend);
-        }
-    }
-
-    /// The executor has a stream up to `offset`, and its pipe no more.
-    pub(crate) fn take_back(&mut self, stream: Stream, offset: u64, full: bool) {
-        self.streams[stream.index()].take_back(offset, full);
-    }
-
-    /// What the executor is to be told about a pipe, if anything, with the pipe if it is lent.
-    pub(crate) fn next_loan(&mut self) -> Option<(FromInit, Option<BorrowedFd<'_>>)> {
-        let exec_id = self.exec_id;
-        let mut streams = Stream::BOTH.into_iter().zip(&mut self.streams);
-        streams.find_map(|(stream, its)| {
-            let (offset, pipe) = its.next_loan()?;
-            let frame = match pipe {
-                Some(pipe) => {
-                    let inode = fstat(pipe).map_or(0, |found| found.st_ino);
-                    FromInit::Lend { exec_id, stream, offset, inode }
-                }
-                None => FromInit::Reclaim { exec_id, stream },
-            };
-            Some((frame, pipe))
-        })
     }
 
     /// A new connection takes the exec over from these offsets.

@@ -1,15 +1,12 @@
 //! One output stream of a command: a pipe, and a window of bytes that the executor does not have
-//! yet. A full window stops the reading, which stops the command: back-pressure, not memory. The pipe
-//! of a command that prints much is lent to the executor, if that takes pipes: what is in it is lost
-//! with neither of them.
+//! yet. A full window stops the reading, which stops the command: back-pressure, not memory.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use domain::limits::OUTPUT_HEAD_BYTES;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::uio::readv;
-use protocol::init::{MAX_OUTPUT_CHUNK_BYTES, WIDE_WINDOW_BYTES};
+use protocol::init::MAX_OUTPUT_CHUNK_BYTES;
 
 use crate::window::{Allowance, Window};
 
@@ -19,38 +16,11 @@ const FULL_BYTES: usize = 64 * 1024;
 /// what all sandboxes' pipes hold counts against one limit of the kernel, that of root.
 const WIDE_PIPE_BYTES: i32 = 256 * 1024;
 
-/// Streams that printed so much are worth a loan: as much as a window holds.
-const LENT_FROM_BYTES: u64 = WIDE_WINDOW_BYTES as u64;
-
-/// How much of its end a result shows.
-const OUTPUT_TAIL_BYTES: u64 = OUTPUT_HEAD_BYTES as u64;
-
-/// Who takes the bytes out of the pipe.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Loan {
-    /// We do.
-    None,
-    /// We did; the executor does once it has everything that we took.
-    Due,
-    /// The executor does.
-    Out {
-        /// It was asked to give it back.
-        reclaimed: bool,
-    },
-    /// We do, and will.
-    Over,
-}
-
 /// See the module.
 pub(crate) struct OutputStream {
     pipe: Option<OwnedFd>,
     /// Whether the pipe was widened, or could not be.
     widened: bool,
-    loan: Loan,
-    /// Whether the executor takes pipes.
-    may_lend: bool,
-    /// The executor keeps no more of it, and wants to know how much there is and how it ends.
-    counts: bool,
     window: Window,
     /// Offset up to which bytes were sent on the current connection.
     sent: u64,
@@ -62,51 +32,18 @@ impl OutputStream {
     /// A stream that reads `pipe`, which must not block; without one, an empty stream.
     pub(crate) fn new(pipe: Option<OwnedFd>, allowance: &Allowance) -> Self {
         let window = Window::new(allowance.clone());
-        Self {
-            pipe,
-            widened: false,
-            loan: Loan::None,
-            may_lend: false,
-            counts: false,
-            window,
-            sent: 0,
-            last_bytes: None,
-        }
-    }
-
-    /// Whether the executor of now takes pipes.
-    pub(crate) fn allow_loan(&mut self, may_lend: bool) {
-        self.may_lend = may_lend;
-    }
-
-    /// Whether we take bytes out of the pipe, and have room for them.
-    fn may_read(&self) -> bool {
-        matches!(self.loan, Loan::None | Loan::Over) && self.window.has_room()
+        Self { pipe, widened: false, window, sent: 0, last_bytes: None }
     }
 
     /// The pipe, while there is room for what it gives.
     pub(crate) fn wants_read(&self) -> Option<BorrowedFd<'_>> {
-        self.pipe.as_ref().filter(|_| self.may_read()).map(AsFd::as_fd)
+        self.pipe.as_ref().filter(|_| self.window.has_room()).map(AsFd::as_fd)
     }
 
     /// Reads what is there, as far as there is room. Bytes keep their order; an end of file closes
     /// the pipe.
     pub(crate) fn read(&mut self) {
-        // What is counted fills no window, and others want to be heard too.
-        let mut left = if self.counts && self.last_bytes.is_none() { 8 } else { usize::MAX };
-        while left > 0 && !self.is_drained() && self.may_read() && self.read_once() {
-            self.forget_what_is_counted();
-            left -= 1;
-        }
-        self.forget_what_is_counted();
-    }
-
-    /// Of what is counted, only the end is of interest.
-    fn forget_what_is_counted(&mut self) {
-        if self.counts {
-            self.window.release(self.total().saturating_sub(OUTPUT_TAIL_BYTES));
-            self.sent = self.sent.max(self.window.base());
-        }
+        while !self.is_drained() && self.window.has_room() && self.read_once() {}
     }
 
     /// Gives whether there may be more.
@@ -124,9 +61,6 @@ impl OutputStream {
                 if count >= FULL_BYTES && !std::mem::replace(&mut self.widened, true) {
                     widen(pipe);
                 }
-                if self.is_worth_a_loan() {
-                    self.loan = Loan::Due;
-                }
                 return count == limit;
             }
             Err(Errno::EINTR) => return true,
@@ -139,46 +73,15 @@ impl OutputStream {
         false
     }
 
-    fn is_worth_a_loan(&self) -> bool {
-        let fast = self.may_lend && self.widened && self.total() >= LENT_FROM_BYTES;
-        // A terminal is no pipe.
-        fast && self.loan == Loan::None && capacity(self.pipe.as_ref()).is_some()
-    }
-
-    /// What the executor is to be told about the pipe now, if anything: with its descriptor, that it
-    /// has it now; without, that it shall give it back.
-    pub(crate) fn next_loan(&mut self) -> Option<(u64, Option<BorrowedFd<'_>>)> {
-        let (offset, is_sent, pipe) = (self.total(), self.is_sent(), self.pipe.as_ref()?);
-        match &mut self.loan {
-            Loan::Due if is_sent => {
-                self.loan = Loan::Out { reclaimed: false };
-                Some((offset, Some(pipe.as_fd())))
-            }
-            Loan::Out { reclaimed } if self.last_bytes.is_some() && !*reclaimed => {
-                *reclaimed = true;
-                Some((offset, None))
-            }
-            _ => None,
-        }
-    }
-
-    /// The executor has everything before `offset`, and takes no more from the pipe. It keeps no more
-    /// if that is `full`.
-    pub(crate) fn take_back(&mut self, offset: u64, full: bool) {
-        if matches!(self.loan, Loan::Out { .. }) {
-            self.loan = Loan::Over;
-            self.counts = full;
-            self.window.skip_to(offset);
-            self.sent = self.window.base();
-        }
-    }
-
     /// The command has ended: at most what the pipe can hold is still its own.
     pub(crate) fn command_ended(&mut self) {
-        self.last_bytes = Some(capacity(self.pipe.as_ref()).unwrap_or(FULL_BYTES));
-        if self.loan == Loan::Due {
-            self.loan = Loan::Over;
-        }
+        let capacity = self
+            .pipe
+            .as_ref()
+            .and_then(|pipe| fcntl(pipe, FcntlArg::F_GETPIPE_SZ).ok())
+            .and_then(|bytes| usize::try_from(bytes).ok())
+            .unwrap_or(FULL_BYTES);
+        self.last_bytes = Some(capacity);
     }
 
     /// Whether everything that the command wrote has been read.
@@ -188,7 +91,7 @@ impl OutputStream {
 
     /// Whether there are bytes to send.
     pub(crate) fn has_unsent(&self) -> bool {
-        !self.is_sent() && (!self.counts || self.is_drained())
+        !self.is_sent()
     }
 
     /// The next bytes to send, in order, with their offset. They count as sent.
@@ -206,18 +109,9 @@ impl OutputStream {
         self.sent = self.sent.max(self.window.base());
     }
 
-    /// A new connection: send from `have` on, as far back as the window goes. Nobody else has the
-    /// pipe by now; who had it may have taken more than we know of.
+    /// A new connection: send from `have` on, as far back as the window goes.
     pub(crate) fn resume_from(&mut self, have: u64) {
-        let is_out = matches!(self.loan, Loan::Out { .. });
-        if is_out && have > self.total() {
-            self.window.skip_to(have);
-        } else {
-            self.window.release(have);
-        }
-        if self.loan != Loan::Over {
-            self.loan = Loan::None;
-        }
+        self.window.release(have);
         self.sent = self.window.base();
     }
 
@@ -242,12 +136,6 @@ impl OutputStream {
     }
 }
 
-/// How many bytes a pipe holds; nothing of what is no pipe.
-fn capacity(pipe: Option<&OwnedFd>) -> Option<usize> {
-    let bytes = fcntl(pipe?, FcntlArg::F_GETPIPE_SZ).ok()?;
-    usize::try_from(bytes).ok()
-}
-
 /// Makes a pipe hold more, if the kernel lets us.
 fn widen(pipe: &OwnedFd) {
     // Twice: kernels from 5.8 to 6.7 (unless mended: 5.15.149, 6.1.76, 6.6.15) wake a writer that
@@ -259,6 +147,110 @@ fn widen(pipe: &OwnedFd) {
 }
 
 #[cfg(test)]
-mod loan_tests;
-#[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use nix::fcntl::OFlag;
+    use nix::unistd::{pipe2, write};
+    use protocol::init::WIDE_WINDOW_BYTES;
+
+    fn stream() -> (OutputStream, OwnedFd) {
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).expect("pipe");
+        (OutputStream::new(Some(reader), &Allowance::new()), writer)
+    }
+
+    fn chunk(stream: &mut OutputStream) -> Option<(u64, Vec<u8>)> {
+        stream.next_chunk().map(|(offset, parts)| (offset, parts.concat()))
+    }
+
+    #[test]
+    fn unacknowledged_bytes_are_sent_again_after_a_reconnect() {
+        let (mut stream, writer) = stream();
+        write(&writer, b"abcdef").expect("write");
+        stream.read();
+        assert_eq!(chunk(&mut stream), Some((0, b"abcdef".to_vec())));
+        assert!(stream.is_sent());
+        stream.resume_from(2);
+        assert_eq!(chunk(&mut stream), Some((2, b"cdef".to_vec())));
+        assert_eq!(stream.total(), 6);
+    }
+
+    #[test]
+    fn a_full_window_stops_reading_until_the_executor_catches_up() {
+        let (mut stream, writer) = stream();
+        while stream.wants_read().is_some() {
+            write(&writer, &[7; 4096]).expect("write");
+            stream.read();
+        }
+        assert_eq!(stream.total(), WIDE_WINDOW_BYTES as u64);
+        stream.acknowledge(4096);
+        assert!(stream.wants_read().is_some());
+    }
+
+    #[test]
+    fn a_writer_left_behind_does_not_delay_the_end() {
+        let (mut stream, writer) = stream();
+        write(&writer, b"last words").expect("write");
+        stream.command_ended();
+        assert!(!stream.is_drained());
+        stream.read();
+        assert!(stream.is_drained());
+        assert_eq!(stream.total(), 10);
+        drop(writer);
+    }
+
+    #[test]
+    fn a_writer_that_never_stops_is_cut_at_the_pipes_capacity() {
+        let (mut stream, writer) = stream();
+        stream.command_ended();
+        let mut reads = 0;
+        while !stream.is_drained() {
+            write(&writer, &[7; 4096]).expect("write");
+            stream.read_once();
+            reads += 1;
+            assert!(reads < 1000);
+        }
+        assert_eq!(stream.total(), 65536);
+    }
+
+    #[test]
+    fn a_writer_that_waits_goes_on_when_its_pipe_is_widened() {
+        for _ in 0..100 {
+            let (reader, writer) = std::io::pipe().expect("pipe");
+            let reader = OwnedFd::from(reader);
+            fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).expect("set");
+            let mut stream = OutputStream::new(Some(reader), &Allowance::new());
+            let writing = std::thread::spawn(move || {
+                std::io::Write::write_all(&mut &writer, &[7; 600_000]).expect("writes");
+            });
+            while !stream.is_drained() {
+                stream.read();
+                stream.acknowledge(stream.total());
+                std::thread::yield_now();
+            }
+            writing.join().expect("ends");
+            assert_eq!((stream.total(), stream.widened), (600_000, true));
+        }
+    }
+
+    #[test]
+    fn bytes_keep_their_order_when_the_window_wraps() {
+        let (mut stream, writer) = stream();
+        let (mut written, mut seen) = (0_u32, Vec::new());
+        for round in 0..401_usize {
+            let words: Vec<u8> = (0..1000).flat_map(|n| (written + n).to_le_bytes()).collect();
+            written += 1000;
+            write(&writer, &words).expect("write");
+            stream.read();
+            // Now and then, what was sent is kept back for a while.
+            if round % 7 != 0 {
+                while let Some((offset, bytes)) = chunk(&mut stream) {
+                    assert_eq!(offset, seen.len() as u64);
+                    seen.extend(bytes);
+                }
+                stream.acknowledge(seen.len() as u64 - 1500);
+            }
+        }
+        let expected: Vec<u8> = (0..written).flat_map(u32::to_le_bytes).collect();
+        assert!(seen == expected);
+    }
+}

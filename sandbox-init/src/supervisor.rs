@@ -13,7 +13,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 use protocol::checks::Checks;
-use protocol::init::{Abilities, FromInit, Start, ToInit, VERSION};
+use protocol::init::{FromInit, Start, ToInit, VERSION};
 
 use crate::exec::Exec;
 use crate::link::{Broken, Link};
@@ -45,8 +45,6 @@ pub(crate) struct Supervisor {
     connect_at: Instant,
     /// Highest epoch of an executor so far.
     epoch: u64,
-    /// What the last one can do.
-    abilities: Abilities,
     execs: BTreeMap<ExecId, Exec>,
     /// The one whose output was sent last.
     served: Option<ExecId>,
@@ -73,7 +71,6 @@ impl Supervisor {
             welcome_by: None,
             connect_at: Instant::now(),
             epoch: 0,
-            abilities: Abilities::default(),
             execs: BTreeMap::new(),
             served: None,
             started: Started::default(),
@@ -146,9 +143,7 @@ impl Supervisor {
         let is_known = self.welcome_by.is_none();
         link.fill(|link| {
             let say = |exec: &mut Exec| {
-                if let Some((frame, pipe)) = exec.next_loan() {
-                    link.send_with(&frame, pipe)?;
-                } else if let Some(output) = exec.next_output() {
+                if let Some(output) = exec.next_output() {
                     link.send_output(&output)?;
                 } else if let Some(end) = exec.next_end() {
                     link.send(&end)?;
@@ -227,8 +222,8 @@ impl Supervisor {
 
     fn take_frames(&mut self, frames: Vec<ToInit>, now: Instant) -> Result<(), Broken> {
         for frame in frames {
-            if let ToInit::Welcome { version, epoch, abilities } = frame {
-                self.welcome(version, epoch, abilities)?;
+            if let ToInit::Welcome { version, epoch } = frame {
+                self.welcome(version, epoch)?;
             } else if self.welcome_by.is_none()
                 && let Some(answer) = self.handle(frame, now)
                 && let Some(link) = &mut self.link
@@ -240,12 +235,11 @@ impl Supervisor {
     }
 
     /// An executor says who it is. One that has a successor is not listened to.
-    fn welcome(&mut self, version: u32, epoch: u64, abilities: Abilities) -> Result<(), Broken> {
+    fn welcome(&mut self, version: u32, epoch: u64) -> Result<(), Broken> {
         if version != VERSION || epoch < self.epoch {
             return Err(Broken);
         }
         self.epoch = epoch;
-        self.abilities = abilities;
         self.welcome_by = None;
         Ok(())
     }
@@ -280,13 +274,6 @@ impl Supervisor {
                 }
                 None
             }
-            ToInit::Return { exec_id, stream, offset, full } => {
-                if let Some(exec) = self.execs.get_mut(&exec_id) {
-                    exec.take_back(stream, offset, full);
-                    exec.drain_if_ended();
-                }
-                None
-            }
             ToInit::Cancel { exec_id } => {
                 if let Some(exec) = self.execs.get_mut(&exec_id) {
                     exec.cancel(now);
@@ -308,8 +295,7 @@ impl Supervisor {
             return self.attach(exec_id, [0, 0]);
         }
         match Exec::start(start, checks, &self.allowance, now) {
-            Ok(mut exec) => {
-                exec.allow_loans(self.abilities.takes_pipes);
+            Ok(exec) => {
                 self.started.insert(exec_id);
                 self.shepherds.insert(exec.shepherd());
                 self.execs.insert(exec_id, exec);
@@ -322,7 +308,6 @@ impl Supervisor {
     fn attach(&mut self, exec_id: ExecId, have: [u64; 2]) -> FromInit {
         match self.execs.get_mut(&exec_id).filter(|exec| !exec.is_forgotten()) {
             Some(exec) => {
-                exec.allow_loans(self.abilities.takes_pipes);
                 exec.resume_from(have);
                 exec.drain_if_ended();
                 FromInit::Started { exec_id, again: true }

@@ -127,12 +127,6 @@ impl Window {
         self.base = offset;
     }
 
-    /// Gives up everything, and goes on at `offset`, unless it is further than that.
-    pub(crate) fn skip_to(&mut self, offset: u64) {
-        self.base = offset.max(self.end());
-        self.length = 0;
-    }
-
     /// The next size that it may have.
     fn next_size(&self) -> Option<usize> {
         let size = self.ring.size;

@@ -123,8 +123,6 @@ pub enum ToInit {
         version: u32,
         /// Grows with every start of the executor.
         epoch: u64,
-        /// What else the executor can do.
-        abilities: Abilities,
     },
     /// Start a command, or attach to it if it was started before.
     Start(Start),
@@ -191,31 +189,6 @@ pub enum ToInit {
         /// What is looked at first.
         checks: Checks,
     },
-    /// Takes no more from a pipe that [`FromInit::Lend`] brought, or never could.
-    Return {
-        /// The exec.
-        exec_id: ExecId,
-        /// The stream.
-        stream: Stream,
-        /// Bytes of the stream that the executor has, all of them kept.
-        offset: u64,
-        /// It keeps no more of it: the rest is counted, and only its last bytes are sent, at the end.
-        full: bool,
-    },
-}
-
-/// What an executor can do that those before it could not. It came behind the other fields of its
-/// frame: who does not know it does not see it, and where it is missing there is nothing of it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Abilities {
-    /// It takes pipes that are lent to it ([`FromInit::Lend`]).
-    pub takes_pipes: bool,
-}
-
-impl<'de> Deserialize<'de> for Abilities {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self { takes_pipes: bool::deserialize(deserializer).unwrap_or_default() })
-    }
 }
 
 /// How a process ended, as `waitpid` told.
@@ -325,62 +298,4 @@ pub enum FromInit {
         /// How many, at least one.
         processes: u32,
     },
-    /// Lends the pipe of a stream: its descriptor comes with the first byte of this frame, unless the
-    /// runtime cannot pass any. Nothing is sent of the stream until [`ToInit::Return`], or until
-    /// [`ToInit::Attach`]; what the executor has taken from the pipe by then is what it has kept.
-    Lend {
-        /// The exec.
-        exec_id: ExecId,
-        /// The stream.
-        stream: Stream,
-        /// Position of the first byte in the pipe.
-        offset: u64,
-        /// The pipe's inode, by which its descriptor is known.
-        inode: u64,
-    },
-    /// The command has ended, and PID 1 wants the pipe back: it knows what is still the command's.
-    /// Answered with [`ToInit::Return`].
-    Reclaim {
-        /// The exec.
-        exec_id: ExecId,
-        /// The stream.
-        stream: Stream,
-    },
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The first frame of executors before there were abilities.
-    #[derive(Serialize, Deserialize)]
-    enum Earlier {
-        Welcome { version: u32, epoch: u64 },
-    }
-
-    #[test]
-    fn abilities_disturb_nobody_who_does_not_know_them() {
-        let told = Earlier::Welcome { version: VERSION, epoch: 7 };
-        let mut wire = Vec::new();
-        encode(&told, &mut wire).expect("fits");
-        let takes_pipes = Abilities { takes_pipes: true };
-        let told = ToInit::Welcome { version: VERSION, epoch: 8, abilities: takes_pipes };
-        encode(&told, &mut wire).expect("fits");
-        let mut buffer = FrameBuffer::default();
-        buffer.tail().extend_from_slice(&wire);
-        let ToInit::Welcome { epoch: 7, abilities, .. } = buffer.take().unwrap().unwrap() else {
-            panic!("an earlier executor is not understood");
-        };
-        assert_eq!(abilities, Abilities::default());
-        let ToInit::Welcome { epoch: 8, abilities, .. } = buffer.take().unwrap().unwrap() else {
-            panic!("this executor is not understood");
-        };
-        assert_eq!(abilities, takes_pipes);
-        let mut buffer = FrameBuffer::default();
-        buffer.tail().extend_from_slice(&wire);
-        for wanted in [7, 8] {
-            let Earlier::Welcome { version, epoch } = buffer.take().unwrap().unwrap();
-            assert_eq!((version, epoch), (VERSION, wanted));
-        }
-    }
 }

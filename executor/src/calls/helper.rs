@@ -147,11 +147,6 @@ impl Helper {
                 self.ended = true;
                 return Err(HelperError::Refused);
             }
-            FromInit::Lend { stream, .. } | FromInit::Reclaim { stream, .. } => {
-                // Whoever asked for it takes it at his own pace, which only frames can keep to.
-                let (exec_id, offset) = (self.exec_id, self.received[stream.index()]);
-                self.connection.send(ToInit::Return { exec_id, stream, offset, full: false });
-            }
             FromInit::Started { .. } | FromInit::Signalled { .. } | FromInit::Hello { .. } => {}
         }
         Ok(None)

@@ -13,8 +13,7 @@ use std::time::{Duration, Instant};
 use domain::ids::{ExecId, SandboxId};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use protocol::init::{
-    Abilities, Exit, FrameBuffer, FromInit, Start, StartFailure, Stdin, Stream, ToInit, VERSION,
-    encode,
+    Exit, FrameBuffer, FromInit, Start, StartFailure, Stdin, Stream, ToInit, VERSION, encode,
 };
 use uuid::Uuid;
 
@@ -127,7 +126,7 @@ impl Sandbox {
     /// The next connection, as an executor of this epoch.
     pub fn connect_as(&self, epoch: u64) -> Peer {
         let mut peer = self.accept();
-        peer.send(&welcome(VERSION, epoch));
+        peer.send(&ToInit::Welcome { version: VERSION, epoch });
         peer
     }
 
@@ -167,11 +166,6 @@ impl Drop for Sandbox {
         let _ = Command::new("docker").args(["rm", "--force", &self.container]).output();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
-}
-
-/// The first frame of an executor that takes no pipes.
-pub fn welcome(version: u32, epoch: u64) -> ToInit {
-    ToInit::Welcome { version, epoch, abilities: Abilities::default() }
 }
 
 /// A command for bash, with a minute of time.
