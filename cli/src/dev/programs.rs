@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use super::DevError;
 
 const OLDEST_POSTGRES: u32 = 15;
+/// What is started of it: Debian has them in two packages.
+const POSTGRES: [&str; 3] = ["postgres", "initdb", "pg_isready"];
 const SETUP: &str = "`cargo xtask setup` installs it";
 
 /// Where everything is that gets started.
@@ -86,7 +88,8 @@ pub(super) fn postgres(cluster_version: Option<u32>) -> Result<PathBuf, DevError
     let root = Path::new("/usr/lib/postgresql");
     let versions = fs::read_dir(root).into_iter().flatten().filter_map(|entry| {
         let version: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
-        let usable = root.join(version.to_string()).join("bin/postgres").is_file();
+        let programs = root.join(version.to_string()).join("bin");
+        let usable = POSTGRES.iter().all(|name| programs.join(name).is_file());
         (usable && version >= OLDEST_POSTGRES).then_some(version)
     });
     let chosen = match cluster_version {
