@@ -1,16 +1,18 @@
 //! Where things are: the checkout, its build folder, the cache of downloaded tools.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
 /// Tag of the sandbox image.
 pub(crate) const IMAGE: &str = "bulkhead-sandbox:bookworm";
 
-/// The checkout.
+/// The checkout that `cargo xtask` was called in. A build folder can be moved to another one, so the
+/// place where this was compiled counts only without cargo.
 pub(crate) fn root() -> PathBuf {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    manifest.parent().unwrap_or(manifest).to_path_buf()
+    let compiled = || env!("CARGO_MANIFEST_DIR").into();
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(compiled, PathBuf::from);
+    manifest.parent().unwrap_or(&manifest).to_path_buf()
 }
 
 /// The build folder, absolute: `CARGO_TARGET_DIR` or `target`.
