@@ -246,3 +246,86 @@ fn a_process_that_nothing_can_end_costs_its_container_and_is_told_of() {
     assert_eq!(site.generation(next.exec_id, &reply), 1);
     assert_ne!(site.container(), container, "it is another one");
 }
+
+/// Beginning of programs that hold the lock of a pipe of their own: `splice` (275) and `sendfile` (40)
+/// keep it while they wait for a socket, and nobody who waits for the lock hears a signal.
+const HOLDER: &str = "use Socket; socketpair(A, B, AF_UNIX, SOCK_STREAM, 0); $| = 1; \
+                      $SIG{TERM} = 'IGNORE';";
+/// What they do then. The byte before it calls PID 1 to the pipe.
+const HOLDS: [&str; 3] = [
+    "print 'x'; syscall(275, fileno(A), 0, 1, 0, 65536, 0); sleep 999",
+    "print 'x'; syscall(40, 1, fileno(A), 0, 65536); sleep 999",
+    // Many of them, again and again.
+    "fork; fork; fork; $x = 'x'; while (1) { syscall(1, 1, $x, 1); syscall(275, fileno(A), 0, 1, 0, 9, 0) }",
+];
+
+#[test]
+fn a_command_that_locks_its_own_pipe_is_ended_all_the_same() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let bystander = site.order(session, "until [ -e /work/go ]; do sleep 0.02; done; echo whole");
+    let (waiting, _cancel) = life.begin(site.grant(&bystander));
+    site.wait_started(bystander.exec_id);
+    for holds in HOLDS {
+        let holder = format!("perl -e \"{}\"", format!("{HOLDER} {holds}").replace('$', "\\$"));
+        for (command, outcome) in [
+            (format!("exec {holder}"), ExecOutcome::TimedOut),
+            (format!("{holder} & sleep 0.3"), ExecOutcome::Exited),
+        ] {
+            let order = ExecOrder { timeout_ms: 1000, ..site.order(session, &command) };
+            let start = Instant::now();
+            let result = site.run(&life, &order);
+            assert_eq!(result.outcome, outcome, "{command}: {result:?}");
+            assert!(start.elapsed() < Duration::from_secs(3), "{command}: {:?}", start.elapsed());
+            assert_eq!(count(&site, "perl"), 0, "{command}");
+        }
+    }
+    site.run(&life, &site.order(session, "touch /work/go"));
+    assert_eq!(text(&site.result(bystander.exec_id, &life.wait(waiting)).stdout), "whole\n");
+}
+
+#[test]
+fn a_command_that_locks_its_input_is_ended_all_the_same() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    site.run(&life, &site.order(session, "true"));
+    // Into a socket that is full before the input is at its end.
+    let program = format!("{HOLDER} while (1) {{ syscall(275, 0, 0, fileno(A), 0, 65536, 0) }}");
+    let command = format!("exec perl -e \"{}\"", program.replace('$', "\\$"));
+    let input = protocol::binary::Binary(vec![b'i'; 1_000_000]);
+    let order = ExecOrder { timeout_ms: 1000, stdin: Some(input), ..site.order(session, &command) };
+    let start = Instant::now();
+    let result = site.run(&life, &order);
+    assert_eq!(result.outcome, ExecOutcome::TimedOut, "{result:?}");
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert_eq!(text(&site.run(&life, &site.order(session, "echo alive")).stdout), "alive\n");
+}
+
+#[test]
+fn a_container_goes_however_its_pipes_are_locked() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let holder = format!("{HOLDER} {}", HOLDS[0]).replace('$', "\\$");
+    let order = site.order(session, &format!("exec perl -e \"{holder}\""));
+    let (_task, _cancel) = life.begin(site.grant(&order));
+    site.wait_started(order.exec_id);
+    wait_until("it holds the lock", || count(&site, "perl") == 1);
+    // Before anybody could have noticed.
+    let start = Instant::now();
+    docker(&["rm", "--force", &site.container()]);
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
+#[test]
+fn whoever_waits_for_a_socket_in_good_faith_is_not_disturbed() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    // A few bytes at a time, by `splice` from a socket to the pipe.
+    let writes = "if (!fork) { for (1..5) { select undef, undef, undef, 0.4; \
+                  syswrite B, 'y' x 100 } exit } close B;";
+    let moves = "print 'x'; while (syscall(275, fileno(A), 0, 1, 0, 65536, 0) > 0) {}; print 'z'";
+    let program = format!("{HOLDER} {writes} {moves}").replace('$', "\\$");
+    let result = site.run(&life, &site.order(session, &format!("exec perl -e \"{program}\"")));
+    assert_eq!(result.outcome, ExecOutcome::Exited, "{result:?}");
+    assert_eq!(text(&result.stdout), format!("x{}z", "y".repeat(500)));
+}

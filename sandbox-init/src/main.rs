@@ -15,6 +15,7 @@ mod link;
 mod named;
 mod process;
 mod shepherd;
+mod stall;
 mod started;
 mod stdin;
 mod stdio;

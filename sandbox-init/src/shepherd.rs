@@ -3,14 +3,18 @@
 //! however often they fork and whatever sessions they open. It ends when the last of them has.
 //!
 //! It runs as root, so that commands can neither signal nor trace it, and owns nothing but the
-//! writing end of a pipe, by which it tells PID 1 how the command itself ended.
+//! writing end of a pipe, by which it tells PID 1 how the command itself ended. Now and then it looks
+//! whether the command keeps PID 1 from its work; see [`crate::stall`].
 
 use std::convert::Infallible;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::unistd::{ForkResult, dup2_raw, fork, write};
+use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::{ForkResult, Pid, dup2_raw, fork, write};
+
+use crate::stall::Stall;
 
 /// Bytes by which the command's wait status is told.
 pub(crate) const STATUS_BYTES: usize = size_of::<libc::c_int>();
@@ -19,6 +23,8 @@ pub(crate) const STATUS_BYTES: usize = size_of::<libc::c_int>();
 const STATUS_FD: RawFd = 0;
 /// More than PID 1 can have open, by the container's `nofile`.
 const MAX_FD: RawFd = 1024;
+/// How often it is looked whether PID 1 stands still.
+const LOOK: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// Turns this process, just forked from PID 1, into the shepherd of a command. `launch` runs in
 /// the command's process and comes back only when it fails.
@@ -61,20 +67,33 @@ fn keep_only(status: &OwnedFd) -> nix::Result<()> {
     Ok(())
 }
 
-/// Reaps until no descendant is left. Allocates nothing.
+/// Reaps until no descendant is left. Allocates nothing, unless PID 1 stands still.
 fn tend(leader: libc::pid_t) -> ! {
+    let mut stall = Stall::default();
     loop {
         let mut status: libc::c_int = 0;
         // SAFETY: the pointer is to a local that outlives the call.
-        let ended = unsafe { libc::waitpid(-1, &raw mut status, 0) };
-        if ended == leader {
-            tell(status);
-        }
-        if ended == -1 && Errno::last() != Errno::EINTR {
+        let ended = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+        match ended {
+            -1 if Errno::last() == Errno::EINTR => {}
             // SAFETY: ends the process at once; nothing of PID 1's state may run in it.
-            unsafe { libc::_exit(0) }
+            -1 => unsafe { libc::_exit(0) },
+            0 if !wait_for_an_end() => stall.look(Pid::this()),
+            0 => {}
+            _ if ended == leader => tell(status),
+            _ => {}
         }
     }
+}
+
+/// Waits for the end of a process, [`LOOK`] at most. Gives whether there may be one. PID 1 has blocked
+/// its signal, and so have we: it stays until it is taken.
+fn wait_for_an_end() -> bool {
+    let (ends, limit) = (SigSet::from(Signal::SIGCHLD), LOOK);
+    // SAFETY: the pointers are to locals that outlive the call; nothing is to be written.
+    let taken =
+        unsafe { libc::sigtimedwait(ends.as_ref(), std::ptr::null_mut(), &raw const limit) };
+    taken != -1 || Errno::last() != Errno::EAGAIN
 }
 
 fn tell(status: libc::c_int) {

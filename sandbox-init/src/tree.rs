@@ -14,8 +14,18 @@ const MAX_PASSES: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Process {
     parent: i32,
+    state: State,
+}
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum State {
+    /// It runs or waits.
+    Live,
+    /// Somebody has stopped it.
+    Stopped,
     /// It ended, and its parent has not heard of it yet.
-    zombie: bool,
+    Zombie,
 }
 
 type Processes = BTreeMap<i32, Process>;
@@ -28,6 +38,22 @@ pub(crate) fn signal_all(shepherd: Pid, signal: i32) -> usize {
     live_descendants(shepherd).into_iter().filter(|pid| send(*pid)).count()
 }
 
+/// Stops every process below `shepherd` that is not stopped. Gives which they are.
+pub(crate) fn stop_running(shepherd: Pid) -> BTreeSet<i32> {
+    let processes = processes();
+    let mut found = descendants(shepherd.as_raw(), &processes);
+    found.retain(|pid| processes.get(pid).is_some_and(|process| process.state == State::Live));
+    found.retain(|pid| kill(Pid::from_raw(*pid), Signal::SIGSTOP).is_ok());
+    found
+}
+
+/// Continues processes that were stopped.
+pub(crate) fn let_go_on(stopped: &BTreeSet<i32>) {
+    for pid in stopped {
+        let _ = kill(Pid::from_raw(*pid), Signal::SIGCONT);
+    }
+}
+
 /// How many processes live below `shepherd`.
 pub(crate) fn count_live(shepherd: Pid) -> u32 {
     u32::try_from(live_descendants(shepherd).len()).unwrap_or(u32::MAX)
@@ -36,7 +62,7 @@ pub(crate) fn count_live(shepherd: Pid) -> u32 {
 fn live_descendants(shepherd: Pid) -> BTreeSet<i32> {
     let processes = processes();
     let mut found = descendants(shepherd.as_raw(), &processes);
-    found.retain(|pid| processes.get(pid).is_some_and(|process| !process.zombie));
+    found.retain(|pid| processes.get(pid).is_some_and(|process| process.state != State::Zombie));
     found
 }
 
@@ -101,8 +127,12 @@ fn parse_stat(stat: &[u8]) -> Option<Process> {
     let name_end = stat.iter().rposition(|byte| *byte == b')')?;
     let rest = std::str::from_utf8(&stat[name_end + 1..]).ok()?;
     let mut fields = rest.split_ascii_whitespace();
-    let zombie = matches!(fields.next()?, "Z" | "X");
-    Some(Process { parent: fields.next()?.parse().ok()?, zombie })
+    let state = match fields.next()? {
+        "Z" | "X" => State::Zombie,
+        "T" | "t" => State::Stopped,
+        _ => State::Live,
+    };
+    Some(Process { parent: fields.next()?.parse().ok()?, state })
 }
 
 /// All processes below `root`, without itself.
@@ -122,15 +152,16 @@ mod tests {
     use super::*;
 
     fn family<const N: usize>(parents: [(i32, i32); N]) -> Processes {
-        parents.map(|(pid, parent)| (pid, Process { parent, zombie: false })).into()
+        parents.map(|(pid, parent)| (pid, Process { parent, state: State::Live })).into()
     }
 
     #[test]
     fn a_name_cannot_forge_a_parent() {
-        let live = |parent| Some(Process { parent, zombie: false });
-        assert_eq!(parse_stat(b"7 (sleep) S 3 7 7 0"), live(3));
-        assert_eq!(parse_stat(b"7 (a) R 1 (\xff) S 3 7 7 0"), live(3));
-        assert_eq!(parse_stat(b"7 (a) Z 3 7 7 0"), Some(Process { parent: 3, zombie: true }));
+        let some = |state, parent| Some(Process { parent, state });
+        assert_eq!(parse_stat(b"7 (sleep) S 3 7 7 0"), some(State::Live, 3));
+        assert_eq!(parse_stat(b"7 (a) R 1 (\xff) S 3 7 7 0"), some(State::Live, 3));
+        assert_eq!(parse_stat(b"7 (a) Z 3 7 7 0"), some(State::Zombie, 3));
+        assert_eq!(parse_stat(b"7 (a) T 3 7 7 0"), some(State::Stopped, 3));
         assert_eq!(parse_stat(b"7 (sleep"), None);
         assert_eq!(parse_stat(b""), None);
     }
@@ -152,6 +183,6 @@ mod tests {
     fn this_process_has_a_parent() {
         let own = nix::unistd::Pid::this().as_raw();
         let parent = nix::unistd::getppid().as_raw();
-        assert_eq!(processes().get(&own), Some(&Process { parent, zombie: false }));
+        assert_eq!(processes().get(&own), Some(&Process { parent, state: State::Live }));
     }
 }
