@@ -12,19 +12,31 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::now_ms;
 use crate::failpoint;
-use crate::frames::{Heard, Piece};
+use crate::frames::{Bytes, Heard, Piece};
 use crate::interaction::{Interaction, Means, Wishes};
 use crate::journal::Entry;
 use crate::run::Job;
 use crate::sandbox::{Connection, Ear};
 use crate::ship::Parcel;
 use crate::spool::{OutputSink, SpoolError};
+use crate::window::SharedWindow;
 
 /// How long after a command's time is over PID 1 may still take to report its end.
 const REPORT_MARGIN: Duration = Duration::from_secs(60);
 /// Output that is kept and acknowledged in one go, in bytes: a part of PID 1's window, so that more
 /// comes meanwhile.
 const BATCH_BYTES: usize = 256 * 1024;
+
+/// Waits until something of a stream is kept; for ever, while nothing is being written.
+async fn next_kept(sinks: &mut [OutputSink; 2]) -> (Stream, Result<Option<u64>, SpoolError>) {
+    let [stdout, stderr] = sinks;
+    let (writes_stdout, writes_stderr) = (stdout.is_writing(), stderr.is_writing());
+    tokio::select! {
+        kept = stdout.written(), if writes_stdout => (Stream::Stdout, kept),
+        kept = stderr.written(), if writes_stderr => (Stream::Stderr, kept),
+        else => std::future::pending().await,
+    }
+}
 
 /// How the dialogue ended.
 pub(crate) enum Ending {
@@ -48,6 +60,8 @@ pub(crate) struct Dialogue<'a> {
     deadline: Instant,
     ear: Ear,
     sinks: [OutputSink; 2],
+    /// Where PID 1 shares a stream's window on this connection.
+    windows: [Option<SharedWindow>; 2],
     interaction: Interaction,
     /// The frame that starts it, while it may be started.
     start: Option<ToInit>,
@@ -82,6 +96,7 @@ impl<'a> Dialogue<'a> {
             deadline: Instant::now() + Duration::from_millis(left_ms) + REPORT_MARGIN,
             ear,
             sinks,
+            windows: [None, None],
             interaction: Interaction::new(job.exec_id, means, wishes),
             start,
             fresh,
@@ -114,8 +129,17 @@ impl<'a> Dialogue<'a> {
         &self.sinks
     }
 
-    /// Talks until the end is known. `parcel` is told when the command is known to run.
+    /// Talks until the end is known, and everything of the output. `parcel` is told when the command
+    /// is known to run.
     pub(crate) async fn run(&mut self, parcel: &Parcel) -> Result<Ending, SpoolError> {
+        let ending = self.talk(parcel).await?;
+        for sink in &mut self.sinks {
+            sink.settle().await?;
+        }
+        Ok(ending)
+    }
+
+    async fn talk(&mut self, parcel: &Parcel) -> Result<Ending, SpoolError> {
         let mut cancelled = false;
         if let Some(ending) = self.follow_presence() {
             return Ok(ending);
@@ -136,6 +160,7 @@ impl<'a> Dialogue<'a> {
                         return Ok(ending);
                     }
                 }
+                (stream, kept) = next_kept(&mut self.sinks) => self.acknowledge(stream, kept?),
                 _ = self.ear.presence.changed() => {
                     if let Some(ending) = self.follow_presence() {
                         return Ok(ending);
@@ -170,6 +195,7 @@ impl<'a> Dialogue<'a> {
             return Some(Ending::NeverStarted);
         }
         self.attached = false;
+        self.windows = [None, None];
         self.interaction.detached();
         connection.send(match &self.start {
             Some(start) if std::mem::take(&mut self.fresh) => start.clone(),
@@ -201,10 +227,23 @@ impl<'a> Dialogue<'a> {
             FromInit::Failed { why, .. } => return Ok(Some(Ending::Refused(why))),
             FromInit::Unknown { .. } => return Ok(self.start_again()),
             // Before the answer come pieces from where an earlier connection had stopped.
-            FromInit::Output { .. } | FromInit::Unended { .. } | FromInit::Exited { .. }
+            FromInit::Output { .. }
+            | FromInit::Share { .. }
+            | FromInit::Shared { .. }
+            | FromInit::Unended { .. }
+            | FromInit::Exited { .. }
                 if !self.attached => {}
-            FromInit::Output { stream, offset, bytes, .. } => {
-                self.take_output(heard.epoch, Piece { stream, offset, bytes }).await?;
+            frame @ (FromInit::Output { .. } | FromInit::Shared { .. }) => {
+                if let Ok(piece) = Piece::of(frame) {
+                    self.take_output(heard.epoch, piece).await?;
+                }
+            }
+            FromInit::Share { stream, .. } => {
+                let window = heard.descriptor.and_then(SharedWindow::accept);
+                if window.is_some() {
+                    self.send(ToInit::SeeWindow { exec_id: self.exec_id, stream });
+                }
+                self.windows[stream.index()] = window;
             }
             FromInit::Exited { exit, totals, .. } => {
                 failpoint::hit("exit_heard");
@@ -232,19 +271,33 @@ impl<'a> Dialogue<'a> {
         let (mut next, mut count) = (Some(first), 0);
         while let Some(Piece { stream, offset, bytes }) = next {
             count += bytes.len();
-            self.sinks[stream.index()].take(offset, bytes)?;
+            let sink = &mut self.sinks[stream.index()];
+            match (bytes, &self.windows[stream.index()]) {
+                (Bytes::Here(bytes), _) => sink.take(offset, bytes)?,
+                (Bytes::Shared(length), Some(window)) => {
+                    sink.take_shared(window, offset, length)?;
+                    failpoint::hit("window_read");
+                }
+                // Nobody said that there is one.
+                (Bytes::Shared(_), None) => return Err(SpoolError::NoWindow),
+            }
             let more = count < BATCH_BYTES;
             next = if more { self.ear.frames.next_output(epoch) } else { None };
         }
         for stream in Stream::BOTH {
-            let owed = self.sinks[stream.index()].keep().await?;
-            failpoint::hit("output_kept");
-            if let Some(offset) = owed {
-                self.send(ToInit::Ack { exec_id: self.exec_id, stream, offset });
-            }
+            let kept = self.sinks[stream.index()].keep().await?;
+            self.acknowledge(stream, kept);
         }
         failpoint::hit("output_taken");
         Ok(())
+    }
+
+    /// Tells PID 1 what it may give up, if there is more of it.
+    fn acknowledge(&self, stream: Stream, kept: Option<u64>) {
+        if let Some(offset) = kept {
+            failpoint::hit("output_kept");
+            self.send(ToInit::Ack { exec_id: self.exec_id, stream, offset });
+        }
     }
 
     /// PID 1 does not know it. The same PID 1 as ever, so it never got the start: it may have it

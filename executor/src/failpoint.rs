@@ -2,12 +2,13 @@
 //! the process kill itself at the n-th visit of one; in a release build there is nothing of it.
 
 /// Every place, in the order in which an exec meets them.
-pub const NAMES: [&str; 22] = [
+pub const NAMES: [&str; 23] = [
     "before_record_start",
     "after_record_start",
     "start_sent",
     "start_written",
     "started_heard",
+    "window_read",
     "output_kept",
     "output_taken",
     "exit_heard",

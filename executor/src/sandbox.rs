@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use domain::ids::{ExecId, SandboxId};
 use domain::sandbox::{SandboxEvent, SandboxRef, SandboxState};
-use protocol::init::{FromInit, ToInit, VERSION};
+use protocol::init::{Abilities, FromInit, ToInit, VERSION};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
@@ -17,7 +17,7 @@ use crate::docker::{Container, Docker};
 use crate::frames::{self, Frames, Heard, Inbox};
 use crate::hold::Files;
 use crate::inventory::Held;
-use crate::link::{self, LinkError, Reader};
+use crate::link::{self, Incoming, LinkError, Reader};
 use crate::workspace::{Hold, WorkspaceId};
 
 /// Finished execs that PID 1 is told to forget again after a reconnect.
@@ -298,18 +298,23 @@ impl Shared {
         if self.presence.borrow().connection.is_some() {
             self.advance(SandboxEvent::Detach, None);
         }
-        connection.send(ToInit::Welcome { version: VERSION, epoch: self.epoch });
+        let abilities = Abilities { reads_windows: true };
+        connection.send(ToInit::Welcome { version: VERSION, epoch: self.epoch, abilities });
         for exec_id in lock(&self.forgets).iter() {
             connection.send(ToInit::Forget { exec_id: *exec_id });
         }
         self.advance(SandboxEvent::Attach, Some(connection));
     }
 
-    fn route(&self, epoch: u64, frame: FromInit) -> Result<(), LinkError> {
+    fn route(&self, epoch: u64, incoming: Incoming) -> Result<(), LinkError> {
+        let Incoming { frame, descriptor } = incoming;
         let Some(exec_id) = exec_of(&frame) else { return Ok(()) };
         // An exec that is not interested any more has no route.
         match lock(&self.routes).get(&exec_id) {
-            Some(route) => route.put(Heard { epoch, frame }).map_err(|_| LinkError::TooMuch),
+            Some(route) => {
+                let heard = Heard { epoch, frame, descriptor };
+                route.put(heard).map_err(|_| LinkError::TooMuch)
+            }
             None => Ok(()),
         }
     }
@@ -398,8 +403,8 @@ async fn serve(shared: Arc<Shared>, epoch: u64, mut reader: Reader, writer: Writ
     let read = async {
         loop {
             match reader.next().await {
-                Ok(frame) => {
-                    if let Err(error) = shared.route(epoch, frame) {
+                Ok(incoming) => {
+                    if let Err(error) = shared.route(epoch, incoming) {
                         return error;
                     }
                 }
@@ -431,6 +436,8 @@ fn exec_of(frame: &FromInit) -> Option<ExecId> {
         | FromInit::StdinTaken { exec_id, .. }
         | FromInit::Signalled { exec_id, .. }
         | FromInit::Unended { exec_id, .. }
+        | FromInit::Share { exec_id, .. }
+        | FromInit::Shared { exec_id, .. }
         | FromInit::Exited { exec_id, .. } => Some(*exec_id),
     }
 }

@@ -10,14 +10,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use domain::limits::{MAX_OUTPUT_BYTES, OUTPUT_HEAD_BYTES};
 use protocol::binary::Binary;
 use protocol::exec::StreamSummary;
+use protocol::init::WIDE_WINDOW_BYTES;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 
+use crate::digest::{Batch, Digest};
 use crate::spool_file::{Kept, SpoolFile};
+use crate::window::SharedWindow;
 
 /// Bytes that a spool file is read in.
 const READ_BYTES: usize = 256 * 1024;
+/// Where a window's bytes are put in their memory: see [`protocol::frame`] for why not at its beginning.
+const LEAD_BYTES: usize = 2032;
+/// Pieces whose memory is used again, at most.
+const MAX_SPARE: usize = 8;
 
 /// A stream could not be kept.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +35,12 @@ pub(crate) enum SpoolError {
     /// An earlier write broke off, and nothing is known of what it wrote.
     #[error("the spool file was left half written")]
     Broken,
+    /// PID 1 tells of more bytes than its window has.
+    #[error("a piece of {0} bytes in a window of {WIDE_WINDOW_BYTES}")]
+    TooLong(usize),
+    /// PID 1 tells of bytes in a window that it did not share.
+    #[error("a piece in a window that nobody has seen")]
+    NoWindow,
     /// Bytes are missing that PID 1 still has to have.
     #[error("output jumps from {have} to {offset}")]
     Gap {
@@ -55,6 +68,10 @@ pub(crate) struct OutputSink {
     view: Arc<SpoolView>,
     /// Absent while it is being written, and for ever when that broke off.
     file: Option<SpoolFile>,
+    writing: Option<Writing>,
+    digest: Digest,
+    /// Memory for pieces.
+    spare: Vec<Vec<u8>>,
     /// Taken, and not written yet.
     taken: Vec<Kept>,
     /// What was taken is to be acknowledged.
@@ -62,7 +79,18 @@ pub(crate) struct OutputSink {
     tail: VecDeque<u8>,
     bytes_received: u64,
     bytes_stored: u64,
+    /// Bytes that are in the file or counted, so that this process may die.
+    bytes_kept: u64,
     cap: u64,
+}
+
+/// Pieces on their way into the file.
+struct Writing {
+    task: JoinHandle<std::io::Result<SpoolFile>>,
+    pieces: Batch,
+    /// What there is of the stream when they are there.
+    bytes_received: u64,
+    bytes_stored: u64,
 }
 
 impl OutputSink {
@@ -76,15 +104,22 @@ impl OutputSink {
         let mut sink = Self {
             view: Arc::new(SpoolView { path: path.clone(), shown: Mutex::default() }),
             file: None,
+            writing: None,
+            digest: Digest::new(),
+            spare: Vec::new(),
             taken: Vec::new(),
             owes: false,
             tail: VecDeque::new(),
             bytes_received: 0,
             bytes_stored: 0,
+            bytes_kept: 0,
             cap,
         };
         match File::open(&path).await {
-            Ok(found) => sink.reload(found, &mut file).await?,
+            Ok(found) => {
+                sink.reload(found, &mut file).await?;
+                sink.bytes_kept = sink.bytes_received;
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
         }
@@ -100,7 +135,7 @@ impl OutputSink {
                 break;
             }
             let bytes = &chunk[..count];
-            file.digest_more(bytes);
+            self.digest.update(bytes)?;
             self.count(bytes, &[]);
             self.view.show([bytes], self.bytes_stored);
         }
@@ -119,30 +154,23 @@ impl OutputSink {
 
     /// Bytes that PID 1 may give up: of short output none, which is in memory only.
     pub(crate) fn bytes_owned(&self) -> u64 {
-        if self.is_long() { self.bytes_received } else { 0 }
+        self.bytes_kept
     }
 
     fn is_long(&self) -> bool {
         self.bytes_received > OUTPUT_HEAD_BYTES as u64
     }
 
-    /// Takes the bytes from `offset` on. They are not kept before [`OutputSink::keep`].
+    /// Takes the bytes from `offset` on. They are not kept before
+    /// [`OutputSink::keep`].
     pub(crate) fn take(&mut self, offset: u64, bytes: Vec<u8>) -> Result<(), SpoolError> {
-        if offset > self.bytes_received {
-            // What lay beyond the cap was counted and dropped; a restart forgets how much.
-            if self.bytes_stored < self.cap {
-                return Err(SpoolError::Gap { have: self.bytes_received, offset });
-            }
-            self.tail.clear();
-            self.bytes_received = offset;
-        }
+        self.skip_to(offset)?;
         let repeated = usize::try_from(self.bytes_received - offset).unwrap_or(usize::MAX);
         let Some(fresh) = bytes.get(repeated..).filter(|fresh| !fresh.is_empty()) else {
             return Ok(());
         };
         self.owes = true;
-        let room = usize::try_from(self.cap - self.bytes_stored).unwrap_or(usize::MAX);
-        let (kept, dropped) = fresh.split_at(room.min(fresh.len()));
+        let (kept, dropped) = fresh.split_at(self.room().min(fresh.len()));
         let range = repeated..repeated + kept.len();
         self.count(kept, dropped);
         if !range.is_empty() {
@@ -151,53 +179,138 @@ impl OutputSink {
         Ok(())
     }
 
+    /// The same of bytes that lie in a window, of which only those are read that are kept or shown.
+    pub(crate) fn take_shared(
+        &mut self,
+        window: &SharedWindow,
+        offset: u64,
+        length: usize,
+    ) -> Result<(), SpoolError> {
+        if length > WIDE_WINDOW_BYTES {
+            return Err(SpoolError::TooLong(length));
+        }
+        self.skip_to(offset)?;
+        let begin = self.bytes_received;
+        let fresh = offset.saturating_add(length as u64).saturating_sub(begin);
+        let fresh = usize::try_from(fresh).unwrap_or(usize::MAX);
+        if fresh == 0 {
+            return Ok(());
+        }
+        self.owes = true;
+        let kept = fresh.min(self.room());
+        if kept > 0 {
+            let mut bytes = self.spare.pop().unwrap_or_default();
+            let range = LEAD_BYTES..LEAD_BYTES + kept;
+            bytes.resize(bytes.len().max(range.end), 0);
+            window.read(begin, &mut bytes[range.clone()])?;
+            self.count(&bytes[range.clone()], &[]);
+            self.taken.push(Kept { bytes, range });
+        }
+        let dropped = fresh - kept;
+        let mut end = vec![0; dropped.min(OUTPUT_HEAD_BYTES)];
+        window.read(begin + (fresh - end.len()) as u64, &mut end)?;
+        self.count(&[], &end);
+        let unseen = (dropped - end.len()) as u64;
+        self.bytes_received = self.bytes_received.saturating_add(unseen);
+        Ok(())
+    }
+
+    /// Bytes may follow from here on.
+    fn skip_to(&mut self, offset: u64) -> Result<(), SpoolError> {
+        if offset > self.bytes_received {
+            // What lay beyond the cap was counted and dropped; a restart forgets how much.
+            if self.bytes_stored < self.cap {
+                return Err(SpoolError::Gap { have: self.bytes_received, offset });
+            }
+            self.tail.clear();
+            self.bytes_received = offset;
+        }
+        Ok(())
+    }
+
+    /// Bytes that may still be kept.
+    fn room(&self) -> usize {
+        usize::try_from(self.cap - self.bytes_stored).unwrap_or(usize::MAX)
+    }
+
     fn count(&mut self, kept: &[u8], dropped: &[u8]) {
         let begun = usize::try_from(self.bytes_stored).unwrap_or(OUTPUT_HEAD_BYTES);
         let head = OUTPUT_HEAD_BYTES.saturating_sub(begun).min(kept.len());
         push_tail(&mut self.tail, &kept[head..]);
         push_tail(&mut self.tail, dropped);
         self.bytes_stored += kept.len() as u64;
-        self.bytes_received += (kept.len() + dropped.len()) as u64;
+        let count = (kept.len() + dropped.len()) as u64;
+        self.bytes_received = self.bytes_received.saturating_add(count);
     }
 
-    /// Keeps what was taken. Gives the offset to acknowledge, if any: short output is acknowledged
-    /// never, so that PID 1 still has it should this process die.
+    /// Begins to keep what was taken, when what was before is kept. Gives an offset to acknowledge,
+    /// if there is one by now: short output is acknowledged never, so that PID 1 still has it should
+    /// this process die.
     pub(crate) async fn keep(&mut self) -> Result<Option<u64>, SpoolError> {
-        let pieces = std::mem::take(&mut self.taken);
-        if !pieces.is_empty() {
-            let pieces = self.write(pieces).await?;
-            self.view.show(pieces.iter().map(Kept::as_slice), self.bytes_stored);
-        }
+        let owed = self.written().await?;
+        let pieces = Arc::new(std::mem::take(&mut self.taken));
         let owes = std::mem::take(&mut self.owes);
-        Ok((owes && self.is_long()).then_some(self.bytes_received))
+        if !self.is_long() {
+            for piece in pieces.iter() {
+                self.digest.update(piece.as_slice())?;
+            }
+            self.view.show(pieces.iter().map(Kept::as_slice), self.bytes_stored);
+            return Ok(owed);
+        }
+        if pieces.is_empty() {
+            // Beyond the cap there is nothing to write.
+            self.bytes_kept = self.bytes_received;
+            return Ok(if owes { Some(self.bytes_kept) } else { owed });
+        }
+        self.write(pieces).await?;
+        Ok(owed)
     }
 
-    async fn write(&mut self, pieces: Vec<Kept>) -> Result<Vec<Kept>, SpoolError> {
+    /// Whether something is on its way into the file.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.writing.is_some()
+    }
+
+    /// Waits until nothing is on its way into the file. Gives the offset to acknowledge, if something
+    /// was. Whoever gives up waiting can come back.
+    pub(crate) async fn written(&mut self) -> Result<Option<u64>, SpoolError> {
+        let Some(writing) = &mut self.writing else { return Ok(None) };
+        let file = (&mut writing.task).await;
+        let Some(done) = self.writing.take() else { return Ok(None) };
+        self.file = Some(file.map_err(|_| SpoolError::Broken)??);
+        self.bytes_kept = done.bytes_received;
+        self.view.show(done.pieces.iter().map(Kept::as_slice), done.bytes_stored);
+        Ok(Some(self.bytes_kept))
+    }
+
+    async fn write(&mut self, pieces: Batch) -> Result<(), SpoolError> {
+        self.digest.push(Arc::clone(&pieces)).await?;
+        let free = MAX_SPARE.saturating_sub(self.spare.len());
+        self.spare.extend(self.digest.take_done().take(free).map(|piece| piece.bytes));
         let mut file = self.file.take().ok_or(SpoolError::Broken)?;
-        if self.bytes_stored <= OUTPUT_HEAD_BYTES as u64 {
-            pieces.iter().for_each(|piece| file.digest_more(piece.as_slice()));
-            self.file = Some(file);
-            return Ok(pieces);
-        }
         // Without a file, all that there was is the head.
         let head = if file.exists() { Vec::new() } else { self.view.head() };
-        let writing = spawn_blocking(move || {
-            let written = file.append(&head, &pieces);
-            written.map(|()| (file, pieces))
-        });
-        let (file, pieces) = writing.await.map_err(|_| SpoolError::Broken)??;
-        self.file = Some(file);
-        Ok(pieces)
+        let written = Arc::clone(&pieces);
+        let task = spawn_blocking(move || file.append(&head, &written).map(|()| file));
+        let (bytes_received, bytes_stored) = (self.bytes_received, self.bytes_stored);
+        self.writing = Some(Writing { task, pieces, bytes_received, bytes_stored });
+        Ok(())
     }
 
-    /// The stream as it stands, given the size that PID 1 told, if it could.
+    /// Waits until [`OutputSink::summarize`] can tell the digest.
+    pub(crate) async fn settle(&mut self) -> Result<(), SpoolError> {
+        self.written().await?;
+        self.digest.settle().await
+    }
+
+    /// The stream as it stands and was settled, given the size that PID 1 told, if it could.
     pub(crate) fn summarize(&self, bytes_total: Option<u64>) -> StreamSummary {
         StreamSummary {
             bytes_total: bytes_total.unwrap_or(0).max(self.bytes_received),
             bytes_stored: self.bytes_stored,
             head: Binary(self.view.head()),
             tail: Binary(self.tail.iter().copied().collect()),
-            sha256: self.file.as_ref().map(SpoolFile::sha256).unwrap_or_default(),
+            sha256: self.file.as_ref().and_then(|_| self.digest.sha256()).unwrap_or_default(),
         }
     }
 }
@@ -271,100 +384,4 @@ impl SpoolView {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use protocol::grant::hex;
-    use sha2::{Digest as _, Sha256};
-
-    fn path() -> PathBuf {
-        std::env::temp_dir().join(format!("bulkhead-spool-{}", uuid::Uuid::now_v7()))
-    }
-
-    async fn accept(sink: &mut OutputSink, offset: u64, bytes: &[u8]) -> Option<u64> {
-        sink.take(offset, bytes.to_vec()).expect("takes");
-        sink.keep().await.expect("keeps")
-    }
-
-    fn bytes(range: std::ops::Range<usize>) -> Vec<u8> {
-        range.map(|n| (n % 251) as u8).collect()
-    }
-
-    #[tokio::test]
-    async fn short_output_touches_no_disk_and_is_not_acknowledged() {
-        let path = path();
-        let mut sink = OutputSink::open(path.clone()).await.expect("opens");
-        assert_eq!(accept(&mut sink, 0, b"hello").await, None);
-        assert!(!path.exists());
-        // PID 1 keeps it over an attach, and says it again.
-        assert_eq!((sink.bytes_received(), sink.bytes_owned()), (5, 0));
-        assert_eq!(accept(&mut sink, 0, b"hello").await, None);
-        let summary = sink.summarize(Some(5));
-        assert_eq!(summary.whole(), Some(b"hello".to_vec()));
-        assert_eq!(summary.sha256, hex(&Sha256::digest(b"hello")));
-    }
-
-    #[tokio::test]
-    async fn long_output_survives_a_restart_without_gap_or_repeat() {
-        let path = path();
-        let all = bytes(0..100_000);
-        let mut sink = OutputSink::open(path.clone()).await.expect("opens");
-        assert_eq!(accept(&mut sink, 0, &all[..40_000]).await, Some(40_000));
-        drop(sink);
-        let mut sink = OutputSink::open(path).await.expect("opens again");
-        assert_eq!((sink.bytes_received(), sink.bytes_owned()), (40_000, 40_000));
-        assert_eq!(accept(&mut sink, 30_000, &all[30_000..]).await, Some(100_000));
-        let summary = sink.summarize(Some(100_000));
-        assert_eq!((summary.bytes_total, summary.bytes_stored), (100_000, 100_000));
-        assert_eq!(summary.head.0, all[..OUTPUT_HEAD_BYTES]);
-        assert_eq!(summary.tail.0, all[100_000 - OUTPUT_HEAD_BYTES..]);
-        assert_eq!(summary.sha256, hex(&Sha256::digest(&all)));
-        let view = sink.view();
-        assert_eq!(view.read(10_000, 50_000).await.expect("reads"), all[10_000..60_000]);
-        assert_eq!(view.read(100_000, 10).await.expect("reads"), b"");
-        view.remove().await;
-    }
-
-    #[tokio::test]
-    async fn beyond_the_cap_bytes_are_counted_and_not_kept() {
-        let path = path();
-        let all = bytes(0..60_000);
-        let mut sink = OutputSink::open_capped(path.clone(), 50_000).await.expect("opens");
-        assert_eq!(accept(&mut sink, 0, &all).await, Some(60_000));
-        let summary = sink.summarize(Some(60_000));
-        assert_eq!((summary.bytes_total, summary.bytes_stored), (60_000, 50_000));
-        assert_eq!(summary.tail.0, all[60_000 - OUTPUT_HEAD_BYTES..]);
-        assert_eq!(std::fs::metadata(&path).expect("file").len(), 50_000);
-        drop(sink);
-        let mut sink = OutputSink::open_capped(path, 50_000).await.expect("opens again");
-        assert_eq!(accept(&mut sink, 60_000, b"end").await, Some(60_003));
-        assert_eq!(sink.summarize(None).bytes_total, 60_003);
-        sink.view().remove().await;
-    }
-
-    #[tokio::test]
-    async fn pieces_that_wait_are_kept_in_one_go_and_what_is_repeated_once() {
-        let path = path();
-        let all = bytes(0..60_000);
-        let mut sink = OutputSink::open_capped(path.clone(), 50_000).await.expect("opens");
-        for range in [0..10, 0..12_000, 5..9, 11_000..30_000, 30_000..60_000] {
-            sink.take(range.start as u64, all[range].to_vec()).expect("takes");
-        }
-        assert_eq!(sink.view().bytes_stored(), 0, "nothing is shown before it is kept");
-        assert_eq!(sink.keep().await.expect("keeps"), Some(60_000));
-        assert_eq!(sink.keep().await.expect("nothing to keep"), None);
-        assert!(std::fs::read(&path).expect("file") == all[..50_000]);
-        let summary = sink.summarize(Some(60_000));
-        assert_eq!((summary.bytes_total, summary.bytes_stored), (60_000, 50_000));
-        assert_eq!(summary.sha256, hex(&Sha256::digest(&all[..50_000])));
-        assert_eq!(summary.head.0, all[..OUTPUT_HEAD_BYTES]);
-        assert_eq!(summary.tail.0, all[60_000 - OUTPUT_HEAD_BYTES..]);
-        sink.view().remove().await;
-    }
-
-    #[tokio::test]
-    async fn a_gap_below_the_cap_is_an_error() {
-        let mut sink = OutputSink::open(path()).await.expect("opens");
-        let gap = sink.take(1, b"x".to_vec());
-        assert!(matches!(gap, Err(SpoolError::Gap { have: 0, offset: 1 })));
-    }
-}
+mod tests;

@@ -1,14 +1,11 @@
-//! The file and the digest of one stream. What is done here may wait for the disk, so it is done on
-//! threads that may; knows neither caps nor offsets.
+//! The file of one stream. What is done here may wait for the disk, so it is done on threads that may;
+//! knows neither caps nor offsets.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
-
-use protocol::grant::hex;
-use sha2::{Digest as _, Sha256};
 
 /// Bytes to keep, where they came.
 pub(crate) struct Kept {
@@ -27,13 +24,12 @@ impl Kept {
 pub(crate) struct SpoolFile {
     path: PathBuf,
     file: Option<File>,
-    hash: Sha256,
 }
 
 impl SpoolFile {
     /// A stream of which nothing was written.
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path, file: None, hash: Sha256::new() }
+        Self { path, file: None }
     }
 
     /// Whether there is a file.
@@ -41,15 +37,10 @@ impl SpoolFile {
         self.file.is_some()
     }
 
-    /// Goes on behind what the file has; it counts for the digest by [`SpoolFile::digest_more`].
+    /// Goes on behind what the file has.
     pub(crate) fn reopen(&mut self) -> std::io::Result<()> {
         self.file = Some(OpenOptions::new().append(true).open(&self.path)?);
         Ok(())
-    }
-
-    /// Bytes that are not for the file.
-    pub(crate) fn digest_more(&mut self, bytes: &[u8]) {
-        self.hash.update(bytes);
     }
 
     /// Writes pieces behind what there is; behind `head`, if there is no file yet. They are the
@@ -66,16 +57,6 @@ impl SpoolFile {
                 self.file.insert(file)
             }
         };
-        // Piece by piece, so that each is still in the processor's cache for its digest.
-        for piece in pieces {
-            file.write_all(piece.as_slice())?;
-            self.hash.update(piece.as_slice());
-        }
-        Ok(())
-    }
-
-    /// The digest of everything so far.
-    pub(crate) fn sha256(&self) -> String {
-        hex(&self.hash.clone().finalize())
+        pieces.iter().try_for_each(|piece| file.write_all(piece.as_slice()))
     }
 }

@@ -24,25 +24,28 @@ const RUN: [&str; 16] = [
     "start_sent",
     "start_written",
     "started_heard",
-    // Of at least six batches, each of which passes the first place once for each stream.
+    // Of at least six batches.
     "output_kept:3",
     "output_taken:1",
     "output_taken:3",
     "output_taken:5",
+    // In the memory that PID 1 shares.
+    "window_read:1",
+    "window_read:5",
     "exit_heard",
     "result_recorded",
     "reply_made",
-    "result_reported",
-    "report_marked",
     "output_shipped",
     "shipped_marked",
 ];
+/// Places that every result passes, also one that an earlier life left.
+const REPORTED: [&str; 2] = ["result_reported", "report_marked"];
 const REFUSED: [&str; 2] = ["before_withdraw", "after_withdraw"];
 const SETTLED: [&str; 2] = ["before_bury", "after_bury"];
 const CLOSED: [&str; 4] = ["before_close", "close_marked", "close_emptied", "sandbox_removed"];
 
 /// Lines of output: 3 MB of them.
-const LINES: u32 = 450_000;
+const LINES: u32 = 900_000;
 
 struct Crash {
     site: Site,
@@ -59,12 +62,18 @@ impl Crash {
         crash
     }
 
-    /// Lets the program die at a failpoint while `work` is asked for, and starts it again.
-    fn survive<T>(&self, failpoint: &str, work: impl FnOnce(&Engine) -> T) -> (Program, T) {
+    /// Lets the program die at a failpoint while `work` is asked for.
+    fn die<T>(&self, failpoint: &str, work: impl FnOnce(&Engine) -> T) -> T {
         let doomed = Program::start_doomed(&self.site, &self.engine, failpoint);
         let handle = work(&self.engine);
         let status = doomed.wait();
         assert_eq!(status.signal(), Some(9), "{failpoint}: it did not die there but {status}");
+        handle
+    }
+
+    /// The same, and starts it again.
+    fn survive<T>(&self, failpoint: &str, work: impl FnOnce(&Engine) -> T) -> (Program, T) {
+        let handle = self.die(failpoint, work);
         (Program::start(&self.site, &self.engine), handle)
     }
 
@@ -78,7 +87,7 @@ impl Crash {
 
 #[test]
 fn every_failpoint_has_its_test() {
-    let mut tested: Vec<_> = [&RUN[..], &REFUSED, &SETTLED, &CLOSED]
+    let mut tested: Vec<_> = [&RUN[..], &REPORTED, &REFUSED, &SETTLED, &CLOSED]
         .concat()
         .into_iter()
         .map(|name| name.split(':').next().expect("a name"))
@@ -96,10 +105,12 @@ fn a_crash_anywhere_neither_loses_nor_repeats_anything_of_a_command() {
     let site = &crash.site;
     let expected: String = (1..=LINES).map(|n| format!("{n}\n")).collect();
     let expected = expected.as_bytes();
-    let _watch = Watch::of(format!("seq 1 {LINES}"));
+    let _watch = Watch::of("cat /work/n".to_owned());
     for failpoint in RUN {
         let mut order = site.order(session, "");
-        order.command = format!("echo {} >> /work/starts; seq 1 {LINES}", order.exec_id);
+        // `cat` writes as much at once as a pipe holds, so that its window is surely shared.
+        order.command =
+            format!("echo {} >> /work/starts; seq 1 {LINES} > /work/n; cat /work/n", order.exec_id);
         let (program, handle) =
             crash.survive(failpoint, |engine| engine.call(site, &order, QUEUES[1]));
         let result = site.result(order.exec_id, &crash.engine.reply(&handle));
@@ -120,6 +131,28 @@ fn a_crash_anywhere_neither_loses_nor_repeats_anything_of_a_command() {
         wait_until("it is reported directly", || !site.reported(order.exec_id).is_empty());
         let reported = site.reported(order.exec_id);
         assert!(reported.iter().all(|other| *other == result), "{failpoint}: two results");
+        program.stop();
+    }
+}
+
+#[test]
+fn a_crash_around_a_report_costs_neither_the_report_nor_the_result() {
+    for failpoint in REPORTED {
+        // One with nothing to report from earlier, so that it dies of this result.
+        let (crash, session) = (Crash::new(), session());
+        let site = &crash.site;
+        let order = site.order(session, "");
+        let order =
+            ExecOrder { command: format!("echo {} >> /work/starts", order.exec_id), ..order };
+        let handle = crash.die(failpoint, |engine| engine.call(site, &order, QUEUES[1]));
+        let before = site.reported(order.exec_id);
+        assert_eq!(before.len(), 1, "{failpoint}: it was reported before the end");
+        let program = Program::start(site, &crash.engine);
+        let result = site.result(order.exec_id, &crash.engine.reply(&handle));
+        assert_eq!((result.outcome, result.exit_code), (ExecOutcome::Exited, Some(0)));
+        // The mark may be lost with the crash, so it can be reported again, but never otherwise.
+        assert!(site.reported(order.exec_id).iter().all(|other| *other == result), "{failpoint}");
+        assert_eq!(crash.starts(session, &order), "1\n", "{failpoint}");
         program.stop();
     }
 }

@@ -12,12 +12,12 @@ use nix::unistd::{Pid, read};
 use protocol::checks::Checks;
 use protocol::init::{Exit, FromInit, Start, StartFailure, Stream, TerminalSize};
 
-use crate::link::Output;
+use crate::link::{Outgoing, Output};
 use crate::process::{self, Child};
 use crate::shepherd::STATUS_BYTES;
 use crate::stdin::Input;
 use crate::stdio::Ours;
-use crate::stream::OutputStream;
+use crate::stream::{Next, OutputStream};
 use crate::window::Allowance;
 use crate::{terminal, tree};
 
@@ -308,8 +308,18 @@ impl Exec {
         self.exit_sent = false;
     }
 
+    /// Whether the executor reads windows that are shared with it.
+    pub(crate) fn let_share(&mut self, may: bool) {
+        self.streams.iter_mut().for_each(|stream| stream.let_share(may));
+    }
+
+    /// The executor sees the window of a stream that it was told of.
+    pub(crate) fn window_is_seen(&mut self, stream: Stream) {
+        self.streams[stream.index()].window_is_seen();
+    }
+
     /// The next output to send, if there is any: of both streams by turns.
-    pub(crate) fn next_output(&mut self) -> Option<Output<'_>> {
+    pub(crate) fn next_output(&mut self) -> Option<Outgoing<'_>> {
         let exec_id = self.exec_id;
         let by_turns = match self.last_sent {
             Stream::Stdout => [Stream::Stderr, Stream::Stdout],
@@ -318,8 +328,18 @@ impl Exec {
         let stream =
             by_turns.into_iter().find(|stream| self.streams[stream.index()].has_unsent())?;
         self.last_sent = stream;
-        let (offset, parts) = self.streams[stream.index()].next_chunk()?;
-        Some(Output { exec_id, stream, offset, parts })
+        Some(match self.streams[stream.index()].next()? {
+            Next::Window(memory, inode) => {
+                Outgoing::Frame(FromInit::Share { exec_id, stream, inode }, Some(memory))
+            }
+            Next::Shared { offset, length } => {
+                let length = u32::try_from(length).unwrap_or(u32::MAX);
+                Outgoing::Frame(FromInit::Shared { exec_id, stream, offset, length }, None)
+            }
+            Next::Bytes { offset, parts } => {
+                Outgoing::Output(Output { exec_id, stream, offset, parts })
+            }
+        })
     }
 
     /// The end, once, when all output was sent; before it, that it is not quite one.

@@ -1,13 +1,17 @@
 //! The connection to the executor: one Unix socket, frames in, frames out, no blocking. Output is
-//! written from where it is held; only what the socket does not take is copied.
+//! written from where it is held; only what the socket does not take is copied. A frame can bring a
+//! descriptor.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, IoSlice, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use domain::ids::ExecId;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
+};
 use protocol::init::{FrameBuffer, FrameError, FromInit, MAX_FRAME_BYTES, Stream, ToInit, encode};
 use protocol::output_frame::encode_output_head;
 
@@ -23,8 +27,26 @@ pub(crate) struct Link<S = UnixStream> {
     outgoing: Vec<u8>,
     /// Bytes at the front of `outgoing` that were written.
     written: usize,
+    /// Descriptors, and the places in `outgoing` of the bytes that bring them, in order.
+    descriptors: VecDeque<(usize, OwnedFd)>,
     /// The socket took less than it was given.
     full: bool,
+}
+
+/// What frames and descriptors are sent over.
+pub(crate) trait Socket: Read + Write {
+    /// Writes once. The descriptor comes with the first byte.
+    fn write_with(&mut self, bytes: &[u8], descriptor: BorrowedFd<'_>) -> std::io::Result<usize>;
+}
+
+impl Socket for UnixStream {
+    fn write_with(&mut self, bytes: &[u8], descriptor: BorrowedFd<'_>) -> std::io::Result<usize> {
+        let descriptors = [descriptor.as_raw_fd()];
+        let brought = [ControlMessage::ScmRights(&descriptors)];
+        let slices = [IoSlice::new(bytes)];
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        Ok(sendmsg::<UnixAddr>(self.as_raw_fd(), &slices, &brought, flags, None)?)
+    }
 }
 
 /// A piece of output, where it is held.
@@ -35,6 +57,13 @@ pub(crate) struct Output<'a> {
     pub(crate) offset: u64,
     /// The bytes, in order.
     pub(crate) parts: [&'a [u8]; 2],
+}
+
+/// What an exec has to say.
+pub(crate) enum Outgoing<'a> {
+    /// A frame, and a descriptor that it brings.
+    Frame(FromInit, Option<BorrowedFd<'a>>),
+    Output(Output<'a>),
 }
 
 /// The connection is of no more use.
@@ -63,10 +92,11 @@ impl Link {
     }
 }
 
-impl<S: Read + Write> Link<S> {
+impl<S: Socket> Link<S> {
     fn over(socket: S) -> Self {
         let incoming = FrameBuffer::default();
-        Self { socket, incoming, outgoing: Vec::new(), written: 0, full: false }
+        let (outgoing, descriptors) = (Vec::new(), VecDeque::new());
+        Self { socket, incoming, outgoing, written: 0, descriptors, full: false }
     }
 
     /// Whether bytes wait to be written.
@@ -111,6 +141,34 @@ impl<S: Read + Write> Link<S> {
         Ok(encode(frame, &mut self.outgoing)?)
     }
 
+    /// Queues a frame that brings a descriptor, if there is one and we can have one more of them.
+    /// Whoever gets the frame without it cannot use it, and says so.
+    ///
+    /// # Errors
+    /// When it does not fit a frame.
+    pub(crate) fn send_with(
+        &mut self,
+        frame: &FromInit,
+        descriptor: Option<BorrowedFd<'_>>,
+    ) -> Result<(), Broken> {
+        let place = self.outgoing.len();
+        self.send(frame)?;
+        let ours = descriptor.and_then(|descriptor| descriptor.try_clone_to_owned().ok());
+        self.descriptors.extend(ours.map(|descriptor| (place, descriptor)));
+        Ok(())
+    }
+
+    /// Sends what an exec has to say.
+    ///
+    /// # Errors
+    /// When the connection broke.
+    pub(crate) fn say(&mut self, said: &Outgoing<'_>) -> Result<(), Broken> {
+        match said {
+            Outgoing::Frame(frame, descriptor) => self.send_with(frame, *descriptor),
+            Outgoing::Output(output) => self.send_output(output),
+        }
+    }
+
     /// Writes what is queued, and this output behind it. What the socket does not take is queued.
     ///
     /// # Errors
@@ -119,6 +177,11 @@ impl<S: Read + Write> Link<S> {
         let &Output { exec_id, stream, offset, parts: [first, second] } = output;
         let length = first.len() + second.len();
         encode_output_head(exec_id, stream, offset, length, &mut self.outgoing)?;
+        if !self.descriptors.is_empty() {
+            self.outgoing.extend_from_slice(first);
+            self.outgoing.extend_from_slice(second);
+            return self.flush();
+        }
         let queued = self.queued();
         let slices = [&self.outgoing[self.written..], first, second].map(IoSlice::new);
         let count = write(&mut self.socket, &slices)?;
@@ -133,16 +196,26 @@ impl<S: Read + Write> Link<S> {
         Ok(())
     }
 
-    /// Writes as much of what is queued as the socket takes.
+    /// Writes as much of what is queued as the socket takes: in one go up to the next descriptor.
     fn flush(&mut self) -> Result<(), Broken> {
-        let queued = self.queued();
-        if queued > 0 {
-            let slices = [IoSlice::new(&self.outgoing[self.written..])];
-            let count = write(&mut self.socket, &slices)?;
+        self.full = false;
+        while self.queued() > 0 && !self.full {
+            let brings = self.descriptors.pop_front_if(|(place, _)| *place == self.written);
+            let next = self.descriptors.front().map_or(self.outgoing.len(), |(place, _)| *place);
+            let bytes = &self.outgoing[self.written..next];
+            let count = match &brings {
+                Some((_, descriptor)) => write_with(&mut self.socket, bytes, descriptor)?,
+                None => write(&mut self.socket, &[IoSlice::new(bytes)])?,
+            };
+            self.full = count < bytes.len();
+            if count == 0
+                && let Some(brings) = brings
+            {
+                self.descriptors.push_front(brings);
+            }
             self.written += count;
-            self.full = count < queued;
-            self.forget_written();
         }
+        self.forget_written();
         Ok(())
     }
 
@@ -150,6 +223,9 @@ impl<S: Read + Write> Link<S> {
         // Only when most of it was written, so that each byte is moved once at most.
         if 2 * self.written >= self.outgoing.len() {
             self.outgoing.drain(..self.written);
+            for (place, _) in &mut self.descriptors {
+                *place -= self.written;
+            }
             self.written = 0;
         }
     }
@@ -201,15 +277,47 @@ fn write(socket: &mut impl Write, slices: &[IoSlice<'_>]) -> Result<usize, Broke
     }
 }
 
+/// The same with a descriptor; without it, where the runtime cannot pass any.
+fn write_with(
+    socket: &mut impl Socket,
+    bytes: &[u8],
+    descriptor: &OwnedFd,
+) -> Result<usize, Broken> {
+    loop {
+        match socket.write_with(bytes, descriptor.as_fd()) {
+            Ok(count) => return Ok(count),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return write(socket, &[IoSlice::new(bytes)]),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::VecDeque;
 
     /// Takes at each write as many bytes as the next number says, then all.
     struct Grudging {
         takes: VecDeque<usize>,
         taken: Vec<u8>,
+        /// Where descriptors came.
+        brought: Vec<usize>,
+    }
+
+    impl Grudging {
+        fn new(takes: &[usize]) -> Self {
+            Self { takes: takes.iter().copied().collect(), taken: Vec::new(), brought: Vec::new() }
+        }
+    }
+
+    impl Socket for Grudging {
+        fn write_with(&mut self, bytes: &[u8], _: BorrowedFd<'_>) -> std::io::Result<usize> {
+            let place = self.taken.len();
+            let count = self.write(bytes)?;
+            self.brought.push(place);
+            Ok(count)
+        }
     }
 
     impl Write for Grudging {
@@ -239,8 +347,7 @@ mod tests {
     /// Sends the pieces as PID 1 does: again whenever the poll would come back. Gives how often.
     fn send_all(takes: &[usize], pieces: usize) -> (usize, Vec<u8>) {
         let exec_id = ExecId::from(uuid::Uuid::from_u128(1));
-        let socket = Grudging { takes: takes.iter().copied().collect(), taken: Vec::new() };
-        let (mut link, mut sent) = (Link::over(socket), 0);
+        let (mut link, mut sent) = (Link::over(Grudging::new(takes)), 0);
         for round in 1..100 {
             let filled = link.fill(|link| {
                 if sent == pieces {
@@ -279,5 +386,59 @@ mod tests {
         assert_eq!(send_all(&[], 3).0, 1);
         assert_eq!(send_all(&[10], 3).0, 2);
         assert_eq!(send_all(&[0], 3).0, 2);
+    }
+
+    #[test]
+    fn a_descriptor_comes_with_the_first_byte_of_its_frame() {
+        let exec_id = ExecId::from(uuid::Uuid::from_u128(1));
+        let stream = Stream::Stderr;
+        let share = FromInit::Share { exec_id, stream, inode: 6 };
+        let output = || Output { exec_id, stream, offset: 0, parts: [PIECE, PIECE] };
+        let (mut expected, mut places) = (Vec::new(), Vec::new());
+        for n in 0..3 {
+            if n > 0 {
+                places.push(expected.len());
+                encode(&share, &mut expected).expect("fits");
+            }
+            let bytes = [PIECE, PIECE].concat();
+            encode(&FromInit::Output { exec_id, stream, offset: 0, bytes }, &mut expected)
+                .expect("fits");
+        }
+        let (pipe, _) = std::io::pipe().expect("a pipe");
+        for first in [0, 1, 60, 110, 130, 150, 1000] {
+            for second in [0, 1, 30, 90, 1000] {
+                let mut link = Link::over(Grudging::new(&[first, second, 0, 1]));
+                link.send_output(&output()).expect("sends");
+                for _ in 0..2 {
+                    link.send_with(&share, Some(pipe.as_fd())).expect("sends");
+                    link.send_output(&output()).expect("sends");
+                }
+                while link.has_outgoing() {
+                    link.fill(|_| Ok(false)).expect("the connection is whole");
+                }
+                assert!(link.socket.taken == expected, "{first} {second}");
+                assert_eq!(link.socket.brought, places, "{first} {second}");
+                assert!(link.descriptors.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn a_descriptor_arrives() {
+        let (mut ours, theirs) = UnixStream::pair().expect("sockets");
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        writer.write_all(b"x").expect("writes");
+        assert_eq!(ours.write_with(b"frame", reader.as_fd()).expect("writes"), 5);
+        let mut bytes = [0; 10];
+        let mut space = nix::cmsg_space!([i32; 1]);
+        let mut slices = [std::io::IoSliceMut::new(&mut bytes)];
+        let got = nix::sys::socket::recvmsg::<()>(
+            theirs.as_raw_fd(),
+            &mut slices,
+            Some(&mut space),
+            MsgFlags::empty(),
+        );
+        let got = got.expect("a message");
+        assert_eq!((got.bytes, got.cmsgs().expect("whole").count()), (5, 1));
     }
 }

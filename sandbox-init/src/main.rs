@@ -14,6 +14,7 @@ mod launch;
 mod link;
 mod named;
 mod process;
+mod shared;
 mod shepherd;
 mod stall;
 mod started;

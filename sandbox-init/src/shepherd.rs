@@ -8,10 +8,12 @@
 
 use std::convert::Infallible;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::time::TimeSpec;
 use nix::unistd::{ForkResult, Pid, dup2_raw, fork, write};
 
 use crate::stall::Stall;
@@ -23,8 +25,6 @@ pub(crate) const STATUS_BYTES: usize = size_of::<libc::c_int>();
 const STATUS_FD: RawFd = 0;
 /// More than PID 1 can have open, by the container's `nofile`.
 const MAX_FD: RawFd = 1024;
-/// How often it is looked whether PID 1 stands still.
-const LOOK: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// Turns this process, just forked from PID 1, into the shepherd of a command. `launch` runs in
 /// the command's process and comes back only when it fails.
@@ -78,7 +78,7 @@ fn tend(leader: libc::pid_t) -> ! {
             -1 if Errno::last() == Errno::EINTR => {}
             // SAFETY: ends the process at once; nothing of PID 1's state may run in it.
             -1 => unsafe { libc::_exit(0) },
-            0 if !wait_for_an_end() => stall.look(Pid::this()),
+            0 if !wait_for_an_end(stall.pause()) => stall.look(Pid::this()),
             0 => {}
             _ if ended == leader => tell(status),
             _ => {}
@@ -86,13 +86,12 @@ fn tend(leader: libc::pid_t) -> ! {
     }
 }
 
-/// Waits for the end of a process, [`LOOK`] at most. Gives whether there may be one. PID 1 has blocked
+/// Waits for the end of a process, so long at most. Gives whether there may be one. PID 1 has blocked
 /// its signal, and so have we: it stays until it is taken.
-fn wait_for_an_end() -> bool {
-    let (ends, limit) = (SigSet::from(Signal::SIGCHLD), LOOK);
+fn wait_for_an_end(limit: Duration) -> bool {
+    let (ends, limit) = (SigSet::from(Signal::SIGCHLD), TimeSpec::from(limit));
     // SAFETY: the pointers are to locals that outlive the call; nothing is to be written.
-    let taken =
-        unsafe { libc::sigtimedwait(ends.as_ref(), std::ptr::null_mut(), &raw const limit) };
+    let taken = unsafe { libc::sigtimedwait(ends.as_ref(), std::ptr::null_mut(), limit.as_ref()) };
     taken != -1 || Errno::last() != Errno::EAGAIN
 }
 

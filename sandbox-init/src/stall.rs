@@ -20,6 +20,9 @@ use crate::tree;
 const STATUS: &str = "/proc/1/status";
 /// It has some 1.5 KiB.
 const STATUS_BYTES: usize = 4096;
+/// How soon to look again; sooner, when PID 1 may be standing still.
+const PAUSE: Duration = Duration::from_millis(100);
+const SHORT_PAUSE: Duration = Duration::from_millis(20);
 /// How long commands are stopped at most, in steps of [`STEP`], so that PID 1 can go on.
 const STEPS: u32 = 50;
 const STEP: Duration = Duration::from_millis(1);
@@ -35,6 +38,11 @@ pub(crate) struct Stall {
 }
 
 impl Stall {
+    /// How long to wait until the next look.
+    pub(crate) fn pause(&self) -> Duration {
+        if self.sleep.is_some() { SHORT_PAUSE } else { PAUSE }
+    }
+
     /// To be called now and then while a command runs. When PID 1 stands still since the last time,
     /// lets it go on: sees to it that nothing below `shepherd` holds what it waits for.
     pub(crate) fn look(&mut self, shepherd: Pid) {
@@ -45,7 +53,7 @@ impl Stall {
             self.failures = 0;
         } else if self.failures >= MAX_FAILURES {
             tree::kill_all(shepherd);
-        } else if !pause(shepherd, sleep) {
+        } else if !stop_for_a_moment(shepherd, sleep) {
             self.failures += 1;
         }
     }
@@ -53,7 +61,7 @@ impl Stall {
 
 /// Stops everything below `shepherd` until PID 1 has left `sleep`, for a moment at most. Gives
 /// whether it has.
-fn pause(shepherd: Pid, sleep: Option<u64>) -> bool {
+fn stop_for_a_moment(shepherd: Pid, sleep: Option<u64>) -> bool {
     // What the command has stopped itself, stays so.
     let stopped: BTreeSet<i32> = tree::stop_running(shepherd);
     let left = (0..STEPS).any(|_| {

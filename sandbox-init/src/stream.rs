@@ -16,6 +16,16 @@ const FULL_BYTES: usize = 64 * 1024;
 /// what all sandboxes' pipes hold counts against one limit of the kernel, that of root.
 const WIDE_PIPE_BYTES: i32 = 256 * 1024;
 
+/// What is to be sent next.
+pub(crate) enum Next<'a> {
+    /// Where the executor sees the window, and its number.
+    Window(BorrowedFd<'a>, u64),
+    /// So many bytes lie there from an offset on.
+    Shared { offset: u64, length: usize },
+    /// Bytes from an offset on, in order.
+    Bytes { offset: u64, parts: [&'a [u8]; 2] },
+}
+
 /// See the module.
 pub(crate) struct OutputStream {
     pipe: Option<OwnedFd>,
@@ -24,6 +34,10 @@ pub(crate) struct OutputStream {
     window: Window,
     /// Offset up to which bytes were sent on the current connection.
     sent: u64,
+    /// It was said on the current connection where the executor sees the window.
+    announced: bool,
+    /// The executor said on it that it does.
+    seen: bool,
     /// Bytes that may still be read after the command's end: what can be in the pipe by then.
     last_bytes: Option<usize>,
 }
@@ -32,7 +46,15 @@ impl OutputStream {
     /// A stream that reads `pipe`, which must not block; without one, an empty stream.
     pub(crate) fn new(pipe: Option<OwnedFd>, allowance: &Allowance) -> Self {
         let window = Window::new(allowance.clone());
-        Self { pipe, widened: false, window, sent: 0, last_bytes: None }
+        Self {
+            pipe,
+            widened: false,
+            window,
+            sent: 0,
+            announced: false,
+            seen: false,
+            last_bytes: None,
+        }
     }
 
     /// The pipe, while there is room for what it gives.
@@ -94,13 +116,35 @@ impl OutputStream {
         !self.is_sent()
     }
 
-    /// The next bytes to send, in order, with their offset. They count as sent.
-    pub(crate) fn next_chunk(&mut self) -> Option<(u64, [&[u8]; 2])> {
+    /// What to send next. Bytes then count as sent.
+    pub(crate) fn next(&mut self) -> Option<Next<'_>> {
         let offset = self.sent;
-        let chunk = self.window.bytes(offset, MAX_OUTPUT_CHUNK_BYTES);
-        let length = chunk[0].len() + chunk[1].len();
+        let parts = self.window.bytes(offset, MAX_OUTPUT_CHUNK_BYTES);
+        let length = parts[0].len() + parts[1].len();
+        if length == 0 {
+            return None;
+        }
+        if let Some((memory, inode)) = self.window.shared() {
+            if !std::mem::replace(&mut self.announced, true) {
+                return Some(Next::Window(memory, inode));
+            }
+            if self.seen {
+                self.sent += length as u64;
+                return Some(Next::Shared { offset, length });
+            }
+        }
         self.sent += length as u64;
-        (length > 0).then_some((offset, chunk))
+        Some(Next::Bytes { offset, parts })
+    }
+
+    /// Whether the executor reads windows.
+    pub(crate) fn let_share(&mut self, may: bool) {
+        self.window.let_share(may);
+    }
+
+    /// The executor sees the window that it was told of.
+    pub(crate) fn window_is_seen(&mut self) {
+        self.seen = self.announced;
     }
 
     /// The executor has everything before `offset`.
@@ -113,6 +157,8 @@ impl OutputStream {
     pub(crate) fn resume_from(&mut self, have: u64) {
         self.window.release(have);
         self.sent = self.window.base();
+        self.announced = false;
+        self.seen = false;
     }
 
     /// Bytes read so far.
@@ -159,7 +205,10 @@ mod tests {
     }
 
     fn chunk(stream: &mut OutputStream) -> Option<(u64, Vec<u8>)> {
-        stream.next_chunk().map(|(offset, parts)| (offset, parts.concat()))
+        match stream.next()? {
+            Next::Bytes { offset, parts } => Some((offset, parts.concat())),
+            _ => panic!("nothing is shared here"),
+        }
     }
 
     #[test]
@@ -172,6 +221,38 @@ mod tests {
         stream.resume_from(2);
         assert_eq!(chunk(&mut stream), Some((2, b"cdef".to_vec())));
         assert_eq!(stream.total(), 6);
+    }
+
+    /// What is sent next, in words.
+    fn said(stream: &mut OutputStream) -> &'static str {
+        match stream.next() {
+            Some(Next::Window(..)) => "window",
+            Some(Next::Shared { .. }) => "shared",
+            Some(Next::Bytes { .. }) => "bytes",
+            None => "nothing",
+        }
+    }
+
+    #[test]
+    fn a_window_is_used_when_it_is_wide_and_the_executor_has_seen_it() {
+        let (mut stream, writer) = stream();
+        stream.let_share(true);
+        stream.window_is_seen();
+        while stream.wants_read().is_some() {
+            write(&writer, &[7; 4096]).expect("write");
+            stream.read();
+        }
+        assert_eq!([said(&mut stream), said(&mut stream)], ["window", "bytes"]);
+        stream.window_is_seen();
+        assert_eq!([said(&mut stream), said(&mut stream)], ["shared", "shared"]);
+        // On another connection, it has to be seen again.
+        stream.resume_from(4096);
+        assert_eq!([said(&mut stream), said(&mut stream)], ["window", "bytes"]);
+        // Of an executor that knows nothing of windows.
+        stream.let_share(false);
+        stream.resume_from(4096);
+        stream.window_is_seen();
+        assert_eq!([said(&mut stream), said(&mut stream)], ["bytes", "bytes"]);
     }
 
     #[test]

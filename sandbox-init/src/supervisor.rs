@@ -13,7 +13,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 use protocol::checks::Checks;
-use protocol::init::{FromInit, Start, ToInit, VERSION};
+use protocol::init::{Abilities, FromInit, Start, ToInit, VERSION};
 
 use crate::exec::Exec;
 use crate::link::{Broken, Link};
@@ -45,6 +45,8 @@ pub(crate) struct Supervisor {
     connect_at: Instant,
     /// Highest epoch of an executor so far.
     epoch: u64,
+    /// What the last one can do.
+    abilities: Abilities,
     execs: BTreeMap<ExecId, Exec>,
     /// The one whose output was sent last.
     served: Option<ExecId>,
@@ -71,6 +73,7 @@ impl Supervisor {
             welcome_by: None,
             connect_at: Instant::now(),
             epoch: 0,
+            abilities: Abilities::default(),
             execs: BTreeMap::new(),
             served: None,
             started: Started::default(),
@@ -144,7 +147,7 @@ impl Supervisor {
         link.fill(|link| {
             let say = |exec: &mut Exec| {
                 if let Some(output) = exec.next_output() {
-                    link.send_output(&output)?;
+                    link.say(&output)?;
                 } else if let Some(end) = exec.next_end() {
                     link.send(&end)?;
                 } else {
@@ -222,8 +225,8 @@ impl Supervisor {
 
     fn take_frames(&mut self, frames: Vec<ToInit>, now: Instant) -> Result<(), Broken> {
         for frame in frames {
-            if let ToInit::Welcome { version, epoch } = frame {
-                self.welcome(version, epoch)?;
+            if let ToInit::Welcome { version, epoch, abilities } = frame {
+                self.welcome(version, epoch, abilities)?;
             } else if self.welcome_by.is_none()
                 && let Some(answer) = self.handle(frame, now)
                 && let Some(link) = &mut self.link
@@ -235,11 +238,12 @@ impl Supervisor {
     }
 
     /// An executor says who it is. One that has a successor is not listened to.
-    fn welcome(&mut self, version: u32, epoch: u64) -> Result<(), Broken> {
+    fn welcome(&mut self, version: u32, epoch: u64, abilities: Abilities) -> Result<(), Broken> {
         if version != VERSION || epoch < self.epoch {
             return Err(Broken);
         }
         self.epoch = epoch;
+        self.abilities = abilities;
         self.welcome_by = None;
         Ok(())
     }
@@ -274,6 +278,12 @@ impl Supervisor {
                 }
                 None
             }
+            ToInit::SeeWindow { exec_id, stream } => {
+                if let Some(exec) = self.execs.get_mut(&exec_id) {
+                    exec.window_is_seen(stream);
+                }
+                None
+            }
             ToInit::Cancel { exec_id } => {
                 if let Some(exec) = self.execs.get_mut(&exec_id) {
                     exec.cancel(now);
@@ -295,7 +305,8 @@ impl Supervisor {
             return self.attach(exec_id, [0, 0]);
         }
         match Exec::start(start, checks, &self.allowance, now) {
-            Ok(exec) => {
+            Ok(mut exec) => {
+                exec.let_share(self.abilities.reads_windows);
                 self.started.insert(exec_id);
                 self.shepherds.insert(exec.shepherd());
                 self.execs.insert(exec_id, exec);
@@ -308,6 +319,7 @@ impl Supervisor {
     fn attach(&mut self, exec_id: ExecId, have: [u64; 2]) -> FromInit {
         match self.execs.get_mut(&exec_id).filter(|exec| !exec.is_forgotten()) {
             Some(exec) => {
+                exec.let_share(self.abilities.reads_windows);
                 exec.resume_from(have);
                 exec.drain_if_ended();
                 FromInit::Started { exec_id, again: true }

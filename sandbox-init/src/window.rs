@@ -1,12 +1,16 @@
 //! The bytes of one stream that the executor does not have yet: a ring that is read into and written
 //! from in place, addressed by offsets in the stream. It grows with what it has to hold; beyond what
-//! every stream has for sure, all windows of a sandbox share one allowance.
+//! every stream has for sure, all windows of a sandbox share one allowance. The widest can be memory
+//! that the executor sees too.
 
 use std::cell::Cell;
 use std::io::IoSliceMut;
+use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
 use protocol::init::{WIDE_WINDOW_BYTES, WINDOW_BYTES};
+
+use crate::shared::Shared;
 
 /// What a window begins with, in bytes: enough for nearly every command.
 const FIRST_BYTES: usize = 16 * 1024;
@@ -33,10 +37,21 @@ impl Allowance {
 /// Memory of a size that is a power of two, or none.
 #[derive(Default)]
 struct Ring {
-    memory: Vec<u8>,
-    /// Where it begins in its memory.
-    start: usize,
+    memory: Memory,
     size: usize,
+}
+
+/// Where a ring is.
+enum Memory {
+    /// From the second on.
+    Own(Vec<u8>, usize),
+    Shared(Shared),
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::Own(Vec::new(), 0)
+    }
 }
 
 impl Ring {
@@ -44,15 +59,36 @@ impl Ring {
         let memory = vec![0; size + PAGE_BYTES + LEAD_BYTES];
         // At most a page, unless it cannot be told; then anywhere is as good.
         let page = memory.as_ptr().align_offset(PAGE_BYTES).min(PAGE_BYTES);
-        Self { memory, start: page + LEAD_BYTES, size }
+        Self { memory: Memory::Own(memory, page + LEAD_BYTES), size }
+    }
+
+    /// One that the executor sees too, if the kernel has such memory.
+    fn shared(size: usize) -> Self {
+        let shared = |memory| Self { memory: Memory::Shared(memory), size };
+        Shared::new(size).map_or_else(|_| Self::new(size), shared)
     }
 
     fn all(&self) -> &[u8] {
-        &self.memory[self.start..self.start + self.size]
+        match &self.memory {
+            Memory::Own(memory, start) => &memory[*start..*start + self.size],
+            Memory::Shared(memory) => memory.all(),
+        }
     }
 
     fn all_mut(&mut self) -> &mut [u8] {
-        &mut self.memory[self.start..self.start + self.size]
+        match &mut self.memory {
+            Memory::Own(memory, start) => &mut memory[*start..*start + self.size],
+            Memory::Shared(memory) => memory.all_mut(),
+        }
+    }
+
+    /// Copies bytes to the place of an offset and behind it, over its end if need be.
+    fn put(&mut self, offset: u64, bytes: &[u8]) {
+        let position = self.position(offset);
+        let (before, behind) = self.all_mut().split_at_mut(position);
+        let (first, second) = bytes.split_at(bytes.len().min(behind.len()));
+        behind[..first.len()].copy_from_slice(first);
+        before[..second.len()].copy_from_slice(second);
     }
 
     /// The place of an offset.
@@ -68,12 +104,26 @@ pub(crate) struct Window {
     base: u64,
     length: usize,
     allowance: Allowance,
+    may_share: bool,
 }
 
 impl Window {
     /// An empty one, without memory of its own.
     pub(crate) fn new(allowance: Allowance) -> Self {
-        Self { ring: Ring::default(), base: 0, length: 0, allowance }
+        Self { ring: Ring::default(), base: 0, length: 0, allowance, may_share: false }
+    }
+
+    /// Whether the executor may see its memory when it is at its widest, from now on.
+    pub(crate) fn let_share(&mut self, may: bool) {
+        self.may_share = may;
+    }
+
+    /// The memory that the executor may see, and its number, if there is any.
+    pub(crate) fn shared(&self) -> Option<(BorrowedFd<'_>, u64)> {
+        match &self.ring.memory {
+            Memory::Shared(memory) if self.may_share => Some(memory.descriptor()),
+            _ => None,
+        }
     }
 
     /// Offset of the first byte that it holds.
@@ -138,12 +188,11 @@ impl Window {
     fn grow(&mut self, size: usize) {
         let left = self.allowance.0.get();
         self.allowance.0.set(left - (extra(size) - extra(self.ring.size)).min(left));
-        let mut ring = Ring::new(size);
-        let begin = ring.position(self.base);
-        let (before, behind) = ring.all_mut().split_at_mut(begin);
-        let targets = behind.iter_mut().chain(before);
-        let bytes = self.bytes(self.base, self.length).into_iter().flatten();
-        targets.zip(bytes).for_each(|(target, byte)| *target = *byte);
+        let shared = self.may_share && size == WIDE_WINDOW_BYTES;
+        let mut ring = if shared { Ring::shared(size) } else { Ring::new(size) };
+        let [first, second] = self.bytes(self.base, self.length);
+        ring.put(self.base, first);
+        ring.put(self.base + first.len() as u64, second);
         self.ring = ring;
     }
 }
@@ -162,6 +211,7 @@ fn extra(size: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::FileExt as _;
 
     /// Puts bytes in, as a read would; gives how many it took.
     fn put(window: &mut Window, bytes: &[u8]) -> usize {
@@ -181,10 +231,17 @@ mod tests {
 
     #[test]
     fn bytes_stay_in_order_while_it_wraps_and_grows() {
+        for may_share in [false, true] {
+            wrap_and_grow(may_share);
+        }
+    }
+
+    fn wrap_and_grow(may_share: bool) {
         let mut window = Window::new(Allowance::new());
+        window.let_share(may_share);
         let all: Vec<u8> = (0..700_000_u32).flat_map(u32::to_le_bytes).collect();
         let (mut put_in, mut seen) = (0, 0);
-        let mut round = 0;
+        let (mut round, mut shared) = (0, 0);
         while seen < all.len() {
             round += 1;
             let piece = &all[put_in..all.len().min(put_in + 1 + round * 977 % 30_011)];
@@ -193,12 +250,21 @@ mod tests {
                 let [first, second] = window.bytes(seen as u64, 40_000);
                 let bytes = [first, second].concat();
                 assert!(all[seen..].starts_with(&bytes) && !bytes.is_empty());
+                if let Some((descriptor, _)) = window.shared() {
+                    let mut other = vec![0; first.len()];
+                    let at = (seen % WIDE_WINDOW_BYTES) as u64;
+                    let file = std::fs::File::from(descriptor.try_clone_to_owned().expect("ours"));
+                    file.read_exact_at(&mut other, at).expect("reads");
+                    assert!(other == first);
+                    shared += 1;
+                }
                 seen += bytes.len();
                 window.release(seen as u64 - 1);
             }
         }
         assert_eq!(window.end(), all.len() as u64);
         assert_eq!(window.base(), all.len() as u64 - 1);
+        assert_eq!(shared > 0, may_share);
     }
 
     #[test]

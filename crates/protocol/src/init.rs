@@ -123,6 +123,8 @@ pub enum ToInit {
         version: u32,
         /// Grows with every start of the executor.
         epoch: u64,
+        /// What else the executor can do.
+        abilities: Abilities,
     },
     /// Start a command, or attach to it if it was started before.
     Start(Start),
@@ -189,6 +191,28 @@ pub enum ToInit {
         /// What is looked at first.
         checks: Checks,
     },
+    /// The window of a stream that [`FromInit::Share`] told of can be read: what follows may come as
+    /// [`FromInit::Shared`].
+    SeeWindow {
+        /// The exec.
+        exec_id: ExecId,
+        /// The stream.
+        stream: Stream,
+    },
+}
+
+/// What an executor can do that those before it could not. It came behind the other fields of its
+/// frame: who does not know it does not see it, and where it is missing there is nothing of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Abilities {
+    /// It reads windows that are shared with it ([`FromInit::Share`]).
+    pub reads_windows: bool,
+}
+
+impl<'de> Deserialize<'de> for Abilities {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self { reads_windows: bool::deserialize(deserializer).unwrap_or_default() })
+    }
 }
 
 /// How a process ended, as `waitpid` told.
@@ -298,4 +322,64 @@ pub enum FromInit {
         /// How many, at least one.
         processes: u32,
     },
+    /// The window of a stream is memory that both sides see: its descriptor comes with the first byte
+    /// of this frame, unless the runtime cannot pass any. Until [`ToInit::SeeWindow`] answers, if it
+    /// ever does, output goes on as [`FromInit::Output`]. Said once for a connection.
+    Share {
+        /// The exec.
+        exec_id: ExecId,
+        /// The stream.
+        stream: Stream,
+        /// The memory's inode, by which its descriptor is known.
+        inode: u64,
+    },
+    /// A piece of output, in the window that was shared: the byte at an offset of the stream is at the
+    /// remainder of that by [`WIDE_WINDOW_BYTES`]. It stays there until it is acknowledged.
+    Shared {
+        /// The exec.
+        exec_id: ExecId,
+        /// The stream.
+        stream: Stream,
+        /// Position of the first byte.
+        offset: u64,
+        /// How many bytes.
+        length: u32,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first frame of executors before there were abilities.
+    #[derive(Serialize, Deserialize)]
+    enum Earlier {
+        Welcome { version: u32, epoch: u64 },
+    }
+
+    #[test]
+    fn abilities_disturb_nobody_who_does_not_know_them() {
+        let told = Earlier::Welcome { version: VERSION, epoch: 7 };
+        let mut wire = Vec::new();
+        encode(&told, &mut wire).expect("fits");
+        let reads_windows = Abilities { reads_windows: true };
+        let told = ToInit::Welcome { version: VERSION, epoch: 8, abilities: reads_windows };
+        encode(&told, &mut wire).expect("fits");
+        let mut buffer = FrameBuffer::default();
+        buffer.tail().extend_from_slice(&wire);
+        let ToInit::Welcome { epoch: 7, abilities, .. } = buffer.take().unwrap().unwrap() else {
+            panic!("an earlier executor is not understood");
+        };
+        assert_eq!(abilities, Abilities::default());
+        let ToInit::Welcome { epoch: 8, abilities, .. } = buffer.take().unwrap().unwrap() else {
+            panic!("this executor is not understood");
+        };
+        assert_eq!(abilities, reads_windows);
+        let mut buffer = FrameBuffer::default();
+        buffer.tail().extend_from_slice(&wire);
+        for wanted in [7, 8] {
+            let Earlier::Welcome { version, epoch } = buffer.take().unwrap().unwrap();
+            assert_eq!((version, epoch), (VERSION, wanted));
+        }
+    }
 }

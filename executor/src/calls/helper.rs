@@ -147,7 +147,13 @@ impl Helper {
                 self.ended = true;
                 return Err(HelperError::Refused);
             }
-            FromInit::Started { .. } | FromInit::Signalled { .. } | FromInit::Hello { .. } => {}
+            // Whoever asked for it takes it at his own pace, in pieces that are his: unless it is said
+            // that the window is seen, all of it comes in frames.
+            FromInit::Share { .. }
+            | FromInit::Shared { .. }
+            | FromInit::Started { .. }
+            | FromInit::Signalled { .. }
+            | FromInit::Hello { .. } => {}
         }
         Ok(None)
     }

@@ -2,7 +2,7 @@
 
 use protocol::init::{FromInit, ToInit, VERSION};
 
-use crate::harness::{Sandbox, start};
+use crate::harness::{Sandbox, start, welcome};
 
 #[test]
 fn a_lower_epoch_is_refused_and_the_same_or_a_higher_one_takes_over() {
@@ -29,7 +29,7 @@ fn another_version_is_refused() {
     let sandbox = Sandbox::new();
     for version in [VERSION - 1, VERSION + 1] {
         let mut peer = sandbox.accept();
-        peer.try_send(&ToInit::Welcome { version, epoch: 1 });
+        peer.try_send(&welcome(version, 1));
         peer.try_send(&ToInit::Start(start("touch /work/stale")));
         peer.assert_refused();
     }
@@ -43,7 +43,7 @@ fn nothing_counts_before_the_welcome() {
     let mut peer = sandbox.accept();
     let early = start("echo early");
     peer.send(&ToInit::Start(early.clone()));
-    peer.send(&ToInit::Welcome { version: VERSION, epoch: 1 });
+    peer.send(&welcome(VERSION, 1));
     peer.send(&ToInit::Attach { exec_id: early.exec_id, have: [0, 0] });
     let answer = peer.next();
     assert!(matches!(answer, Some(FromInit::Unknown { exec_id }) if exec_id == early.exec_id));

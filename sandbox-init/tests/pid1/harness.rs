@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use domain::ids::{ExecId, SandboxId};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use protocol::init::{
-    Exit, FrameBuffer, FromInit, Start, StartFailure, Stdin, Stream, ToInit, VERSION, encode,
+    Abilities, Exit, FrameBuffer, FromInit, Start, StartFailure, Stdin, Stream, ToInit, VERSION,
+    encode,
 };
 use uuid::Uuid;
 
@@ -126,7 +127,7 @@ impl Sandbox {
     /// The next connection, as an executor of this epoch.
     pub fn connect_as(&self, epoch: u64) -> Peer {
         let mut peer = self.accept();
-        peer.send(&ToInit::Welcome { version: VERSION, epoch });
+        peer.send(&welcome(VERSION, epoch));
         peer
     }
 
@@ -166,6 +167,11 @@ impl Drop for Sandbox {
         let _ = Command::new("docker").args(["rm", "--force", &self.container]).output();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// The first frame of an executor that reads no windows.
+pub fn welcome(version: u32, epoch: u64) -> ToInit {
+    ToInit::Welcome { version, epoch, abilities: Abilities::default() }
 }
 
 /// A command for bash, with a minute of time.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use domain::ids::ExecId;
 use protocol::frame::{FrameBuffer, encode};
-use protocol::init::{FromInit, Start, Stdin, ToInit, VERSION};
+use protocol::init::{Abilities, FromInit, Start, Stdin, ToInit, VERSION};
 use serde_json::json;
 
 use crate::bench::{Bench, Plain};
@@ -135,7 +135,7 @@ impl Init {
         let FromInit::Hello { version: VERSION, .. } = init.hear()? else {
             bail!("sandbox-init speaks another version");
         };
-        init.say(&ToInit::Welcome { version: VERSION, epoch: 1 })?;
+        init.say(&ToInit::Welcome { version: VERSION, epoch: 1, abilities: Abilities::default() })?;
         Ok(init)
     }
 
