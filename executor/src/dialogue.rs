@@ -18,14 +18,11 @@ use crate::journal::Entry;
 use crate::run::Job;
 use crate::sandbox::{Connection, Ear};
 use crate::ship::Parcel;
-use crate::spool::{OutputSink, SpoolError};
+use crate::spool::{BATCH_BYTES, OutputSink, SpoolError};
 use crate::window::SharedWindow;
 
 /// How long after a command's time is over PID 1 may still take to report its end.
 const REPORT_MARGIN: Duration = Duration::from_secs(60);
-/// Output that is kept and acknowledged in one go, in bytes: a part of PID 1's window, so that more
-/// comes meanwhile.
-const BATCH_BYTES: usize = 256 * 1024;
 
 /// Waits until something of a stream is kept; for ever, while nothing is being written.
 async fn next_kept(sinks: &mut [OutputSink; 2]) -> (Stream, Result<Option<u64>, SpoolError>) {
@@ -132,10 +129,13 @@ impl<'a> Dialogue<'a> {
     /// Talks until the end is known, and everything of the output. `parcel` is told when the command
     /// is known to run.
     pub(crate) async fn run(&mut self, parcel: &Parcel) -> Result<Ending, SpoolError> {
-        let ending = self.talk(parcel).await?;
-        for sink in &mut self.sinks {
-            sink.settle().await?;
-        }
+        let talked = self.talk(parcel).await;
+        // Also after a failure: who opens the files again must not meet a write that is on its way.
+        let [stdout, stderr] = &mut self.sinks;
+        let settled = (stdout.settle().await, stderr.settle().await);
+        let ending = talked?;
+        settled.0?;
+        settled.1?;
         Ok(ending)
     }
 
@@ -145,6 +145,8 @@ impl<'a> Dialogue<'a> {
             return Ok(ending);
         }
         loop {
+            // Without room nothing is heard of the command's output and end, but everything else.
+            let has_room = self.sinks.iter().all(OutputSink::has_room);
             tokio::select! {
                 biased;
                 // Once, however much the command prints.
@@ -155,13 +157,17 @@ impl<'a> Dialogue<'a> {
                     self.deadline = self.deadline.min(soon + REPORT_MARGIN);
                 }
                 // Frames before presence: what PID 1 said before it died must not be lost.
-                heard = self.ear.frames.next() => {
+                heard = self.ear.frames.next(), if has_room => {
                     if let Some(ending) = self.hear(heard, parcel).await? {
                         return Ok(ending);
                     }
                 }
-                (stream, kept) = next_kept(&mut self.sinks) => self.acknowledge(stream, kept?),
-                _ = self.ear.presence.changed() => {
+                (stream, kept) = next_kept(&mut self.sinks) => {
+                    self.acknowledge(stream, kept?);
+                    let counted = self.sinks[stream.index()].keep().await?;
+                    self.acknowledge(stream, counted);
+                }
+                _ = self.ear.presence.changed(), if has_room => {
                     if let Some(ending) = self.follow_presence() {
                         return Ok(ending);
                     }

@@ -23,8 +23,11 @@ use crate::window::SharedWindow;
 const READ_BYTES: usize = 256 * 1024;
 /// Where a window's bytes are put in their memory: see [`protocol::frame`] for why not at its beginning.
 const LEAD_BYTES: usize = 2032;
+/// Output that is kept and acknowledged in one go, in bytes: a part of PID 1's window, so that more
+/// comes meanwhile.
+pub(crate) const BATCH_BYTES: usize = 256 * 1024;
 /// Pieces whose memory is used again, at most.
-const MAX_SPARE: usize = 8;
+const MAX_SPARE: usize = 4;
 
 /// A stream could not be kept.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +77,7 @@ pub(crate) struct OutputSink {
     spare: Vec<Vec<u8>>,
     /// Taken, and not written yet.
     taken: Vec<Kept>,
+    taken_bytes: usize,
     /// What was taken is to be acknowledged.
     owes: bool,
     tail: VecDeque<u8>,
@@ -108,6 +112,7 @@ impl OutputSink {
             digest: Digest::new(),
             spare: Vec::new(),
             taken: Vec::new(),
+            taken_bytes: 0,
             owes: false,
             tail: VecDeque::new(),
             bytes_received: 0,
@@ -174,6 +179,7 @@ impl OutputSink {
         let range = repeated..repeated + kept.len();
         self.count(kept, dropped);
         if !range.is_empty() {
+            self.taken_bytes += range.len();
             self.taken.push(Kept { bytes, range });
         }
         Ok(())
@@ -204,6 +210,7 @@ impl OutputSink {
             bytes.resize(bytes.len().max(range.end), 0);
             window.read(begin, &mut bytes[range.clone()])?;
             self.count(&bytes[range.clone()], &[]);
+            self.taken_bytes += range.len();
             self.taken.push(Kept { bytes, range });
         }
         let dropped = fresh - kept;
@@ -230,7 +237,7 @@ impl OutputSink {
 
     /// Bytes that may still be kept.
     fn room(&self) -> usize {
-        usize::try_from(self.cap - self.bytes_stored).unwrap_or(usize::MAX)
+        usize::try_from(self.cap.saturating_sub(self.bytes_stored)).unwrap_or(usize::MAX)
     }
 
     fn count(&mut self, kept: &[u8], dropped: &[u8]) {
@@ -243,27 +250,35 @@ impl OutputSink {
         self.bytes_received = self.bytes_received.saturating_add(count);
     }
 
-    /// Begins to keep what was taken, when what was before is kept. Gives an offset to acknowledge,
-    /// if there is one by now: short output is acknowledged never, so that PID 1 still has it should
-    /// this process die.
+    /// Begins to keep what was taken, unless something is still on its way into the file. Gives an
+    /// offset to acknowledge, if that is all: short output is acknowledged never, so that PID 1 still
+    /// has it should this process die.
     pub(crate) async fn keep(&mut self) -> Result<Option<u64>, SpoolError> {
-        let owed = self.written().await?;
+        if self.is_writing() {
+            return Ok(None);
+        }
         let pieces = Arc::new(std::mem::take(&mut self.taken));
+        self.taken_bytes = 0;
         let owes = std::mem::take(&mut self.owes);
         if !self.is_long() {
             for piece in pieces.iter() {
                 self.digest.update(piece.as_slice())?;
             }
             self.view.show(pieces.iter().map(Kept::as_slice), self.bytes_stored);
-            return Ok(owed);
+            return Ok(None);
         }
         if pieces.is_empty() {
             // Beyond the cap there is nothing to write.
             self.bytes_kept = self.bytes_received;
-            return Ok(if owes { Some(self.bytes_kept) } else { owed });
+            return Ok(owes.then_some(self.bytes_kept));
         }
         self.write(pieces).await?;
-        Ok(owed)
+        Ok(None)
+    }
+
+    /// Whether more can be taken now: while something is on its way into the file, a batch.
+    pub(crate) fn has_room(&self) -> bool {
+        !self.is_writing() || self.taken_bytes < BATCH_BYTES
     }
 
     /// Whether something is on its way into the file.
@@ -297,9 +312,14 @@ impl OutputSink {
         Ok(())
     }
 
-    /// Waits until [`OutputSink::summarize`] can tell the digest.
+    /// Keeps everything that was taken, and waits until [`OutputSink::summarize`] can tell the digest.
     pub(crate) async fn settle(&mut self) -> Result<(), SpoolError> {
         self.written().await?;
+        while self.owes || !self.taken.is_empty() {
+            self.keep().await?;
+            self.written().await?;
+        }
+        self.spare.clear();
         self.digest.settle().await
     }
 

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 
 use protocol::init::WIDE_WINDOW_BYTES;
-use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
+use rustix::fs::{OFlags, SealFlags, fcntl_get_seals, fcntl_getfl, fstat};
 
 /// Only memory has seals: neither a pipe nor a file of any file system can be meant instead.
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
@@ -19,7 +19,8 @@ impl SharedWindow {
     pub(crate) fn accept(descriptor: OwnedFd) -> Option<Self> {
         let seals = fcntl_get_seals(&descriptor).ok()?;
         let size = u64::try_from(fstat(&descriptor).ok()?.st_size).ok()?;
-        let fits = seals.contains(SEALS) && size == WIDE_WINDOW_BYTES as u64;
+        let readable = fcntl_getfl(&descriptor).ok()? & OFlags::ACCMODE != OFlags::WRONLY;
+        let fits = readable && seals.contains(SEALS) && size == WIDE_WINDOW_BYTES as u64;
         fits.then(|| Self(File::from(descriptor)))
     }
 
@@ -74,6 +75,11 @@ pub(crate) mod tests {
         let shrinks = memory(WIDE_WINDOW_BYTES);
         fcntl_add_seals(&shrinks, SealFlags::GROW | SealFlags::SEAL).expect("sealed");
         assert!(SharedWindow::accept(shrinks).is_none());
+        let closed = memory(WIDE_WINDOW_BYTES);
+        fcntl_add_seals(&closed, SEALS).expect("sealed");
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&closed));
+        let unread = std::fs::OpenOptions::new().write(true).open(path).expect("opens");
+        assert!(SharedWindow::accept(unread.into()).is_none(), "cannot be read");
         let (pipe, _) = std::io::pipe().expect("a pipe");
         assert!(SharedWindow::accept(pipe.into()).is_none());
         let folder = File::open("/").expect("a folder");

@@ -44,7 +44,7 @@ const REFUSED: [&str; 2] = ["before_withdraw", "after_withdraw"];
 const SETTLED: [&str; 2] = ["before_bury", "after_bury"];
 const CLOSED: [&str; 4] = ["before_close", "close_marked", "close_emptied", "sandbox_removed"];
 
-/// Lines of output: 3 MB of them.
+/// Lines of output: 6 MB of them.
 const LINES: u32 = 900_000;
 
 struct Crash {

@@ -69,8 +69,12 @@ fn keep_only(status: &OwnedFd) -> nix::Result<()> {
 
 /// Reaps until no descendant is left. Allocates nothing, unless PID 1 stands still.
 fn tend(leader: libc::pid_t) -> ! {
-    let mut stall = Stall::default();
+    let mut stall = Stall::new();
     loop {
+        // However many processes end: they could be made to keep us from it.
+        if stall.is_due() {
+            stall.look(Pid::this());
+        }
         let mut status: libc::c_int = 0;
         // SAFETY: the pointer is to a local that outlives the call.
         let ended = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
@@ -78,21 +82,19 @@ fn tend(leader: libc::pid_t) -> ! {
             -1 if Errno::last() == Errno::EINTR => {}
             // SAFETY: ends the process at once; nothing of PID 1's state may run in it.
             -1 => unsafe { libc::_exit(0) },
-            0 if !wait_for_an_end(stall.pause()) => stall.look(Pid::this()),
-            0 => {}
+            0 => wait_for_an_end(stall.left()),
             _ if ended == leader => tell(status),
             _ => {}
         }
     }
 }
 
-/// Waits for the end of a process, so long at most. Gives whether there may be one. PID 1 has blocked
-/// its signal, and so have we: it stays until it is taken.
-fn wait_for_an_end(limit: Duration) -> bool {
+/// Waits until a process ends, so long at most; somebody may have ended before, or only stopped.
+/// PID 1 has blocked the signal, and so have we: it stays until it is taken.
+fn wait_for_an_end(limit: Duration) {
     let (ends, limit) = (SigSet::from(Signal::SIGCHLD), TimeSpec::from(limit));
     // SAFETY: the pointers are to locals that outlive the call; nothing is to be written.
-    let taken = unsafe { libc::sigtimedwait(ends.as_ref(), std::ptr::null_mut(), limit.as_ref()) };
-    taken != -1 || Errno::last() != Errno::EAGAIN
+    unsafe { libc::sigtimedwait(ends.as_ref(), std::ptr::null_mut(), limit.as_ref()) };
 }
 
 fn tell(status: libc::c_int) {

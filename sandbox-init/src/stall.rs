@@ -4,13 +4,12 @@
 //! would then do nothing any more, and not even SIGKILL would end it: the container could not be
 //! removed.
 //!
-//! The holder itself hears signals. Stopping it ends its system call, which goes on when it is
-//! continued: a command that means no harm does not notice.
+//! The holder itself hears signals. Stopping it ends its system call, and most of them go on when they
+//! are continued: a command that means no harm is slowed down at most.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
@@ -20,56 +19,69 @@ use crate::tree;
 const STATUS: &str = "/proc/1/status";
 /// It has some 1.5 KiB.
 const STATUS_BYTES: usize = 4096;
-/// How soon to look again; sooner, when PID 1 may be standing still.
+/// How often to look; more often, when PID 1 may be standing still.
 const PAUSE: Duration = Duration::from_millis(100);
 const SHORT_PAUSE: Duration = Duration::from_millis(20);
 /// How long commands are stopped at most, in steps of [`STEP`], so that PID 1 can go on.
 const STEPS: u32 = 50;
 const STEP: Duration = Duration::from_millis(1);
-/// So often stopping may be of no use before the commands are killed.
-const MAX_FAILURES: u32 = 10;
+/// When PID 1 stands still for so long although commands were stopped, they are killed. A disk that
+/// it waits for may be slow, but not as slow as this.
+const LIMIT: Duration = Duration::from_secs(8);
 
-/// How PID 1 was the last times that somebody looked.
-#[derive(Default)]
+/// How PID 1 was when somebody looked last.
 pub(crate) struct Stall {
-    /// In which sleep it stood still.
-    sleep: Option<u64>,
-    failures: u32,
+    /// In which sleep it stood still, and since when as far as was seen.
+    sleep: Option<(u64, Instant)>,
+    /// When to look again.
+    due: Instant,
 }
 
 impl Stall {
-    /// How long to wait until the next look.
-    pub(crate) fn pause(&self) -> Duration {
-        if self.sleep.is_some() { SHORT_PAUSE } else { PAUSE }
+    /// Nobody has looked yet.
+    pub(crate) fn new() -> Self {
+        Self { sleep: None, due: Instant::now() + PAUSE }
     }
 
-    /// To be called now and then while a command runs. When PID 1 stands still since the last time,
-    /// lets it go on: sees to it that nothing below `shepherd` holds what it waits for.
+    /// How long until it is time to look.
+    pub(crate) fn left(&self) -> Duration {
+        self.due.saturating_duration_since(Instant::now())
+    }
+
+    /// Whether it is time to look.
+    pub(crate) fn is_due(&self) -> bool {
+        self.left().is_zero()
+    }
+
+    /// When PID 1 stands still since the last look, lets it go on: sees to it that nothing below
+    /// `shepherd` holds what it waits for.
     pub(crate) fn look(&mut self, shepherd: Pid) {
-        let sleep = stuck_in();
-        let lasts = sleep.is_some() && sleep == self.sleep;
-        self.sleep = sleep;
-        if !lasts {
-            self.failures = 0;
-        } else if self.failures >= MAX_FAILURES {
-            tree::kill_all(shepherd);
-        } else if !stop_for_a_moment(shepherd, sleep) {
-            self.failures += 1;
+        let before = self.sleep.take();
+        if let Some(sleep) = stuck_in() {
+            let same = before.filter(|(number, _)| *number == sleep);
+            match same {
+                Some((_, since)) if since.elapsed() > LIMIT => tree::kill_all(shepherd),
+                Some(_) => stop_for_a_moment(shepherd, sleep),
+                None => {}
+            }
+            self.sleep = same.or_else(|| Some((sleep, Instant::now())));
         }
+        let pause = if self.sleep.is_some() { SHORT_PAUSE } else { PAUSE };
+        self.due = Instant::now() + pause;
     }
 }
 
-/// Stops everything below `shepherd` until PID 1 has left `sleep`, for a moment at most. Gives
-/// whether it has.
-fn stop_for_a_moment(shepherd: Pid, sleep: Option<u64>) -> bool {
+/// Stops everything below `shepherd` until PID 1 has left `sleep`, for a moment at most.
+fn stop_for_a_moment(shepherd: Pid, sleep: u64) {
     // What the command has stopped itself, stays so.
-    let stopped: BTreeSet<i32> = tree::stop_running(shepherd);
-    let left = (0..STEPS).any(|_| {
+    let stopped = tree::stop_running(shepherd);
+    for _ in 0..STEPS {
         std::thread::sleep(STEP);
-        stuck_in() != sleep
-    });
+        if stuck_in() != Some(sleep) {
+            break;
+        }
+    }
     tree::let_go_on(&stopped);
-    left
 }
 
 /// In which sleep PID 1 is, by its number, if it is one that no signal ends.

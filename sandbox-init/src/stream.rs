@@ -137,9 +137,11 @@ impl OutputStream {
         Some(Next::Bytes { offset, parts })
     }
 
-    /// Whether the executor reads windows.
+    /// Another executor, or another connection of it: whether it reads windows. It has seen none.
     pub(crate) fn let_share(&mut self, may: bool) {
         self.window.let_share(may);
+        self.announced = false;
+        self.seen = false;
     }
 
     /// The executor sees the window that it was told of.
@@ -157,8 +159,6 @@ impl OutputStream {
     pub(crate) fn resume_from(&mut self, have: u64) {
         self.window.release(have);
         self.sent = self.window.base();
-        self.announced = false;
-        self.seen = false;
     }
 
     /// Bytes read so far.
@@ -246,7 +246,10 @@ mod tests {
         stream.window_is_seen();
         assert_eq!([said(&mut stream), said(&mut stream)], ["shared", "shared"]);
         // On another connection, it has to be seen again.
+        stream.let_share(true);
+        assert_eq!(said(&mut stream), "window");
         stream.resume_from(4096);
+        stream.let_share(true);
         assert_eq!([said(&mut stream), said(&mut stream)], ["window", "bytes"]);
         // Of an executor that knows nothing of windows.
         stream.let_share(false);

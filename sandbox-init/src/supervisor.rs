@@ -244,6 +244,9 @@ impl Supervisor {
         }
         self.epoch = epoch;
         self.abilities = abilities;
+        for exec in self.execs.values_mut() {
+            exec.let_share(abilities.reads_windows);
+        }
         self.welcome_by = None;
         Ok(())
     }

@@ -38,18 +38,30 @@ pub(crate) fn signal_all(shepherd: Pid, signal: i32) -> usize {
     live_descendants(shepherd).into_iter().filter(|pid| send(*pid)).count()
 }
 
-/// Stops every process below `shepherd` that is not stopped. Gives which they are.
-pub(crate) fn stop_running(shepherd: Pid) -> BTreeSet<i32> {
+/// Stops every process below `shepherd` that is not stopped: parents before their children, so that
+/// none sees a child stopped. Gives which they are, in this order.
+pub(crate) fn stop_running(shepherd: Pid) -> Vec<i32> {
     let processes = processes();
-    let mut found = descendants(shepherd.as_raw(), &processes);
-    found.retain(|pid| processes.get(pid).is_some_and(|process| process.state == State::Live));
-    found.retain(|pid| kill(Pid::from_raw(*pid), Signal::SIGSTOP).is_ok());
+    let live = |pid: &i32| processes.get(pid).is_some_and(|found| found.state == State::Live);
+    let found: Vec<i32> = generations(shepherd.as_raw(), &processes);
+    let found: Vec<i32> = found.into_iter().filter(live).collect();
+    found.iter().for_each(|pid| stop_threads(*pid));
     found
 }
 
-/// Continues processes that were stopped.
-pub(crate) fn let_go_on(stopped: &BTreeSet<i32>) {
-    for pid in stopped {
+/// Stops a process by each of its threads. The signal to a process is given to one that may not hear
+/// it, while another one goes on waiting.
+fn stop_threads(pid: i32) {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    for thread in tasks.filter_map(|task| task.file_name().to_str()?.parse::<i32>().ok()) {
+        // SAFETY: plain integers go in.
+        unsafe { libc::syscall(libc::SYS_tgkill, pid, thread, libc::SIGSTOP) };
+    }
+}
+
+/// Continues processes that were stopped in this order, children first.
+pub(crate) fn let_go_on(stopped: &[i32]) {
+    for pid in stopped.iter().rev() {
         let _ = kill(Pid::from_raw(*pid), Signal::SIGCONT);
     }
 }
@@ -137,12 +149,18 @@ fn parse_stat(stat: &[u8]) -> Option<Process> {
 
 /// All processes below `root`, without itself.
 fn descendants(root: i32, processes: &Processes) -> BTreeSet<i32> {
-    let mut found = BTreeSet::new();
-    let mut frontier = vec![root];
-    while let Some(parent) = frontier.pop() {
-        let children = processes.iter().filter(|(_, process)| process.parent == parent);
-        let children = children.map(|(pid, _)| *pid);
-        frontier.extend(children.filter(|pid| found.insert(*pid)));
+    generations(root, processes).into_iter().collect()
+}
+
+/// The same, parents before their children.
+fn generations(root: i32, processes: &Processes) -> Vec<i32> {
+    let (mut found, mut next) = (Vec::new(), vec![root]);
+    let mut seen = BTreeSet::from([root]);
+    while !next.is_empty() {
+        let children = processes.iter().filter(|(_, process)| next.contains(&process.parent));
+        let children: Vec<i32> = children.map(|(pid, _)| *pid).collect();
+        next = children.into_iter().filter(|pid| seen.insert(*pid)).collect();
+        found.extend(&next);
     }
     found
 }
@@ -168,9 +186,11 @@ mod tests {
 
     #[test]
     fn descendants_are_all_generations_and_nobody_elses() {
-        let family = family([(1, 0), (2, 1), (3, 2), (4, 3), (5, 1), (6, 5), (7, 2)]);
-        assert_eq!(descendants(2, &family), [3, 4, 7].into());
-        assert_eq!(descendants(6, &family), [].into());
+        let tree = family([(1, 0), (2, 1), (3, 2), (4, 3), (5, 1), (6, 5), (7, 2)]);
+        assert_eq!(descendants(2, &tree), [3, 4, 7].into());
+        assert_eq!(descendants(6, &tree), [].into());
+        let late = family([(9, 0), (2, 9), (8, 2), (3, 8), (1, 3), (7, 9)]);
+        assert_eq!(generations(9, &late), [2, 7, 8, 3, 1]);
     }
 
     #[test]

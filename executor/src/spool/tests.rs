@@ -172,12 +172,38 @@ async fn what_is_on_its_way_is_neither_owned_nor_shown() {
     assert_eq!((sink.is_writing(), sink.view().bytes_stored()), (true, 0));
     // More of it has to wait for what was before.
     sink.take(30_000, all[30_000..].to_vec()).expect("takes");
-    assert_eq!(sink.keep().await.expect("begins"), Some(30_000));
+    assert_eq!(sink.keep().await.expect("waits"), None);
+    assert_eq!((sink.bytes_received(), sink.bytes_owned()), (60_000, 0));
+    assert_eq!(sink.written().await.expect("writes"), Some(30_000));
     assert_eq!((sink.bytes_owned(), sink.view().bytes_stored()), (30_000, 30_000));
-    // Nothing of this is written, but something before it is.
+    assert_eq!(sink.keep().await.expect("begins"), None);
+    assert_eq!(sink.written().await.expect("writes"), Some(60_000));
+    // Of this, nothing is to be written.
     sink.take(60_000, b"end".to_vec()).expect("takes");
     assert_eq!(sink.keep().await.expect("counts"), Some(60_003));
     assert_eq!((sink.is_writing(), sink.bytes_owned()), (false, 60_003));
     assert!(std::fs::read(&path).expect("file") == all[..50_000]);
+    sink.settle().await.expect("settles");
+    assert_eq!(sink.summarize(None).sha256, hex(&Sha256::digest(&all[..50_000])));
+    sink.view().remove().await;
+}
+
+#[tokio::test]
+async fn there_is_room_for_one_batch_while_another_one_is_written_and_all_is_kept_in_the_end() {
+    let all = bytes(0..3 * BATCH_BYTES);
+    let path = path();
+    let mut sink = OutputSink::open(path.clone()).await.expect("opens");
+    assert!(sink.has_room());
+    let mut taken = 0;
+    while sink.has_room() {
+        sink.take(taken as u64, all[taken..taken + 100_000].to_vec()).expect("takes");
+        sink.keep().await.expect("begins");
+        taken += 100_000;
+    }
+    assert!(taken < 100_000 + BATCH_BYTES + 100_000, "{taken}");
+    sink.settle().await.expect("settles");
+    assert_eq!((sink.bytes_owned(), sink.has_room()), (taken as u64, true));
+    assert!(std::fs::read(&path).expect("file") == all[..taken]);
+    assert_eq!(sink.summarize(None).sha256, hex(&Sha256::digest(&all[..taken])));
     sink.view().remove().await;
 }
