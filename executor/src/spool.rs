@@ -27,7 +27,7 @@ const LEAD_BYTES: usize = 2032;
 /// comes meanwhile.
 pub(crate) const BATCH_BYTES: usize = 256 * 1024;
 /// Pieces whose memory is used again, at most.
-const MAX_SPARE: usize = 4;
+const MAX_SPARE: usize = 12;
 
 /// A stream could not be kept.
 #[derive(Debug, thiserror::Error)]
