@@ -41,6 +41,9 @@ pub(crate) enum SpoolError {
     /// PID 1 tells of more bytes than its window has.
     #[error("a piece of {0} bytes in a window of {WIDE_WINDOW_BYTES}")]
     TooLong(usize),
+    /// The memory that PID 1 shares cannot be read.
+    #[error("the window that the sandbox shares cannot be read")]
+    Window(#[source] std::io::Error),
     /// PID 1 tells of bytes in a window that it did not share.
     #[error("a piece in a window that nobody has seen")]
     NoWindow,
@@ -208,14 +211,16 @@ impl OutputSink {
             let mut bytes = self.spare.pop().unwrap_or_default();
             let range = LEAD_BYTES..LEAD_BYTES + kept;
             bytes.resize(bytes.len().max(range.end), 0);
-            window.read(begin, &mut bytes[range.clone()])?;
+            let read = window.read(begin, &mut bytes[range.clone()]);
+            read.map_err(SpoolError::Window)?;
             self.count(&bytes[range.clone()], &[]);
             self.taken_bytes += range.len();
             self.taken.push(Kept { bytes, range });
         }
         let dropped = fresh - kept;
         let mut end = vec![0; dropped.min(OUTPUT_HEAD_BYTES)];
-        window.read(begin + (fresh - end.len()) as u64, &mut end)?;
+        let read = window.read(begin + (fresh - end.len()) as u64, &mut end);
+        read.map_err(SpoolError::Window)?;
         self.count(&[], &end);
         let unseen = (dropped - end.len()) as u64;
         self.bytes_received = self.bytes_received.saturating_add(unseen);

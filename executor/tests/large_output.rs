@@ -148,7 +148,9 @@ fn an_executor_that_dies_meanwhile_goes_on_where_its_file_ends() {
     let order = site.order(session, "for n in 1 2 3 4; do cat /work/n; sleep 0.4; done; echo end");
     let (_task, _cancel) = life.begin(site.grant(&order));
     site.wait_started(order.exec_id);
-    std::thread::sleep(Duration::from_millis(300));
+    let spool = site.folder().join(format!("data/spool/{}.stdout", order.exec_id));
+    let stored = || std::fs::metadata(&spool).map_or(0, |file| file.len());
+    wait_until("some of it is kept", || stored() > 0);
     life.kill();
     // Meanwhile its window fills, and it waits.
     std::thread::sleep(Duration::from_millis(300));

@@ -357,6 +357,10 @@ mod tests {
         Welcome { version: u32, epoch: u64 },
     }
 
+    fn take<T: serde::de::DeserializeOwned>(buffer: &mut FrameBuffer) -> T {
+        buffer.take().expect("well-formed").expect("whole")
+    }
+
     #[test]
     fn abilities_disturb_nobody_who_does_not_know_them() {
         let told = Earlier::Welcome { version: VERSION, epoch: 7 };
@@ -367,18 +371,18 @@ mod tests {
         encode(&told, &mut wire).expect("fits");
         let mut buffer = FrameBuffer::default();
         buffer.tail().extend_from_slice(&wire);
-        let ToInit::Welcome { epoch: 7, abilities, .. } = buffer.take().unwrap().unwrap() else {
+        let ToInit::Welcome { epoch: 7, abilities, .. } = take(&mut buffer) else {
             panic!("an earlier executor is not understood");
         };
         assert_eq!(abilities, Abilities::default());
-        let ToInit::Welcome { epoch: 8, abilities, .. } = buffer.take().unwrap().unwrap() else {
+        let ToInit::Welcome { epoch: 8, abilities, .. } = take(&mut buffer) else {
             panic!("this executor is not understood");
         };
         assert_eq!(abilities, reads_windows);
         let mut buffer = FrameBuffer::default();
         buffer.tail().extend_from_slice(&wire);
         for wanted in [7, 8] {
-            let Earlier::Welcome { version, epoch } = buffer.take().unwrap().unwrap();
+            let Earlier::Welcome { version, epoch } = take(&mut buffer);
             assert_eq!((version, epoch), (VERSION, wanted));
         }
     }

@@ -1,3 +1,5 @@
+//! What is taken, kept, owned and told of a stream, on a real disk.
+
 use super::*;
 use protocol::grant::hex;
 use sha2::{Digest as _, Sha256};
