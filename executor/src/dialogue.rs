@@ -45,8 +45,9 @@ pub(crate) enum Ending {
     NeverStarted,
     /// The sandbox is gone.
     Vanished,
-    /// PID 1 should have reported the end long ago.
-    Overdue,
+    /// PID 1 broke its promise: it should have reported the end long ago, or says what cannot be.
+    /// Asking it again would bring the same.
+    Untrue,
 }
 
 /// See the module.
@@ -133,7 +134,14 @@ impl<'a> Dialogue<'a> {
         // Also after a failure: who opens the files again must not meet a write that is on its way.
         let [stdout, stderr] = &mut self.sinks;
         let settled = (stdout.settle().await, stderr.settle().await);
-        let ending = talked?;
+        let ending = talked.or_else(|error| {
+            if !error.is_of_pid_1() {
+                return Err(error);
+            }
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(exec = %self.exec_id, error, "PID 1 says what cannot be");
+            Ok(Ending::Untrue)
+        })?;
         settled.0?;
         settled.1?;
         Ok(ending)
@@ -176,7 +184,10 @@ impl<'a> Dialogue<'a> {
                     let frame = self.interaction.begin(wish);
                     self.send_any(frame);
                 }
-                () = tokio::time::sleep_until(self.deadline) => return Ok(Ending::Overdue),
+                () = tokio::time::sleep_until(self.deadline) => {
+                    tracing::error!(exec = %self.exec_id, "PID 1 says nothing of its end");
+                    return Ok(Ending::Untrue);
+                }
             }
         }
     }

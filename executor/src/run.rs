@@ -256,11 +256,11 @@ async fn see_through(
     let _abandon = AbandonOnDrop(Arc::clone(&parcel));
     shop.shipper.dispatch(Arc::clone(&parcel));
     let ending = match dialogue.run(&parcel).await? {
-        Ending::Overdue => {
-            tracing::error!(exec = %job.exec_id, "PID 1 broke its promise; killing the sandbox");
+        Ending::Untrue => {
+            tracing::error!(exec = %job.exec_id, sandbox = %sandbox.id(), "killing the sandbox");
             // Nothing of it may run on once it is told.
             shop.sandboxes.give_up(sandbox).await;
-            Ending::Overdue
+            Ending::Untrue
         }
         ending => ending,
     };
@@ -279,7 +279,7 @@ async fn see_through(
         }
         Ending::Vanished => lost(&entry, dialogue.sinks()),
         // At least its own first process: the container was given up for it.
-        Ending::Overdue => ExecResult { unended: 1, ..lost(&entry, dialogue.sinks()) },
+        Ending::Untrue => ExecResult { unended: 1, ..lost(&entry, dialogue.sinks()) },
         Ending::Refused(StartFailure::Unfit(unfit)) => {
             // Whoever brings such a grant later hears the same: by then, somebody may be asked.
             shop.journal.record_unfit(job.exec_id, unfit, now_ms()).await?;
@@ -349,10 +349,10 @@ fn parcel(exec_id: ExecId, entry: &Entry, sinks: &[OutputSink; 2], live: bool) -
 }
 
 /// Ships what an earlier life left.
-pub(crate) fn ship_left_over(shop: &Workshop, exec_id: ExecId, entry: &Entry, end: &ExecResult) {
+pub(crate) fn ship_left_over(shop: &Workshop, exec_id: ExecId, end: &ExecResult) {
     let view = |stream, summary| SpoolView::of_finished(shop.spool.file(exec_id, stream), summary);
     let views = [view(Stream::Stdout, &end.stdout), view(Stream::Stderr, &end.stderr)];
-    shop.shipper.dispatch(Arc::new(Parcel::left_over(exec_id, entry.started_at_ms, views)));
+    shop.shipper.dispatch(Arc::new(Parcel::left_over(exec_id, end, views)));
 }
 
 fn not_started(why: NotStarted, sandbox: Option<SandboxRef>) -> RunEnd {

@@ -152,9 +152,9 @@ impl Runs {
             let ticket = self.join_or_begin(entry.session_id, job);
             running.extend(ticket.map(|ticket| (exec_id, ticket)));
         }
-        for (exec_id, entry) in unshipped {
+        for (exec_id, _) in unshipped {
             if let Some(result) = self.shop.journal.find_result(exec_id).await? {
-                run::ship_left_over(&self.shop, exec_id, &entry, &result);
+                run::ship_left_over(&self.shop, exec_id, &result);
             }
         }
         Ok(running)

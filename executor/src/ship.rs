@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use domain::ids::ExecId;
+use domain::limits::MAX_OUTPUT_BYTES;
 use protocol::enrolment::StartedReport;
-use protocol::exec::ExecResult;
+use protocol::exec::{ExecResult, StreamSummary};
 use protocol::init::Stream;
 
 use crate::control::ControlPlane;
@@ -39,6 +40,8 @@ struct Phase {
     recorded: bool,
     /// The task that fed it ended without a result; another one will go on.
     abandoned: bool,
+    /// Streams of which less is kept than should be, now that they have ended.
+    short: [bool; 2],
 }
 
 /// See the module.
@@ -63,9 +66,10 @@ impl Parcel {
     }
 
     /// Output of an exec whose result is in the journal.
-    pub(crate) fn left_over(exec_id: ExecId, started_at_ms: u64, views: [SpoolView; 2]) -> Self {
-        let phase = Phase { live: true, finished: true, recorded: true, ..Phase::default() };
-        let views = views.map(Arc::new);
+    pub(crate) fn left_over(exec_id: ExecId, result: &ExecResult, views: [SpoolView; 2]) -> Self {
+        let short = short(result);
+        let phase = Phase { live: true, finished: true, recorded: true, short, ..Phase::default() };
+        let (started_at_ms, views) = (result.started_at_ms, views.map(Arc::new));
         Self { exec_id, started_at_ms, views, phase: Mutex::new(phase) }
     }
 
@@ -81,7 +85,8 @@ impl Parcel {
             .any(|stream| stream.bytes_stored > (stream.head.0.len() + stream.tail.0.len()) as u64);
         let mut phase = self.lock();
         phase.finished = true;
-        phase.live |= cut;
+        phase.short = short(result);
+        phase.live |= cut || phase.short.contains(&true);
         phase.live
     }
 
@@ -110,6 +115,11 @@ impl Parcel {
         phase.live
     }
 
+    /// Whether bytes of a stream are missing that nobody has any more.
+    fn is_short(&self, stream: Stream) -> bool {
+        self.phase().short[stream.index()]
+    }
+
     fn view(&self, stream: Stream) -> &SpoolView {
         &self.views[stream.index()]
     }
@@ -122,6 +132,12 @@ impl Parcel {
     fn lock(&self) -> std::sync::MutexGuard<'_, Phase> {
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Streams of which less is kept than was printed, up to the cap: the disk has lost it.
+fn short(result: &ExecResult) -> [bool; 2] {
+    let kept = |stream: &StreamSummary| stream.bytes_total.min(MAX_OUTPUT_BYTES);
+    [&result.stdout, &result.stderr].map(|stream| stream.bytes_stored < kept(stream))
 }
 
 impl Shipper {

@@ -57,6 +57,16 @@ pub(crate) enum SpoolError {
     },
 }
 
+impl SpoolError {
+    /// Whether PID 1 is to blame, or has no more what is missing here: trying again would not help.
+    pub(crate) fn is_of_pid_1(&self) -> bool {
+        match self {
+            Self::TooLong(_) | Self::Window(_) | Self::NoWindow | Self::Gap { .. } => true,
+            Self::Io(_) | Self::Broken => false,
+        }
+    }
+}
+
 /// The part of a stream that can be read while it grows.
 pub(crate) struct SpoolView {
     path: PathBuf,

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use domain::exec::ExecOutcome;
 use domain::limits::MAX_OUTPUT_BYTES;
-use protocol::exec::{ExecOrder, StreamSummary};
+use protocol::enrolment::LossReason;
+use protocol::exec::{ExecOrder, ExecResult, StreamSummary};
 use protocol::grant::hex;
 use sha2::{Digest as _, Sha256};
 use site::{Site, session, wait_until};
@@ -158,4 +159,56 @@ fn an_executor_that_dies_meanwhile_goes_on_where_its_file_ends() {
     let result = site.run(&life, &order);
     assert_eq!(result.outcome, ExecOutcome::Exited);
     assert_is(&result.stdout, &[lines().repeat(4), b"end\n".to_vec()].concat(), "stdout");
+}
+
+/// Runs a command that prints the lines, and takes most of them from the disk, after PID 1 has given
+/// them up and before the command goes on. Gives its result.
+fn lose_output(
+    site: &Site,
+    life: site::Life,
+    session: domain::ids::SessionId,
+    then: &str,
+) -> (site::Life, ExecOrder, ExecResult) {
+    let order = site.order(session, &format!("cat /work/n; sleep 2; {then}"));
+    let (_task, _cancel) = life.begin(site.grant(&order));
+    site.wait_started(order.exec_id);
+    let spool = site.folder().join(format!("data/spool/{}.stdout", order.exec_id));
+    let stored = || std::fs::metadata(&spool).map_or(0, |file| file.len());
+    wait_until("all of it is kept", || stored() == LINES as u64 * 12);
+    life.kill();
+    let file = std::fs::OpenOptions::new().write(true).open(&spool).expect("the spool file");
+    file.set_len(LEFT as u64).expect("cut off");
+    let life = site.start();
+    let result = site.run(&life, &order);
+    (life, order, result)
+}
+
+const LEFT: usize = 1_000_000;
+
+#[test]
+fn output_that_the_disk_lost_is_told_and_never_asked_for_again_and_again() {
+    let (site, life, session) = site();
+    let container = site.container();
+    let (life, order, result) = lose_output(&site, life, session, "cat /work/n; sleep 999");
+    // What follows has no place: whatever the command does, nobody can tell.
+    assert_eq!(result.outcome, ExecOutcome::Lost);
+    assert_is(&result.stdout, &lines()[..LEFT], "what is left");
+    wait_until("its container is gone", || !site.containers().contains(&container));
+    let shipped = || site.shipped(order.exec_id, "stdout").len();
+    wait_until("what is left is shipped", || shipped() == LEFT);
+    // The session goes on.
+    let after = site.run(&life, &site.order(session, "head -c 12 /work/n"));
+    assert_eq!(site::text(&after.stdout), "00000000001\n");
+}
+
+#[test]
+fn output_that_the_disk_lost_of_a_command_that_ends_is_told_beside_its_end() {
+    let (site, life, session) = site();
+    let (_life, order, result) = lose_output(&site, life, session, "exit 7");
+    assert_eq!((result.outcome, result.exit_code), (ExecOutcome::Exited, Some(7)));
+    assert_eq!(result.stdout.bytes_total, LINES as u64 * 12);
+    assert_eq!(result.stdout.bytes_stored, LEFT as u64);
+    let lost = [("stdout".to_owned(), LossReason::Unreadable)];
+    wait_until("the loss is told", || site.mood.losses(order.exec_id) == lost);
+    assert_eq!(site.shipped(order.exec_id, "stdout"), lines()[..LEFT]);
 }

@@ -72,7 +72,7 @@ impl Way {
     /// Whether nothing is left to do about what there is of the stream now.
     pub(super) fn is_done(&self, parcel: &Parcel) -> bool {
         match self.loss {
-            None => self.offset >= self.stored(parcel),
+            None => self.offset >= self.stored(parcel) && !parcel.is_short(self.stream),
             Some(told) => !matches!(told, Told::NotYet(_)),
         }
     }
@@ -109,6 +109,9 @@ impl Way {
     }
 
     async fn try_piece(&mut self, control: &ControlPlane, parcel: &Parcel) -> Tried {
+        if self.offset >= self.stored(parcel) {
+            return Tried::Final(LossReason::Unreadable, "less is kept than was printed".into());
+        }
         let bytes = match parcel.view(self.stream).read(self.offset, PIECE_BYTES).await {
             Ok(bytes) => bytes,
             Err(error) => {
