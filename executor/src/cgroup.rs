@@ -1,13 +1,19 @@
-//! Reads a container's cgroup, v1 or v2: kills for want of memory, and how many processes it has.
-//! Whatever cannot be read counts as unknown, never as none.
+//! Reads a container's cgroup, v1 or v2: kills for want of memory, and how many processes it has; sets
+//! there what Docker cannot. Whatever cannot be read counts as unknown, never as none.
 
 use std::path::{Path, PathBuf};
+
+/// Buffers that a sandbox's own connections may take, in bytes.
+const MAX_TCP_BYTES: u64 = 32 << 20;
+const TCP_LIMIT: &str = "memory.kmem.tcp.limit_in_bytes";
 
 /// Where a container's counters stand.
 #[derive(Debug, Clone)]
 pub(crate) struct Cgroup {
     oom_kills: Option<PathBuf>,
     processes: Option<PathBuf>,
+    /// v1 only, where buffers of TCP are not memory unless they have a limit of their own.
+    tcp_limit: Option<PathBuf>,
 }
 
 impl Cgroup {
@@ -30,7 +36,19 @@ impl Cgroup {
         Self {
             oom_kills: file("memory", "memory.oom_control", "memory.events"),
             processes: file("pids", "pids.current", "pids.current"),
+            tcp_limit: find(table, "memory")
+                .map(|path| root.join("memory").join(path).join(TCP_LIMIT))
+                .filter(|path| path.exists()),
         }
+    }
+
+    /// Limits what buffers of TCP take on top of the memory, where they are not part of it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn limit_tcp(&self) -> std::io::Result<()> {
+        let Some(path) = &self.tcp_limit else { return Ok(()) };
+        std::fs::write(path, MAX_TCP_BYTES.to_string())
     }
 
     /// The kernel's kills for want of memory so far.
@@ -78,9 +96,13 @@ mod tests {
         let v1 = tree(&[
             ("memory/docker/a/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"),
             ("pids/docker/a/pids.current", "7\n"),
+            ("memory/docker/a/memory.kmem.tcp.limit_in_bytes", "9223372036854771712\n"),
         ]);
         let cgroup = Cgroup::locate(&v1, "5:pids:/docker/a\n4:memory:/docker/a\n0::/");
         assert_eq!((cgroup.oom_kills(), cgroup.processes()), (Some(3), Some(7)));
+        cgroup.limit_tcp().expect("limits");
+        let limit = std::fs::read_to_string(v1.join("memory/docker/a").join(TCP_LIMIT));
+        assert_eq!(limit.expect("reads"), "33554432");
 
         let scope = "system.slice/docker-a.scope";
         let v2 = tree(&[
@@ -89,6 +111,7 @@ mod tests {
         ]);
         let cgroup = Cgroup::locate(&v2, &format!("0::/{scope}"));
         assert_eq!((cgroup.oom_kills(), cgroup.processes()), (Some(2), Some(1)));
+        cgroup.limit_tcp().expect("it is memory like all other");
 
         let cgroup = Cgroup::locate(&v2, "");
         assert_eq!((cgroup.oom_kills(), cgroup.processes()), (None, None));

@@ -51,12 +51,14 @@ pub(crate) enum Hold {
 
 impl Files {
     /// Waits until what `use_of_files` says may be done.
-    pub(crate) async fn take(&self, use_of_files: FileUse) -> Hold {
+    pub(crate) fn take(&self, use_of_files: FileUse) -> impl Future<Output = Hold> + Send + use<> {
         let files = Arc::clone(&self.0);
-        match use_of_files {
-            FileUse::Free => Hold::Nothing,
-            FileUse::Changes => Hold::Changes { _guard: files.read_owned().await },
-            FileUse::Keeps => Hold::Keeps { _guard: files.write_owned().await },
+        async move {
+            match use_of_files {
+                FileUse::Free => Hold::Nothing,
+                FileUse::Changes => Hold::Changes { _guard: files.read_owned().await },
+                FileUse::Keeps => Hold::Keeps { _guard: files.write_owned().await },
+            }
         }
     }
 

@@ -289,7 +289,8 @@ async fn see_through(
             let why = match why {
                 StartFailure::Cwd => NotStarted::CwdMissing,
                 StartFailure::Unfit(unfit) => NotStarted::Unfit(unfit),
-                StartFailure::Resources | StartFailure::Malformed => NotStarted::SandboxUnavailable,
+                StartFailure::Resources => NotStarted::SandboxExhausted,
+                StartFailure::Malformed => NotStarted::SandboxUnavailable,
             };
             withdraw(shop, job, Some(why)).await?;
             return Ok(not_started(why, Some(entry.sandbox)));

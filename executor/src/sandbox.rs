@@ -160,6 +160,9 @@ impl Sandbox {
     /// Tells the number of its PID 1 on the host, for what the kernel counts.
     pub(crate) fn set_pid(&self, pid: i64) {
         if let Some(cgroup) = Cgroup::of_process(pid) {
+            if let Err(error) = cgroup.limit_tcp() {
+                tracing::warn!(sandbox = %self.id(), %error, "no limit for its sockets' buffers");
+            }
             let _ = self.shared.cgroup.set(cgroup);
         }
     }
@@ -390,8 +393,7 @@ async fn welcome(
         }
         Err(error) => {
             tracing::warn!(sandbox = %shared.id, %error, "connection refused");
-            // A failing accept must not become a busy loop.
-            tokio::time::sleep(FIRST_LOOK).await;
+            tokio::time::sleep(FIRST_LOOK).await; // never a busy loop
             None
         }
     }

@@ -8,10 +8,8 @@ use domain::limits::KILL_GRACE_MS;
 use protocol::checks::Checks;
 use protocol::exec::{ExecKind, ExecOrder};
 use protocol::git::DISARMING_ENV;
-use protocol::init::{Rlimit, Start, Stdin, ToInit};
+use protocol::init::{INIT_PROGRAM, Rlimit, Start, Stdin, ToInit};
 
-/// PID 1's program, as it is called inside a sandbox.
-const INIT: &str = "/.bulkhead/init";
 /// What every command finds in its environment, unless its order says otherwise.
 const ENVIRONMENT: [(&str, &str); 4] = [
     ("PATH", "/usr/local/bin:/usr/bin:/bin"),
@@ -37,12 +35,13 @@ pub(crate) fn order_frame(order: &ExecOrder, checks: &Checks, uid: u32) -> ToIni
 fn order_start(order: &ExecOrder, uid: u32) -> Start {
     let (argv, stdin) = match order.kind {
         ExecKind::Shell => {
-            let argv = ["/bin/bash", "--noprofile", "--norc", "-c", &order.command];
+            // Behind `--` it is a script, whatever it begins with.
+            let argv = ["/bin/bash", "--noprofile", "--norc", "-c", "--", &order.command];
             (argv.map(str::to_owned).to_vec(), shell_input(order))
         }
         ExecKind::Tool => {
             let text = order.command.clone().into_bytes();
-            ([INIT, "tool"].map(str::to_owned).to_vec(), Stdin::Bytes(text))
+            ([INIT_PROGRAM, "tool"].map(str::to_owned).to_vec(), Stdin::Bytes(text))
         }
     };
     Start {
@@ -69,7 +68,7 @@ pub(crate) fn files_frame(
 ) -> Start {
     Start {
         exec_id,
-        argv: vec![INIT.to_owned(), "files".to_owned(), request],
+        argv: vec![INIT_PROGRAM.to_owned(), "files".to_owned(), request],
         env: Vec::new(),
         cwd: "/".to_owned(),
         stdin,
@@ -152,7 +151,7 @@ mod tests {
         let expected =
             ["HOME=/work", "USER=sandbox", "LANG=C.UTF-8", "TERM=dumb", "C=d=e", "PATH=/bin"];
         assert_eq!(start.env, expected);
-        assert_eq!(start.argv, ["/bin/bash", "--noprofile", "--norc", "-c", "true"]);
+        assert_eq!(start.argv, ["/bin/bash", "--noprofile", "--norc", "-c", "--", "true"]);
     }
 
     #[test]

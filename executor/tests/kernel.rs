@@ -44,6 +44,8 @@ const TABLE: &[(&str, &str, i32)] = &[
     ("io_uring_setup", "425 1 buf", EPERM),
     ("io_uring_enter", "426 0 0 0 0 0 0", EPERM),
     ("io_uring_register", "427 0 0 0 0", EPERM),
+    ("io_setup", "206 1 buf", EPERM),
+    ("io_submit", "209 0 0 buf", EPERM),
     ("userfaultfd", "323 0", EPERM),
     ("vmsplice", "278 1 buf 1 0", EPERM),
     ("kcmp", "312 1 1 0 0 0", EPERM),

@@ -331,3 +331,41 @@ fn whoever_waits_for_a_socket_in_good_faith_is_not_disturbed() {
     assert_eq!(result.outcome, ExecOutcome::Exited, "{result:?}");
     assert_eq!(text(&result.stdout), format!("x{}z", "y".repeat(500)));
 }
+
+/// Programs whose first thread ends while another one goes on: for `/proc`, they are zombies.
+const HEADLESS: &str = "import ctypes, os, socket, threading, time\n\
+     def rest():\n    while True: time.sleep(999)\n\
+     silent, other = socket.socketpair()\n\
+     def hold():\n    while True: os.splice(silent.fileno(), 1, 4096)\n\
+     def become(what):\n    threading.Thread(target=what).start()\n    ctypes.CDLL(None).syscall(60, 0)\n";
+
+#[test]
+fn a_process_whose_first_thread_has_ended_lives() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let python = |program: &str| format!("python3 -c '{HEADLESS}{program}'");
+    let bystander = site.order(session, "until [ -e /work/go ]; do sleep 0.02; done; echo whole");
+    let (waiting, _cancel) = life.begin(site.grant(&bystander));
+    site.wait_started(bystander.exec_id);
+    let order = ExecOrder { timeout_ms: 1000, ..site.order(session, &python("become(rest)")) };
+    let result = site.run(&life, &order);
+    assert_eq!((result.outcome, result.signal), (ExecOutcome::TimedOut, Some(15)));
+    let leaves = format!("setsid {} & sleep 0.5", python("become(rest)"));
+    let start = Instant::now();
+    let result = site.run(&life, &site.order(session, &leaves));
+    assert_eq!((result.outcome, result.survivors, result.unended), (ExecOutcome::Exited, 1, 0));
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    // PID 1 reads what the holder has locked.
+    for program in
+        ["print(1, flush=True); become(hold)", "os.fork(); os.fork(); print(1); become(hold)"]
+    {
+        let order = ExecOrder { timeout_ms: 1000, ..site.order(session, &python(program)) };
+        let start = Instant::now();
+        let result = site.run(&life, &order);
+        assert_eq!(result.outcome, ExecOutcome::TimedOut, "{program}");
+        assert!(start.elapsed() < Duration::from_secs(4), "{program}: {:?}", start.elapsed());
+    }
+    assert_eq!(count(&site, "python3"), 0);
+    site.run(&life, &site.order(session, "touch /work/go"));
+    assert_eq!(text(&site.result(bystander.exec_id, &life.wait(waiting)).stdout), "whole\n");
+}

@@ -32,6 +32,8 @@ const SURVIVOR_GRACE: Duration = Duration::from_millis(200);
 /// seconds in all. What lives on is stuck in the kernel.
 const SWEEP_PAUSE: Duration = Duration::from_millis(10);
 const MAX_SWEEPS: u32 = 500;
+/// How many of these pauses the shepherd has for its dead when nothing seems to live.
+const MAX_BURIALS: u32 = 50;
 /// Signals have numbers up to this.
 const MAX_SIGNAL: i32 = 64;
 
@@ -155,6 +157,10 @@ impl Exec {
         if survivors == 0 {
             // The shepherd is slow, or has many dead to bury.
             self.sweeps += 1;
+            if self.sweeps > MAX_BURIALS {
+                // Or something lives that did not look so.
+                tree::kill_all(self.shepherd);
+            }
             self.due = now + SWEEP_PAUSE;
             return;
         }

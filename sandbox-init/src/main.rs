@@ -13,6 +13,7 @@ mod git;
 mod launch;
 mod link;
 mod named;
+mod owner;
 mod process;
 mod shared;
 mod shepherd;

@@ -4,9 +4,10 @@
 use std::os::fd::OwnedFd;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::unistd::pipe2;
-use protocol::init::{Start, Stdin};
+use nix::unistd::{Uid, pipe2};
+use protocol::init::{INIT_PROGRAM, Start, Stdin};
 
+use crate::owner::made_for;
 use crate::stdin::{Input, Sink};
 use crate::terminal::{self, Terminal};
 
@@ -45,25 +46,34 @@ pub(crate) fn create(start: &Start) -> nix::Result<(Ours, Theirs)> {
             let theirs = Theirs::Terminal(duplicate(&slave)?);
             Ok((Ours { stdin, output: [Some(master), None], terminal: Some(slave) }, theirs))
         }
-        None => {
-            let (input, stdin) = match &start.stdin {
-                Stdin::Closed => (Input::none(), None),
-                Stdin::Bytes(bytes) => {
-                    let (reader, writer) = input_pipe()?;
-                    (Input::of(writer, Sink::Pipe, bytes.clone()), Some(reader))
-                }
-                Stdin::Open => {
-                    let (reader, writer) = input_pipe()?;
-                    (Input::open(writer, Sink::Pipe), Some(reader))
-                }
-            };
-            let (stdout_reader, stdout) = output_pipe()?;
-            let (stderr_reader, stderr) = output_pipe()?;
-            let output = [Some(stdout_reader), Some(stderr_reader)];
-            let ours = Ours { stdin: input, output, terminal: None };
-            Ok((ours, Theirs::Pipes { stdin, stdout, stderr }))
-        }
+        // Our own program talks to us: what other commands of its user could open, they could forge.
+        None if is_ours(start) => pipes(start),
+        // A command may open its streams by name, as in `tee /dev/stderr`.
+        None => made_for(Uid::from_raw(start.uid), || pipes(start)),
     }
+}
+
+fn is_ours(start: &Start) -> bool {
+    start.argv.first().is_some_and(|program| program == INIT_PROGRAM)
+}
+
+fn pipes(start: &Start) -> nix::Result<(Ours, Theirs)> {
+    let (input, stdin) = match &start.stdin {
+        Stdin::Closed => (Input::none(), None),
+        Stdin::Bytes(bytes) => {
+            let (reader, writer) = input_pipe()?;
+            (Input::of(writer, Sink::Pipe, bytes.clone()), Some(reader))
+        }
+        Stdin::Open => {
+            let (reader, writer) = input_pipe()?;
+            (Input::open(writer, Sink::Pipe), Some(reader))
+        }
+    };
+    let (stdout_reader, stdout) = output_pipe()?;
+    let (stderr_reader, stderr) = output_pipe()?;
+    let output = [Some(stdout_reader), Some(stderr_reader)];
+    let ours = Ours { stdin: input, output, terminal: None };
+    Ok((ours, Theirs::Pipes { stdin, stdout, stderr }))
 }
 
 fn duplicate(fd: &OwnedFd) -> nix::Result<OwnedFd> {

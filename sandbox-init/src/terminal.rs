@@ -7,8 +7,10 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::libc;
 use nix::sys::stat::{Mode, SFlag, fstat, major, minor};
-use nix::unistd::{Uid, setfsuid};
+use nix::unistd::Uid;
 use protocol::init::TerminalSize;
+
+use crate::owner::made_for;
 
 const PTMX: &str = "/dev/ptmx";
 const PTMX_DEVICE: (u64, u64) = (5, 2);
@@ -48,16 +50,10 @@ pub(crate) fn create(uid: u32, size: TerminalSize) -> nix::Result<Terminal> {
     Ok(Terminal { master, slave })
 }
 
-/// The kernel gives a slave to whoever's file-system user opened its master; the container has no
-/// capability to give it away later.
+/// The kernel gives a slave to whoever's file-system user opened its master.
 fn open_master(uid: Uid) -> nix::Result<OwnedFd> {
-    let own = setfsuid(uid);
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    let master = open(PTMX, flags, Mode::empty());
-    setfsuid(own);
-    // The change may have made PID 1 readable again, by the host's `fs.suid_dumpable`.
-    nix::sys::prctl::set_dumpable(false)?;
-    master
+    made_for(uid, || open(PTMX, flags, Mode::empty()))
 }
 
 /// Gives a terminal another size; the kernel tells the processes in its foreground.

@@ -9,6 +9,8 @@ use nix::unistd::Pid;
 
 /// How often the tree is looked at for processes that were forked meanwhile.
 const MAX_PASSES: usize = 16;
+/// Fields of `/proc/…/stat` between the parent and the number of threads.
+const THREADS_BEHIND_PARENT: usize = 15;
 
 /// A process as `/proc` shows it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -139,12 +141,18 @@ fn parse_stat(stat: &[u8]) -> Option<Process> {
     let name_end = stat.iter().rposition(|byte| *byte == b')')?;
     let rest = std::str::from_utf8(&stat[name_end + 1..]).ok()?;
     let mut fields = rest.split_ascii_whitespace();
-    let state = match fields.next()? {
+    let letter = fields.next()?;
+    let parent = fields.next()?.parse().ok()?;
+    let threads: i64 =
+        fields.nth(THREADS_BEHIND_PARENT).and_then(|it| it.parse().ok()).unwrap_or(0);
+    let state = match letter {
+        // Its first thread has ended: so has the process, unless other threads go on.
+        "Z" if threads > 1 => State::Live,
         "Z" | "X" => State::Zombie,
         "T" | "t" => State::Stopped,
         _ => State::Live,
     };
-    Some(Process { parent: fields.next()?.parse().ok()?, state })
+    Some(Process { parent, state })
 }
 
 /// All processes below `root`, without itself.
@@ -180,6 +188,11 @@ mod tests {
         assert_eq!(parse_stat(b"7 (a) R 1 (\xff) S 3 7 7 0"), some(State::Live, 3));
         assert_eq!(parse_stat(b"7 (a) Z 3 7 7 0"), some(State::Zombie, 3));
         assert_eq!(parse_stat(b"7 (a) T 3 7 7 0"), some(State::Stopped, 3));
+        let stat =
+            |threads| format!("7 (a) Z 3 7 7 0 -1 4227084 0 0 0 0 0 0 0 0 20 0 {threads} 0 9");
+        assert_eq!(parse_stat(stat(2).as_bytes()), some(State::Live, 3));
+        assert_eq!(parse_stat(stat(1).as_bytes()), some(State::Zombie, 3));
+        assert_eq!(parse_stat(stat(0).as_bytes()), some(State::Zombie, 3));
         assert_eq!(parse_stat(b"7 (sleep"), None);
         assert_eq!(parse_stat(b""), None);
     }

@@ -62,6 +62,7 @@ impl App {
         answer.map_err(|error| match error {
             CallError::Store(error) => error.into(),
             CallError::Busy | CallError::Share(_) => too_many(error.to_string()),
+            CallError::Body => AppError::UnreadableBody(error.to_string()),
             CallError::Away | CallError::Broken => AppError::ExecutorUnavailable(error.to_string()),
         })
     }

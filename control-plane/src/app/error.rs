@@ -60,6 +60,9 @@ pub enum AppError {
         /// Sentence for people.
         message: String,
     },
+    /// The request's body did not come to its end.
+    #[error("{0}")]
+    UnreadableBody(String),
     /// The sandbox refused work on a file.
     #[error("{}", .0.message)]
     Files(FileError),

@@ -90,8 +90,10 @@ fn may_be_done(answer: &Result<Answer, AppError>) -> bool {
         Ok(answer) => {
             !matches!(answer.reply, Files(_) | FilesRefused(_) | Unavailable(_) | Busy(_))
         }
-        // These come before anything is asked of the executor.
-        Err(AppError::Conflict { .. } | AppError::TooMany { .. }) => false,
+        // These come before anything is asked of the executor, or before it has all of the body.
+        Err(AppError::Conflict { .. } | AppError::TooMany { .. } | AppError::UnreadableBody(_)) => {
+            false
+        }
         Err(_) => true,
     }
 }

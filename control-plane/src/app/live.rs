@@ -66,7 +66,16 @@ impl App {
         let what = CallKind::Stdin { exec_id, offset: input.offset, close: input.close };
         let body: Pieces = Box::pin(stream::iter([Ok(Bytes::from(input.bytes))]));
         match self.call(caller, exec.session_id, what, TIMEOUT_MS, Some(body)).await?.reply {
-            CallReply::Stdin { offset, open } => Ok(InputTaken { offset, open }),
+            CallReply::Stdin { offset, open } => match input.offset.filter(|at| *at > offset) {
+                Some(at) if open => Err(AppError::Conflict {
+                    code: "offset_past_end",
+                    message: format!(
+                        "the exec has taken {offset} bytes of input, and this begins at {at}: \
+                         nothing of it was taken; send what lies between first"
+                    ),
+                }),
+                _ => Ok(InputTaken { offset, open }),
+            },
             other => Err(refusal(other)),
         }
     }
@@ -153,8 +162,9 @@ fn check_runs(exec: &Exec) -> Result<(), AppError> {
 fn not_interactive() -> AppError {
     AppError::Conflict {
         code: "exec_not_interactive",
-        message: "the exec takes no input: start it with stdin_open, or with tty for a terminal"
-            .into(),
+        message:
+            "the exec has no open input, or no terminal: start it with stdin_open, or with tty"
+                .into(),
     }
 }
 

@@ -5,6 +5,7 @@
 //! Nothing is kept: a call lives as long as its client waits.
 
 mod lines;
+mod upload;
 mod waiting;
 
 use std::sync::Arc;
@@ -12,17 +13,21 @@ use std::time::Duration;
 
 use domain::ids::{CallId, ExecutorId, TenantId};
 use protocol::calls::{Call, CallReply, Ring};
+use tokio::time::{Instant, sleep_until};
 
 use crate::ids;
 use crate::store::{Store, StoreError};
 
 pub use lines::{Line, Lines};
+use upload::Broken;
 pub use waiting::{Bytes, Full, Pieces, Waiting, WaitingCall};
 
 /// How long an executor may take to fetch a call before it counts as away.
 const PICK_UP: Duration = Duration::from_secs(5);
 /// Calls that one replica holds at once.
 const MAX_CALLS: usize = 1024;
+/// How long an executor may take to answer when it reads no more of a body.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// What came back: the reply, and the bytes after it, if any.
 pub struct Answer {
@@ -44,6 +49,9 @@ pub enum CallError {
     /// It came, and then nothing did, or something broken.
     #[error("the session's executor did not finish the call; nothing is known of it")]
     Broken,
+    /// The client's body broke off before its end.
+    #[error("the request body broke off, paused for too long, or did not end in time")]
+    Body,
     /// Too many calls wait.
     #[error("too many calls wait for executors; try again")]
     Busy,
@@ -90,6 +98,7 @@ impl Switchboard {
         let timeout = Duration::from_millis(call.timeout_ms);
         let call_id: CallId = ids::new();
         // Dropped with this future: a client that leaves takes its call away.
+        let (body, upload) = upload::watched(body);
         let entry = self.waiting.enter(call_id, tenant_id, call, body);
         let mut entry = entry.map_err(|full| match full {
             Full::Places => CallError::Busy,
@@ -101,7 +110,20 @@ impl Switchboard {
             self.store.announce_ring(tenant_id, executor_id, &ring).await?;
         }
         tokio::time::timeout(PICK_UP, entry.picked_up()).await.map_err(|_| CallError::Away)?;
-        match tokio::time::timeout(timeout, entry.answer()).await {
+        let deadline = Instant::now() + timeout;
+        tokio::select! {
+            // Who answers before the body's end has not read on.
+            biased;
+            answer = entry.answer() => return answer.ok_or(CallError::Broken),
+            broken = upload.end() => match broken {
+                Broken::Client => return Err(CallError::Body),
+                // It has answered, is about to, or died.
+                Broken::Executor => {}
+            },
+            () = sleep_until(deadline) => return Err(CallError::Broken),
+        }
+        let soon = deadline.min(Instant::now() + LAST_WORDS);
+        match tokio::time::timeout_at(soon, entry.answer()).await {
             Ok(Some(answer)) => Ok(answer),
             Ok(None) | Err(_) => Err(CallError::Broken),
         }

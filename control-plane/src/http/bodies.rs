@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_secs(15);
 /// How long a body may take that is read as a whole.
 const WHOLE: Duration = Duration::from_secs(30);
 /// How long a body may take that is passed on as it comes.
-const STREAM: Duration = Duration::from_secs(60 * 60);
+const STREAM: Duration = Duration::from_secs(10 * 60);
 
 /// See the module.
 pub async fn guard(request: Request, next: Next) -> Response {

@@ -17,6 +17,11 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
 
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
         let bytes = Bytes::from_request(request, app).await.map_err(unreadable)?;
+        // Which is taken for an object whose fields come in order.
+        if bytes.trim_ascii_start().starts_with(b"[") {
+            let detail = "the body must be a JSON object, and is an array";
+            return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_body", detail));
+        }
         let mut json = serde_json::Deserializer::from_slice(&bytes);
         let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();

@@ -5,8 +5,8 @@ use serde_json::json;
 use super::closing::UNKNOWN;
 use crate::store::{AuditEntry, OpenFileCall};
 
-/// How long work on files may take, in milliseconds: a slow client streams for as long.
-pub(crate) const TIMEOUT_MS: u64 = 600_000;
+/// How long work on files may take, in milliseconds: somewhat longer than a client may stream.
+pub(crate) const TIMEOUT_MS: u64 = 630_000;
 
 /// The audit actions of work that is on record before it happens.
 pub(crate) const PUT: &str = "file.put";

@@ -73,6 +73,7 @@ async fn not_started(
         why,
         NotStarted::GrantExpired
             | NotStarted::SandboxUnavailable
+            | NotStarted::SandboxExhausted
             | NotStarted::DiskFull
             | NotStarted::SpoolFull
     );
@@ -106,6 +107,7 @@ async fn not_started(
         NotStarted::ImageMissing => "image_missing",
         NotStarted::CwdMissing => "cwd_missing",
         NotStarted::SandboxUnavailable => "sandbox_unavailable",
+        NotStarted::SandboxExhausted => "sandbox_exhausted",
         NotStarted::DiskFull => "disk_full",
         NotStarted::SpoolFull => "spool_full",
         NotStarted::WorkspaceExceedsMemory => "workspace_exceeds_memory",

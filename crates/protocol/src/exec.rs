@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use domain::exec::ExecOutcome;
 use domain::ids::{ExecId, ExecutorId, SessionId, TenantId};
-use domain::limits::SandboxLimits;
+use domain::limits::{MAX_OUTPUT_BYTES, SandboxLimits};
 use domain::sandbox::SandboxRef;
 use serde::{Deserialize, Serialize};
 
@@ -103,6 +103,14 @@ impl StreamSummary {
     /// Whether `head` and `tail` together leave something out.
     pub fn is_truncated(&self) -> bool {
         self.bytes_total > (self.head.0.len() + self.tail.0.len()) as u64
+    }
+
+    /// Bytes over the cap, which were counted and dropped.
+    pub fn bytes_dropped(&self) -> u64 {
+        match self.bytes_stored {
+            MAX_OUTPUT_BYTES => self.bytes_total.saturating_sub(MAX_OUTPUT_BYTES),
+            _ => 0,
+        }
     }
 
     /// All of the stream, when nothing was left out.
@@ -221,6 +229,8 @@ pub enum NotStarted {
     CwdMissing,
     /// The sandbox could not be made.
     SandboxUnavailable,
+    /// The sandbox is there and has nothing left to start it with.
+    SandboxExhausted,
     /// The executor's disk is nearly full.
     DiskFull,
     /// The executor holds as much output as it may that the control plane has not taken.
@@ -244,6 +254,7 @@ impl NotStarted {
             Self::GrantRefused
             | Self::GrantExpired
             | Self::SandboxUnavailable
+            | Self::SandboxExhausted
             | Self::DiskFull
             | Self::SpoolFull
             | Self::Unfit(_) => false,
@@ -257,10 +268,17 @@ impl NotStarted {
             Self::GrantRefused => "the executor refused the grant: it does not fit the command",
             Self::Cancelled => "it was cancelled before it started",
             Self::ImageMissing => "the session's image is not on the executor's host",
-            Self::CwdMissing => "the working directory does not exist in the sandbox",
+            Self::CwdMissing => {
+                "the working directory does not exist in the sandbox, or cannot be entered"
+            }
             Self::SandboxUnavailable => {
                 "its executor cannot start a sandbox: Docker does not answer, or refused. \
                  Start it (`systemctl start docker`) or see the executor's log"
+            }
+            Self::SandboxExhausted => {
+                "its sandbox has no process, memory or terminal left to start it with: other \
+                 commands of the session use them up (limits.pids, limits.memory_bytes); it \
+                 starts when one of them has ended, or cancel one"
             }
             Self::DiskFull => {
                 "its executor's disk is nearly full: whoever runs it has to free space under \

@@ -234,6 +234,8 @@ pub enum FileErrorCode {
     MalformedArchive,
     /// It changed while it was read.
     Changed,
+    /// Git rests on what was seen of the files: they may be changed when it is done.
+    Busy,
     /// Something else.
     Failed,
 }

@@ -11,6 +11,8 @@ pub use crate::frame::{FrameBuffer, FrameError, MAX_FRAME_BYTES, encode};
 
 /// Largest piece of input in one frame, in bytes.
 pub const MAX_CHUNK_BYTES: usize = 64 * 1024;
+/// PID 1's program inside a sandbox: what it starts by this name is its own.
+pub const INIT_PROGRAM: &str = "/.bulkhead/init";
 /// Largest piece of output that `sandbox-init` puts into one frame, in bytes: each costs the executor
 /// several changes of threads. It takes whatever fits a frame.
 pub const MAX_OUTPUT_CHUNK_BYTES: usize = 256 * 1024;

@@ -11,7 +11,7 @@ use protocol::files::{
 use protocol::init::{Exit, Stdin};
 use uuid::Uuid;
 
-use super::helper::{Event, Helper, HelperError};
+use super::helper::{Event, Helper, HelperError, gate};
 use super::replica::{Answer, ClientBody, Replica};
 use super::{CallError, Desk};
 use crate::hold::{FileUse, Hold};
@@ -30,26 +30,48 @@ pub(super) async fn work(
     limit: Duration,
 ) -> Result<(), CallError> {
     let body = if reads(request) { Some(replica.get_body().await?) } else { None };
-    let (mut helper, _hold) = match start(desk, call, request, body, limit).await {
+    let mut helper = match start(desk, call, request, body, limit).await {
         Ok(started) => started,
-        Err(why) => return Ok(replica.reply(&CallReply::Unavailable(why)).await?),
+        Err(refusal) => return Ok(replica.reply(&refusal).await?),
     };
     let (reply, rest) = match hear_header(&mut helper, request).await {
         Ok(Ok(header)) => header,
         Ok(Err(refusal)) => return Ok(replica.reply(&CallReply::FilesRefused(refusal)).await?),
+        Err(HelperError::Busy) => return Ok(replica.reply(&busy()).await?),
         Err(HelperError::Call(error)) => return Err(error),
         Err(error) => {
             tracing::debug!(session = %call.session_id, %error, "work on files failed");
-            let why = "the sandbox broke off: try again".to_owned();
+            let why = match error {
+                HelperError::Refused => {
+                    "the sandbox can start nothing now: other commands of the session may use up \
+                     its processes or its memory; try again when one of them has ended"
+                }
+                _ => "the sandbox broke off: try again",
+            };
+            let why = why.to_owned();
             return Ok(replica.reply(&CallReply::Unavailable(why)).await?);
         }
     };
     let Some(size) = Size::of_bytes(&reply) else {
         return Ok(replica.reply(&CallReply::Files(reply)).await?);
     };
+    // What fails before its first byte can still be told.
+    let first = match rest.is_empty() {
+        true => helper.next().await,
+        false => Ok(Event::Piece(rest)),
+    };
+    let first = match first {
+        Ok(Event::End(exit)) if exit.code != Some(0) => {
+            let refusal = refusal(helper.stderr(), exit);
+            return Ok(replica.reply(&CallReply::FilesRefused(refusal)).await?);
+        }
+        Ok(event) => event,
+        Err(HelperError::Call(error)) => return Err(error),
+        Err(_) => return Err(CallError::Aborted),
+    };
     let (answer, upload) = replica.reply_with_bytes(CallReply::Files(reply));
     let copy = async {
-        copy(&mut helper, size, rest, &answer).await?;
+        copy(&mut helper, size, first, &answer).await?;
         // Reached only when all is well: without it the answer counts as broken off.
         answer.finish().await
     };
@@ -64,9 +86,10 @@ async fn start(
     request: &FileRequest,
     body: Option<ClientBody>,
     limit: Duration,
-) -> Result<(Helper, Hold), String> {
-    let malformed = |_| "the call is malformed".to_owned();
-    call.limits.validate().map_err(|error| error.to_string())?;
+) -> Result<Helper, CallReply> {
+    let malformed = |_| CallReply::Unavailable("the call is malformed".into());
+    let limits = call.limits.validate();
+    limits.map_err(|error| CallReply::Unavailable(error.to_string()))?;
     let json = serde_json::to_string(request).map_err(malformed)?;
     let wanted = Wanted {
         session_id: call.session_id,
@@ -78,16 +101,23 @@ async fn start(
     let (sandbox, connection) = made.map_err(|error| {
         let reason = &error as &dyn std::error::Error;
         tracing::warn!(session = %call.session_id, reason, "no sandbox for a call");
-        explain(&error)
+        CallReply::Unavailable(explain(&error))
     })?;
     let exec_id = ExecId::from(Uuid::now_v7());
     let stdin = if body.is_some() { Stdin::Open } else { Stdin::Closed };
     let frame = files_frame(exec_id, json, stdin, desk.uid, limit);
-    let hold = match changes(request) {
-        true => sandbox.files.take(FileUse::Changes).await,
+    // What a body is for is done behind its end.
+    let hold = match changes(request) && body.is_none() {
+        true => gate(sandbox.files.take(FileUse::Changes)).await.map_err(|_| busy())?,
         false => Hold::Nothing,
     };
-    Ok((Helper::start(sandbox, connection, frame, body), hold))
+    Ok(Helper::start(sandbox, connection, frame, body, hold))
+}
+
+fn busy() -> CallReply {
+    let message = "a git command that policy allowed is reading the workspace, and nothing was \
+                   changed: try again when it has ended, or cancel it";
+    CallReply::FilesRefused(FileError { code: FileErrorCode::Busy, message: message.into() })
 }
 
 fn explain(error: &SandboxError) -> String {
@@ -155,11 +185,11 @@ async fn hear_header(helper: &mut Helper, request: &FileRequest) -> Result<Heade
 async fn copy(
     helper: &mut Helper,
     size: Size,
-    first: Vec<u8>,
+    first: Event,
     answer: &Answer,
 ) -> Result<(), CallError> {
     let mut copied = 0;
-    let mut event = Event::Piece(first);
+    let mut event = first;
     loop {
         match event {
             Event::Piece(bytes) => {

@@ -2,20 +2,27 @@
 //! it. It runs among hostile commands: what comes from it is bytes without any meaning yet, and
 //! no more of them are held than one frame and a little of what it complains about.
 
+use std::pin::Pin;
+use std::time::Duration;
+
 use bytes::Bytes;
 use domain::ids::ExecId;
 use futures::StreamExt as _;
 use protocol::init::{Exit, FromInit, Start, Stream, ToInit};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::CallError;
 use super::feed::Feed;
 use super::replica::ClientBody;
 use crate::frames::Heard;
+use crate::hold::{FileUse, Hold};
 use crate::sandbox::{Connection, Ear, Lease};
 
 /// Bytes of standard error that are kept; the rest is dropped.
 const MAX_STDERR_BYTES: usize = 64 * 1024;
+/// How long changes of files wait for a git command that rests on them.
+const HOLD_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The helper did not get to its end.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +33,8 @@ pub(super) enum HelperError {
     Disconnected,
     #[error("its output has gaps")]
     Incomplete,
+    #[error("git rests on the files")]
+    Busy,
     #[error(transparent)]
     Call(#[from] CallError),
 }
@@ -46,6 +55,10 @@ pub(super) struct Helper {
     ear: Ear,
     body: Option<ClientBody>,
     feed: Feed,
+    /// Waits until files may be changed: the body's end is kept back until then, so that nobody else
+    /// waits for a slow client.
+    gate: Option<Gate>,
+    hold: Hold,
     /// Bytes of each stream so far, by [`Stream::index`].
     received: [u64; 2],
     stderr: Vec<u8>,
@@ -59,6 +72,7 @@ impl Helper {
         connection: Connection,
         start: Start,
         body: Option<ClientBody>,
+        hold: Hold,
     ) -> Self {
         let exec_id = start.exec_id;
         let mut ear = sandbox.listen(exec_id);
@@ -67,7 +81,8 @@ impl Helper {
         connection.send(ToInit::Start(start));
         let feed = if body.is_some() { Feed::open() } else { Feed::closed() };
         let (received, stderr) = ([0; 2], Vec::new());
-        Self { exec_id, sandbox, connection, ear, body, feed, received, stderr, ended: false }
+        let (gate, ended) = (None, false);
+        Self { exec_id, sandbox, connection, ear, body, feed, gate, hold, received, stderr, ended }
     }
 
     /// What it complained about.
@@ -83,6 +98,7 @@ impl Helper {
                 self.connection.send(frame);
             }
             let (retry, hungry) = (self.feed.retry_at(), self.feed.is_hungry());
+            let hungry = hungry && self.gate.is_none();
             tokio::select! {
                 // Frames first: what PID 1 said before it died must not be lost.
                 biased;
@@ -94,8 +110,13 @@ impl Helper {
                 _ = self.ear.presence.changed() => self.check_presence()?,
                 piece = next_piece(&mut self.body), if hungry => match piece {
                     Some(piece) => self.feed.push(piece?),
-                    None => self.feed.finish(),
+                    None => self.gate = Some(gate(self.sandbox.files.take(FileUse::Changes))),
                 },
+                passed = pass(&mut self.gate) => {
+                    self.hold = passed.map_err(|_| HelperError::Busy)?;
+                    self.gate = None;
+                    self.feed.finish();
+                }
                 () = sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => {}
             }
         }
@@ -173,6 +194,20 @@ impl Drop for Helper {
         }
         // Remembered for the next connection, should this one be broken.
         self.sandbox.forget(self.exec_id);
+    }
+}
+
+type Gate = Pin<Box<dyn Future<Output = Result<Hold, Elapsed>> + Send>>;
+
+/// Lets through who may change files, unless that takes too long.
+pub(super) fn gate(take: impl Future<Output = Hold> + Send + 'static) -> Gate {
+    Box::pin(timeout(HOLD_PATIENCE, take))
+}
+
+async fn pass(gate: &mut Option<Gate>) -> Result<Hold, Elapsed> {
+    match gate {
+        Some(gate) => gate.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -35,7 +35,7 @@ const MAX_CALLS: usize = 64;
 /// How long a replica may take to say what the call is.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// No client waits longer.
-const MAX_CALL: Duration = Duration::from_secs(600);
+const MAX_CALL: Duration = Duration::from_secs(630);
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
@@ -63,6 +63,17 @@ enum CallError {
     Journal(#[from] JournalError),
     #[error("the work failed after the answer had begun")]
     Aborted,
+}
+
+impl CallError {
+    /// Whether what was asked for was certainly not done.
+    fn changed_nothing(&self) -> bool {
+        match self {
+            Self::Aborted | Self::Journal(_) => true,
+            // The control plane knows of its client, and of itself.
+            Self::BodyBroken | Self::AnswerBroken | Self::Control(_) => false,
+        }
+    }
 }
 
 /// Answers calls until a successor of this executor does.
@@ -175,9 +186,15 @@ async fn answer(desk: &Desk, ring: &Ring) {
     let limit = Duration::from_millis(fetched.timeout_ms).min(MAX_CALL);
     match timeout(limit, perform(desk, &replica, fetched, limit)).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            let error = &error as &dyn std::error::Error;
-            tracing::debug!(%call, error, "call ended without an answer");
+        Ok(Err(failed)) => {
+            tracing::debug!(%call, error = &failed as &dyn std::error::Error,
+                "call ended without an answer");
+            if failed.changed_nothing() {
+                // Where an answer has begun, this one comes too late and is not taken.
+                let sorry = "the work broke off, and nothing was changed: try again";
+                let sorry = CallReply::Unavailable(sorry.into());
+                let _ = timeout(FETCH_TIMEOUT, replica.reply(&sorry)).await;
+            }
         }
         Err(_) => tracing::debug!(%call, "nobody waits for the call any more"),
     }

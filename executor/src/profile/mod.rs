@@ -18,16 +18,21 @@ use bollard::models::{
 };
 use domain::ids::{ExecutorId, SandboxId, SessionId, TenantId};
 use domain::limits::SandboxLimits;
+use protocol::init::INIT_PROGRAM;
 use sha2::{Digest as _, Sha256};
 
 use crate::docker::{DockerFacts, labels};
 
 /// Where PID 1 finds the executor's socket.
 const CONTROL_FOLDER: &str = "/.bulkhead/ctl";
-/// Where PID 1's program is.
-const INIT_PROGRAM: &str = "/.bulkhead/init";
 /// Where the workspace is.
 const WORK_FOLDER: &str = "/work";
+/// Where terminals are.
+const TERMINALS_FOLDER: &str = "/dev/pts";
+/// How names of their volumes end.
+pub(crate) const TERMINALS_SUFFIX: &str = ".pts";
+/// Terminals of one sandbox. The kernel has some 3000 for all (`kernel.pty.max`).
+const MAX_TERMINALS: u32 = 32;
 /// What PID 1 needs to start commands as another user and to end them. Commands have none of it.
 const INIT_CAPABILITIES: [&str; 4] = ["SETUID", "SETGID", "KILL", "SETPCAP"];
 
@@ -52,8 +57,13 @@ const MASKED_PATHS: [&str; 13] = [
 /// The same for what may be read only.
 const READ_ONLY_PATHS: [&str; 6] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", "/sys/fs/cgroup"];
-/// Size of `/tmp`, in bytes.
-const TMP_BYTES: u64 = 64 << 20;
+/// Most that `/tmp` and `/dev/shm` each hold, in bytes. What is in them counts against the memory.
+const MAX_TMP_BYTES: u64 = 64 << 20;
+
+/// Memory that outlives its command: shared segments go with the last process that has them, queues
+/// and sets of semaphores are few.
+const SYSCTLS: [(&str, &str); 3] =
+    [("kernel.shm_rmid_forced", "1"), ("kernel.msgmni", "16"), ("kernel.sem", "250 4000 100 16")];
 
 /// What this host's Docker can do for a sandbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -212,7 +222,7 @@ fn host_config(blueprint: &Blueprint<'_>) -> HostConfig {
         nano_cpus: Some(i64::from(limits.cpu_millis) * 1_000_000),
         cpu_shares: Some(256),
         pids_limit: Some(limits.pids.into()),
-        ulimits: Some(ulimits(limits.workspace_bytes)),
+        ulimits: Some(ulimits(limits)),
         cap_drop: Some(vec!["ALL".into()]),
         cap_add: Some(INIT_CAPABILITIES.map(str::to_owned).to_vec()),
         security_opt: Some(security_options(blueprint.host)),
@@ -225,7 +235,8 @@ fn host_config(blueprint: &Blueprint<'_>) -> HostConfig {
         readonly_paths: Some(READ_ONLY_PATHS.map(str::to_owned).to_vec()),
         runtime: blueprint.host.runtime.clone(),
         tmpfs: Some(tmpfs(blueprint)),
-        shm_size: Some(64 << 20),
+        shm_size: i64::try_from(tmp_bytes(limits)).ok(),
+        sysctls: Some(SYSCTLS.map(|(name, value)| (name.to_owned(), value.to_owned())).into()),
         mounts: Some(mounts(blueprint)),
         // Output goes through PID 1's socket; a log would store it a second time, without a cap.
         log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
@@ -248,9 +259,15 @@ fn security_options(host: &HostFeatures) -> Vec<String> {
     options
 }
 
-fn ulimits(workspace_bytes: u64) -> Vec<ResourcesUlimits> {
+/// Full, both leave half of the memory to commands: one that empties them can still run.
+fn tmp_bytes(limits: SandboxLimits) -> u64 {
+    MAX_TMP_BYTES.min(limits.memory_bytes / 4)
+}
+
+fn ulimits(limits: SandboxLimits) -> Vec<ResourcesUlimits> {
     // The largest file that there is room for.
-    let file_bytes = i64::try_from(workspace_bytes.max(TMP_BYTES)).unwrap_or(i64::MAX);
+    let file_bytes = limits.workspace_bytes.max(tmp_bytes(limits));
+    let file_bytes = i64::try_from(file_bytes).unwrap_or(i64::MAX);
     [
         ("nofile", 1024),
         ("core", 0),
@@ -268,7 +285,8 @@ fn ulimits(workspace_bytes: u64) -> Vec<ResourcesUlimits> {
 }
 
 fn tmpfs(blueprint: &Blueprint<'_>) -> HashMap<String, String> {
-    let tmp = format!("rw,nosuid,nodev,noexec,size={TMP_BYTES},nr_inodes=4096,mode=1777");
+    let bytes = tmp_bytes(blueprint.limits);
+    let tmp = format!("rw,nosuid,nodev,noexec,size={bytes},nr_inodes=4096,mode=1777");
     let mut mounts = HashMap::from([
         ("/tmp".to_owned(), tmp),
         ("/run".to_owned(), "rw,nosuid,nodev,noexec,size=1m".to_owned()),
@@ -291,10 +309,33 @@ fn mounts(blueprint: &Blueprint<'_>) -> Vec<Mount> {
     if let WorkMount::Disk { volume, device } = blueprint.work {
         mounts.push(work_volume(volume, device, object_labels(blueprint)));
     }
+    // A runtime that was chosen may have a kernel of its own, with terminals of its own.
+    if blueprint.host.runtime.is_none() {
+        mounts.push(terminals_volume(blueprint));
+    }
     mounts
 }
 
-/// Docker makes the volume with the container and mounts it when the container starts.
+/// The name of the volume that a sandbox's terminals are in.
+pub(crate) fn terminals_name(sandbox_id: SandboxId) -> String {
+    format!("bulkhead-{sandbox_id}{TERMINALS_SUFFIX}")
+}
+
+/// Terminals, so many and no more: by itself, one sandbox could take all that the kernel has.
+fn terminals_volume(blueprint: &Blueprint<'_>) -> Mount {
+    let options = [
+        ("type", "devpts".to_owned()),
+        ("device", "devpts".to_owned()),
+        (
+            "o",
+            format!("nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5,max={MAX_TERMINALS}"),
+        ),
+    ];
+    let name = terminals_name(blueprint.sandbox_id);
+    volume(&name, TERMINALS_FOLDER, object_labels(blueprint), options)
+}
+
+/// The workspace.
 fn work_volume(name: &str, device: &Path, labels: HashMap<String, String>) -> Mount {
     let options = [
         ("type", "ext4".to_owned()),
@@ -303,10 +344,20 @@ fn work_volume(name: &str, device: &Path, labels: HashMap<String, String>) -> Mo
         // not written out.
         ("o", "nosuid,nodev,discard,noinit_itable,errors=remount-ro".to_owned()),
     ];
+    volume(name, WORK_FOLDER, labels, options)
+}
+
+/// A volume that Docker makes with the container and mounts with these options.
+fn volume(
+    name: &str,
+    target: &str,
+    labels: HashMap<String, String>,
+    options: [(&str, String); 3],
+) -> Mount {
     Mount {
         typ: Some(MountType::VOLUME),
         source: Some(name.into()),
-        target: Some(WORK_FOLDER.into()),
+        target: Some(target.into()),
         read_only: Some(false),
         volume_options: Some(MountVolumeOptions {
             // Nothing of the image's is copied: it would be written by root, by path.

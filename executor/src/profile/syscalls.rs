@@ -49,12 +49,6 @@ const DESCRIPTORS: &[&str] = &[
     "splice",
     "tee",
     "copy_file_range",
-    "io_setup",
-    "io_destroy",
-    "io_submit",
-    "io_cancel",
-    "io_getevents",
-    "io_pgetevents",
 ];
 
 /// Files and folders.

@@ -62,6 +62,11 @@ const SPECIFICATION: &str = r#"{
     "Runtime": "runsc",
     "SecurityOpt": ["no-new-privileges:true", "seccomp=the filter", "apparmor=docker-default"],
     "ShmSize": 67108864,
+    "Sysctls": {
+      "kernel.msgmni": "16",
+      "kernel.sem": "250 4000 100 16",
+      "kernel.shm_rmid_forced": "1"
+    },
     "Tmpfs": {
       "/run": "rw,nosuid,nodev,noexec,size=1m",
       "/tmp": "rw,nosuid,nodev,noexec,size=67108864,nr_inodes=4096,mode=1777"
@@ -132,8 +137,27 @@ fn a_workspace_in_memory_has_its_size_and_no_volume() {
         body.tmpfs.expect("tmpfs")["/work"],
         "rw,nosuid,nodev,exec,size=268435456,nr_inodes=65536,uid=10007,gid=10007,mode=0755"
     );
-    assert_eq!(body.mounts.expect("mounts").len(), 2);
+    let mounts = body.mounts.expect("mounts");
+    assert_eq!(mounts.len(), 3);
+    assert_eq!(mounts[2].target.as_deref(), Some("/dev/pts"));
+    assert_eq!(mounts[2].source, Some(terminals_name(Uuid::from_u128(4).into())));
+    let options = mounts[2].volume_options.clone().and_then(|options| options.driver_config);
+    assert_eq!(
+        options.and_then(|driver| driver.options).expect("options")["o"],
+        "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5,max=32"
+    );
     assert_eq!(body.memory_swappiness, None);
+}
+
+#[test]
+fn what_fills_the_folders_in_memory_leaves_half_of_it() {
+    let host = HostFeatures::default();
+    let limits = SandboxLimits { memory_bytes: 64 << 20, ..SandboxLimits::default() };
+    let small = Blueprint { limits, ..blueprint(&host, WorkMount::Memory) };
+    let config = container(&small).host_config.expect("host");
+    assert_eq!(config.shm_size, Some(16 << 20));
+    let tmpfs = config.tmpfs.expect("tmpfs");
+    assert!(tmpfs["/tmp"].contains("size=16777216,"), "{}", tmpfs["/tmp"]);
 }
 
 #[test]

@@ -265,6 +265,8 @@ impl Site {
         fate: Fate,
     ) -> Result<(), SandboxError> {
         self.docker.remove(container).await.map_err(SandboxError::Docker)?;
+        let terminals = profile::terminals_name(id);
+        self.docker.remove_volume(&terminals).await.map_err(SandboxError::Docker)?;
         if let Some(workspace) = workspace {
             self.docker.remove_volume(&volume_name(id)).await.map_err(SandboxError::Docker)?;
             let gone = match fate {
@@ -340,6 +342,7 @@ pub(super) fn volume_name(id: SandboxId) -> String {
 
 /// The sandbox of a volume of this name.
 pub(super) fn volume_owner(name: &str) -> Option<SandboxId> {
+    let name = name.strip_suffix(profile::TERMINALS_SUFFIX).unwrap_or(name);
     name.strip_prefix("bulkhead-")?.parse().ok()
 }
 

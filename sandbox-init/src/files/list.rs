@@ -14,6 +14,9 @@ use super::entry::entry;
 use super::failure::{Outcome, of_errno, refuse};
 use super::path::RelativePath;
 
+/// Longest page, in bytes of JSON: names and targets may be long, and longer when they are escaped.
+const MAX_PAGE_BYTES: usize = 768 * 1024;
+
 /// What is known of one entry.
 pub(super) fn stat(root: &Root, path: &str) -> Outcome<FileReply> {
     let (folder, name) = RelativePath::of_entry(path)?;
@@ -33,10 +36,19 @@ pub(super) fn list(root: &Root, path: &str, after: Option<&str>, limit: u32) -> 
     let again = folder.try_clone().map_err(|error| failed(super::failure::errno_of(&error)))?;
     let mut names = first_names(Dir::from_fd(again).map_err(failed)?, after.as_deref(), limit + 1)
         .map_err(failed)?;
-    let more = names.len() > limit;
+    let mut more = names.len() > limit;
     names.truncate(limit);
-    // One that was deleted meanwhile is not there.
-    let entries = names.iter().filter_map(|name| entry(folder.as_fd(), name).ok()).collect();
+    let (mut entries, mut bytes) = (Vec::new(), 0);
+    for name in names {
+        // One that was deleted meanwhile is not there.
+        let Ok(entry) = entry(folder.as_fd(), &name) else { continue };
+        bytes += serde_json::to_string(&entry).map_or(0, |text| text.len() + 1);
+        if bytes > MAX_PAGE_BYTES && !entries.is_empty() {
+            more = true;
+            break;
+        }
+        entries.push(entry);
+    }
     Ok(FileReply::List { entries, more })
 }
 

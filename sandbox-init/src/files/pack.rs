@@ -39,6 +39,10 @@ pub(super) fn get_archive(
     let mut told = Counts::default();
     each(open()?, &mut |step| {
         told.add(step);
+        if step.kind == FileKind::File {
+            // While a refusal can still be told.
+            open_file(step.folder, step.name).map_err(|errno| of_inner(step.path, errno))?;
+        }
         if told.entries > max_entries {
             let message =
                 format!("{} has more than {max_entries} entries: pack parts", named(path));

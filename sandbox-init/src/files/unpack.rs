@@ -9,9 +9,10 @@ use std::os::unix::fs::FileExt;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, renameat};
 use nix::sys::stat::{Mode, fchmod, futimens, mkdirat};
+use nix::sys::statvfs::fstatvfs;
 use nix::sys::time::TimeSpec;
 use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
-use protocol::files::{FileError, FileReply, MAX_ARCHIVE_BYTES};
+use protocol::files::{FileError, FileErrorCode, FileReply, MAX_ARCHIVE_BYTES};
 
 use super::beneath::{Links, Root, open_listing};
 use super::draft::{Draft, with_free_name};
@@ -38,6 +39,7 @@ pub(super) fn put_archive(
     let sum = take(input, &mut archive, max_bytes.min(MAX_ARCHIVE_BYTES), path, "archive")?;
     let manifest = Manifest::read(&archive, sum.bytes, max_bytes, max_entries)?;
 
+    check_room(&archive, &manifest)?;
     let (folder, _) = make_folders(root, &folder).map_err(failed)?;
     let target = Root::from(folder);
     let mut entries = Entries::new(&archive, sum.bytes);
@@ -50,6 +52,23 @@ pub(super) fn put_archive(
     }
     let Manifest { entries, bytes, .. } = manifest;
     Ok(FileReply::PutArchive { entries, bytes, sha256: sum.sha256 })
+}
+
+/// Refuses what plainly does not fit before any of it is written.
+fn check_room(archive: &File, manifest: &Manifest) -> Outcome<()> {
+    let Ok(stat) = fstatvfs(archive) else { return Ok(()) };
+    let free = stat.blocks_available().saturating_mul(stat.fragment_size());
+    if manifest.bytes <= free && manifest.entries <= stat.files_available() {
+        return Ok(());
+    }
+    let message = format!(
+        "the archive's files have {} bytes in {} entries, and beside the archive itself {free} bytes \
+         and {} entries are free: nothing was unpacked; delete something first, or send it in parts",
+        manifest.bytes,
+        manifest.entries,
+        stat.files_available(),
+    );
+    Err(refuse(FileErrorCode::WorkspaceFull, message))
 }
 
 fn write(target: &Root, archive: &File, entry: &Entry, path: &RelativePath) -> nix::Result<()> {

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
-use nix::sys::stat::SFlag;
+use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::patch::{Hunk, parse};
@@ -42,6 +42,7 @@ pub(super) fn apply(places: &Places, patch: &str) -> Result<String, Refusal> {
             "the patch changes more than {MAX_FILES} files: split it"
         )));
     }
+    check_names(places, &hunks)?;
     let mut states = BTreeMap::new();
     let [mut added, mut modified, mut deleted] = [const { Vec::new() }; 3];
     for hunk in &hunks {
@@ -106,6 +107,57 @@ pub(super) fn apply(places: &Places, patch: &str) -> Result<String, Refusal> {
         }
     }
     Ok(report)
+}
+
+/// Refuses a patch that names one file in two ways, of whose changes one would be lost.
+fn check_names(places: &Places, hunks: &[Hunk]) -> Result<(), Refusal> {
+    let mut known: BTreeMap<Identity, (String, &str)> = BTreeMap::new();
+    for hunk in hunks {
+        let (path, moved_to) = match hunk {
+            Hunk::Add { path, .. } | Hunk::Delete { path } => (path, None),
+            Hunk::Update { path, moved_to, .. } => (path, moved_to.as_ref()),
+        };
+        for path in std::iter::once(path).chain(moved_to) {
+            let place = places.find_writable(path)?;
+            let Some(identity) = identity(&place) else { continue };
+            match known.get(&identity) {
+                Some((absolute, before)) if *absolute != place.absolute => {
+                    return Err(Refusal::new(format!(
+                        "\"{before}\" and \"{path}\" are the same file by a link: name it in one \
+                         way; nothing was changed"
+                    )));
+                }
+                Some(_) => {}
+                None => {
+                    known.insert(identity, (place.absolute, path));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The nearest folder that is there, by its numbers, and the names below it.
+type Identity = (u64, u64, Vec<Vec<u8>>);
+
+/// What a place is, by whatever name. What cannot be found is told when it is used.
+fn identity(place: &Place<'_>) -> Option<Identity> {
+    let (mut folder, name) = place.path.split()?;
+    let mut names = vec![name.to_vec()];
+    loop {
+        match place.root.folder(folder.as_bytes(), Links::Follow) {
+            Ok(found) => {
+                let stat = fstat(&found).ok()?;
+                return Some((stat.st_dev, stat.st_ino, names));
+            }
+            Err(Errno::ENOENT) => {
+                let (above, name) = folder.split()?;
+                names.push(name.to_vec());
+                folder = above;
+            }
+            Err(_) => return None,
+        }
+    }
 }
 
 fn write(places: &Places, states: &BTreeMap<String, State>) -> Result<(), Refusal> {

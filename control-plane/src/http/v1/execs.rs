@@ -94,12 +94,17 @@ struct DecisionView {
 #[derive(Serialize, ToSchema)]
 #[schema(as = OutputSummary)]
 struct StreamView {
+    /// All that was printed.
     bytes_total: u64,
+    /// Bytes from the beginning on that are kept and at `/output`: at most 64 MiB.
+    bytes_stored: u64,
     head: String,
     tail: String,
+    /// Whether `head` and `tail` are not all of it.
     truncated: bool,
     /// What of it will never be at `/output`, where something was lost on the way.
     lost: Option<Loss>,
+    /// Of the bytes that are kept, in hex.
     sha256: String,
 }
 
@@ -110,6 +115,7 @@ impl StreamView {
             lost,
             truncated: stream.is_truncated(),
             bytes_total: stream.bytes_total,
+            bytes_stored: stream.bytes_stored,
             // For people; the exact bytes are at `/output`.
             head: String::from_utf8_lossy(&stream.head.0).into_owned(),
             tail: String::from_utf8_lossy(&stream.tail.0).into_owned(),
@@ -318,7 +324,8 @@ pub async fn output(
     let complete = exec.state.is_terminal() && slice.stored >= wanted;
     let lost = if complete { None } else { find_loss(&mut scope, &exec, stream).await? };
     if params.offset > slice.stored.max(wanted) && exec.state.is_terminal() {
-        let detail = format!("offset is past the end of the stream, which is {}", slice.stored);
+        let detail =
+            format!("offset is past the end of the stream, which is {}", slice.stored.max(wanted));
         return Err(ApiError::new(StatusCode::RANGE_NOT_SATISFIABLE, "offset_past_end", detail));
     }
     let headers = [
@@ -326,6 +333,8 @@ pub async fn output(
         ("x-output-total", slice.stored.max(wanted).to_string()),
         ("x-output-complete", complete.to_string()),
     ];
+    let dropped = summary.as_ref().map_or(0, StoredStream::bytes_dropped);
+    let dropped = (dropped > 0).then(|| [("x-output-dropped", dropped.to_string())]);
     // Nothing will ever come after what is stored.
     let lost = lost.map(|reason| {
         [
@@ -333,7 +342,7 @@ pub async fn output(
             ("x-output-lost-from", slice.stored.to_string()),
         ]
     });
-    Ok((headers, lost, slice.bytes).into_response())
+    Ok((headers, lost, dropped, slice.bytes).into_response())
 }
 
 /// Why the rest of a stream will never come, if it will not.

@@ -105,6 +105,9 @@ pub async fn put(
     request: Request,
 ) -> Result<(StatusCode, Json<Written>), ApiError> {
     let Target { session_id, path } = target;
+    if params.recursive || (params.mode.is_some() && params.kind != Kind::Content) {
+        return Err(unfit_parameter());
+    }
     let work = match params.kind {
         Kind::Content => {
             check_length(request.headers(), MAX_FILE_BYTES)?;
@@ -114,6 +117,10 @@ pub async fn put(
         Kind::Tar => {
             check_length(request.headers(), MAX_ARCHIVE_BYTES)?;
             unpack(path.clone())
+        }
+        Kind::Directory if has_body(&request) => {
+            let detail = "a folder is made of nothing: leave the body out";
+            return Err(ApiError::new(StatusCode::BAD_REQUEST, "unexpected_body", detail));
         }
         Kind::Directory => FileRequest::Mkdir { path: path.clone() },
         Kind::Stat => return Err(wrong_kind()),
@@ -141,6 +148,9 @@ pub async fn put_root(
     if params.kind != Kind::Tar {
         return Err(wrong_kind());
     }
+    if params.after.is_some() || params.limit.is_some() {
+        return Err(unfit_parameter());
+    }
     check_length(request.headers(), MAX_ARCHIVE_BYTES)?;
     let work = unpack(params.path.clone());
     let (reply, _) = app.work_on_files(&caller, session_id, work, Some(pieces(request))).await?;
@@ -161,6 +171,9 @@ pub async fn get(
     Params(params): Params<PathParams>,
 ) -> Result<Response, ApiError> {
     let Target { session_id, path } = target;
+    if params.mode.is_some() || params.recursive {
+        return Err(unfit_parameter());
+    }
     let work = match params.kind {
         Kind::Content => FileRequest::Get { path: path.clone(), max_bytes: MAX_FILE_BYTES },
         Kind::Tar => pack(path.clone()),
@@ -214,6 +227,12 @@ pub async fn delete(
     Params(params): Params<PathParams>,
 ) -> Result<Json<Deleted>, ApiError> {
     let Target { session_id, path } = target;
+    if params.kind != Kind::Content {
+        return Err(wrong_kind());
+    }
+    if params.mode.is_some() {
+        return Err(unfit_parameter());
+    }
     let work = FileRequest::Delete { path: path.clone(), recursive: params.recursive };
     let (reply, _) = app.work_on_files(&caller, session_id, work, None).await?;
     deleted(path, reply)
@@ -277,11 +296,25 @@ fn check_length(headers: &HeaderMap, limit: u64) -> Result<(), ApiError> {
     }
 }
 
+/// Whether a body comes, as far as its headers tell.
+fn has_body(request: &Request) -> bool {
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    length.is_some_and(|length| length != "0")
+        || request.headers().contains_key(header::TRANSFER_ENCODING)
+}
+
 fn octal(text: &str) -> Result<u32, ApiError> {
-    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777).ok_or_else(|| {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit()).then_some(text);
+    let mode = digits.and_then(|text| u32::from_str_radix(text, 8).ok());
+    mode.filter(|mode| *mode <= 0o777).ok_or_else(|| {
         let detail = "mode must be three octal digits, such as 644";
         ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_mode", detail)
     })
+}
+
+fn unfit_parameter() -> ApiError {
+    let detail = "a query parameter does not fit this method or kind: see docs/api.md, files";
+    ApiError::from(AppError::invalid("invalid_query", detail))
 }
 
 fn wrong_kind() -> ApiError {

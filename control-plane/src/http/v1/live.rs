@@ -17,7 +17,7 @@ use crate::http::json::{Body, Id, Params, unreadable};
 use crate::http::openapi::Raw;
 
 /// Names of the signals that may be sent, with their numbers on Linux for x86-64.
-const SIGNALS: [(&str, i32); 20] = [
+const SIGNALS: [(&str, i32); 32] = [
     ("HUP", 1),
     ("INT", 2),
     ("QUIT", 3),
@@ -33,11 +33,23 @@ const SIGNALS: [(&str, i32); 20] = [
     ("PIPE", 13),
     ("ALRM", 14),
     ("TERM", 15),
+    ("STKFLT", 16),
+    ("CHLD", 17),
     ("CONT", 18),
     ("STOP", 19),
     ("TSTP", 20),
     ("TTIN", 21),
+    ("TTOU", 22),
+    ("URG", 23),
+    ("XCPU", 24),
+    ("XFSZ", 25),
+    ("VTALRM", 26),
+    ("PROF", 27),
     ("WINCH", 28),
+    ("IO", 29),
+    ("POLL", 29),
+    ("PWR", 30),
+    ("SYS", 31),
 ];
 
 /// Query string of `POST /v1/execs/{id}/stdin`, for a raw body.
