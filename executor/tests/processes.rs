@@ -294,7 +294,7 @@ fn a_command_that_locks_its_input_is_ended_all_the_same() {
     // Into a socket that is full before the input is at its end.
     let program = format!("{HOLDER} while (1) {{ syscall(275, 0, 0, fileno(A), 0, 65536, 0) }}");
     let command = format!("exec perl -e \"{}\"", program.replace('$', "\\$"));
-    let input = protocol::binary::Binary(vec![b'i'; 1_000_000]);
+    let input = protocol::binary::Binary(vec![b'i'; 400_000]);
     let order = ExecOrder { timeout_ms: 1000, stdin: Some(input), ..site.order(session, &command) };
     let start = Instant::now();
     let result = site.run(&life, &order);

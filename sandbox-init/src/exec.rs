@@ -260,9 +260,10 @@ impl Exec {
         streams.filter_map(OutputStream::wants_read).chain(self.status.as_ref().map(AsFd::as_fd))
     }
 
-    /// The standard input, and whether there is something to write to it.
+    /// The standard input, and whether there is something to write to it. A command that is being
+    /// ended gets nothing more: it may hold what would have to be waited for.
     pub(crate) fn stdin(&self) -> Option<(BorrowedFd<'_>, bool)> {
-        self.stdin.watched()
+        self.stdin.watched().filter(|_| self.ending.is_none())
     }
 
     /// Reads, and feeds, what is behind the descriptors that reported something.
@@ -277,7 +278,7 @@ impl Exec {
         if is_ready(self.status.as_ref().map(AsRawFd::as_raw_fd)) {
             self.read_status(now);
         }
-        if let Some(fd) = self.stdin.watched().map(|(fd, _)| fd.as_raw_fd())
+        if let Some(fd) = self.stdin().map(|(fd, _)| fd.as_raw_fd())
             && ready.contains(&fd)
         {
             self.stdin.wake();
@@ -297,6 +298,8 @@ impl Exec {
     /// Takes input for the command. Gives how many bytes of it were taken in all, and whether more
     /// can come.
     pub(crate) fn offer(&mut self, offset: u64, bytes: &[u8], close: bool) -> (u64, bool) {
+        // From nowhere, nothing is taken.
+        let offset = if self.ending.is_none() { offset } else { u64::MAX };
         self.stdin.offer(offset, bytes, close)
     }
 
