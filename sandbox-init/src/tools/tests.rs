@@ -166,6 +166,25 @@ fn a_patch_that_does_not_fit_changes_nothing() {
 }
 
 #[test]
+fn a_patch_that_names_a_file_in_two_ways_loses_no_change() {
+    let scratch = Scratch::new();
+    write(&scratch, "d/f", "1\n2\n");
+    symlink("d", scratch.at("dl")).expect("link");
+    for body in [
+        "*** Update File: d/f\n-1\n+a\n*** Update File: dl/f\n-2\n+b",
+        "*** Add File: d/x/new\n+a\n*** Add File: dl/x/new\n+b",
+        "*** Update File: d/f\n*** Move to: d/g\n-1\n+a\n*** Add File: dl/g\n+b",
+        "*** Delete File: dl/f\n*** Update File: d/f\n-1\n+a",
+    ] {
+        let refusal = patch(&scratch, body).expect_err(body);
+        assert!(refusal.contains("are the same file"), "{refusal}");
+    }
+    assert_eq!(text(&scratch, "d/f"), "1\n2\n");
+    patch(&scratch, "*** Update File: d/f\n-1\n+a\n*** Update File: d/./f\n-2\n+b").expect("fits");
+    assert_eq!(text(&scratch, "d/f"), "a\nb\n");
+}
+
+#[test]
 fn old_lines_are_found_though_spaces_quotes_and_endings_differ() {
     let cases = [
         // (file, chunks, result)

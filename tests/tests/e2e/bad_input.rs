@@ -55,7 +55,8 @@ async fn a_revoked_token_is_refused_at_once() {
 async fn a_body_that_does_not_fit_names_what_is_wrong() {
     let session = Stack::shared().session().await;
     let path = format!("/v1/sessions/{}/execs", session.id);
-    let cases: [(Value, u16, &str, &str); 12] = [
+    let cases: [(Value, u16, &str, &str); 13] = [
+        (json!(["true", null, {}]), 422, "invalid_body", "an array"),
         (json!("{"), 422, "malformed_json", "EOF"),
         (json!(""), 422, "malformed_json", "EOF"),
         (json!("{\"command\":\"true\"} x"), 422, "malformed_json", "trailing"),

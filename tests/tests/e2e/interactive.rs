@@ -35,6 +35,9 @@ async fn input_arrives_once_and_in_order_and_closing_ends_it() {
     assert_eq!(say(json!({ "data": "one " })).await, json!({ "offset": 4, "open": true }));
     let again = say(json!({ "data": "one two ", "offset": 0 })).await;
     assert_eq!(again, json!({ "offset": 8, "open": true }));
+    let beyond = json!({ "data": "late", "offset": 50, "close": true });
+    let beyond = session.agent.post(&path(&exec, "stdin"), beyond).await;
+    assert_eq!((beyond.status, beyond.code()), (409, "offset_past_end"));
     let last = say(json!({ "data_base64": "AP8=", "close": true })).await;
     assert_eq!(last, json!({ "offset": 10, "open": false }));
     let done = session.wait(&exec).await;

@@ -23,6 +23,7 @@ mod closing;
 mod events;
 mod evidence;
 mod executor_loss;
+mod files;
 mod foreign_queue;
 mod git;
 mod idempotency;
