@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use domain::ids::{ExecId, SandboxId};
 use domain::sandbox::{SandboxEvent, SandboxRef, SandboxState};
-use protocol::init::{Abilities, FromInit, ToInit, VERSION};
+use protocol::init::{Abilities, ToInit, VERSION};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
@@ -311,7 +311,7 @@ impl Shared {
 
     fn route(&self, epoch: u64, incoming: Incoming) -> Result<(), LinkError> {
         let Incoming { frame, descriptor } = incoming;
-        let Some(exec_id) = exec_of(&frame) else { return Ok(()) };
+        let Some(exec_id) = frame.exec_id() else { return Ok(()) };
         // An exec that is not interested any more has no route.
         match lock(&self.routes).get(&exec_id) {
             Some(route) => {
@@ -393,7 +393,8 @@ async fn welcome(
         }
         Err(error) => {
             tracing::warn!(sandbox = %shared.id, %error, "connection refused");
-            tokio::time::sleep(FIRST_LOOK).await; // never a busy loop
+            // A failing accept must not become a busy loop.
+            tokio::time::sleep(FIRST_LOOK).await;
             None
         }
     }
@@ -425,22 +426,6 @@ async fn ended(link: Option<&mut AbortOnDropHandle<()>>) {
     match link {
         Some(link) => drop(link.await),
         None => std::future::pending().await,
-    }
-}
-
-fn exec_of(frame: &FromInit) -> Option<ExecId> {
-    match frame {
-        FromInit::Hello { .. } => None,
-        FromInit::Started { exec_id, .. }
-        | FromInit::Failed { exec_id, .. }
-        | FromInit::Unknown { exec_id }
-        | FromInit::Output { exec_id, .. }
-        | FromInit::StdinTaken { exec_id, .. }
-        | FromInit::Signalled { exec_id, .. }
-        | FromInit::Unended { exec_id, .. }
-        | FromInit::Share { exec_id, .. }
-        | FromInit::Shared { exec_id, .. }
-        | FromInit::Exited { exec_id, .. } => Some(*exec_id),
     }
 }
 

@@ -31,6 +31,11 @@ fn site() -> (Site, site::Life, domain::ids::SessionId) {
     (site, life, session)
 }
 
+/// Where an executor keeps what a command prints.
+fn spool(site: &Site, order: &ExecOrder) -> std::path::PathBuf {
+    site.folder().join(format!("data/spool/{}.stdout", order.exec_id))
+}
+
 fn assert_is(summary: &StreamSummary, expected: &[u8], what: &str) {
     let total = expected.len() as u64;
     assert_eq!((summary.bytes_total, summary.bytes_stored), (total, total), "{what}");
@@ -117,7 +122,7 @@ fn what_is_over_the_cap_is_counted_to_the_last_byte_and_can_be_called_off() {
     let endless = site.order(session, "yes");
     let (task, cancel) = life.begin(site.grant(&endless));
     site.wait_started(endless.exec_id);
-    let spool = site.folder().join(format!("data/spool/{}.stdout", endless.exec_id));
+    let spool = spool(&site, &endless);
     let stored = || std::fs::metadata(&spool).map_or(0, |file| file.len());
     wait_until("it has printed more than is kept", || stored() == MAX_OUTPUT_BYTES);
     let begin = Instant::now();
@@ -149,7 +154,7 @@ fn an_executor_that_dies_meanwhile_goes_on_where_its_file_ends() {
     let order = site.order(session, "for n in 1 2 3 4; do cat /work/n; sleep 0.4; done; echo end");
     let (_task, _cancel) = life.begin(site.grant(&order));
     site.wait_started(order.exec_id);
-    let spool = site.folder().join(format!("data/spool/{}.stdout", order.exec_id));
+    let spool = spool(&site, &order);
     let stored = || std::fs::metadata(&spool).map_or(0, |file| file.len());
     wait_until("some of it is kept", || stored() > 0);
     life.kill();
@@ -172,7 +177,7 @@ fn lose_output(
     let order = site.order(session, &format!("cat /work/n; sleep 2; {then}"));
     let (_task, _cancel) = life.begin(site.grant(&order));
     site.wait_started(order.exec_id);
-    let spool = site.folder().join(format!("data/spool/{}.stdout", order.exec_id));
+    let spool = spool(site, &order);
     let stored = || std::fs::metadata(&spool).map_or(0, |file| file.len());
     wait_until("all of it is kept", || stored() == LINES as u64 * 12);
     life.kill();

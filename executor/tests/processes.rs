@@ -363,7 +363,7 @@ fn a_process_whose_first_thread_has_ended_lives() {
         let start = Instant::now();
         let result = site.run(&life, &order);
         assert_eq!(result.outcome, ExecOutcome::TimedOut, "{program}");
-        assert!(start.elapsed() < Duration::from_secs(4), "{program}: {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(3), "{program}: {:?}", start.elapsed());
     }
     assert_eq!(count(&site, "python3"), 0);
     site.run(&life, &site.order(session, "touch /work/go"));

@@ -64,46 +64,6 @@ fn a_command_opens_its_streams_by_name() {
 }
 
 #[test]
-fn one_sandbox_does_not_take_all_terminals() {
-    let site = Site::new();
-    let life = site.start();
-    let [greedy, other] = [session(), session()];
-    let take = "python3 -c 'import os\nn = 0\ntry:\n    while True: os.openpty(); n += 1\n\
-                except OSError: print(n, flush=True)\nimport time; time.sleep(999)'";
-    let greedy = site.order(greedy, take);
-    let (_task, _cancel) = life.begin(site.grant(&greedy));
-    let taken = || site.shipped(greedy.exec_id, "stdout");
-    wait_until("it has all that it gets", || !taken().is_empty());
-    assert_eq!(String::from_utf8_lossy(&taken()), "32\n");
-    let size = Some(protocol::init::TerminalSize { rows: 24, cols: 80 });
-    let order = ExecOrder { terminal: size, ..site.order(other, "tty; stty size") };
-    assert_eq!(text(&site.run(&life, &order).stdout), "/dev/pts/0\r\n24 80\r\n");
-    // Its own next terminal has to wait, and that is said.
-    let order = ExecOrder { terminal: size, ..site.order(greedy.session_id, "true") };
-    assert_eq!(why(&site, &life, &order, &site.grant(&order)), NotStarted::SandboxExhausted);
-}
-
-#[test]
-fn memory_goes_with_the_command_that_took_it() {
-    let (site, session) = (Site::new(), session());
-    let life = site.start();
-    let take = "python3 -c 'import ctypes\nc = ctypes.CDLL(None)\nc.shmat.restype = ctypes.c_void_p\n\
-                for _ in range(20):\n    i = c.shmget(0, 4 << 20, 0o1600)\n    \
-                ctypes.memset(c.shmat(i, None, 0), 1, 4 << 20)'";
-    let result = site.run(&life, &site.order(session, take));
-    assert_eq!(result.exit_code, Some(0), "{}", text(&result.stderr));
-    let left = site.run(&life, &site.order(session, "tail -n +2 /proc/sysvipc/shm | wc -l"));
-    assert_eq!(text(&left.stdout).trim(), "0");
-    let full = "head -c 99999999 /dev/zero > /dev/shm/x; head -c 99999999 /dev/zero > /tmp/x";
-    let limits = domain::limits::SandboxLimits { memory_bytes: 64 << 20, ..Default::default() };
-    let small = site::session();
-    let order = |command| ExecOrder { limits, ..site.order(small, command) };
-    site.run(&life, &order(full));
-    let after = site.run(&life, &order("rm /dev/shm/x /tmp/x; echo room"));
-    assert_eq!(text(&after.stdout), "room\n", "{after:?}");
-}
-
-#[test]
 fn a_command_whose_time_is_over_is_ended() {
     let (site, session) = (Site::new(), session());
     let life = site.start();

@@ -276,9 +276,9 @@ impl NotStarted {
                  Start it (`systemctl start docker`) or see the executor's log"
             }
             Self::SandboxExhausted => {
-                "its sandbox has no process, memory or terminal left to start it with: other \
-                 commands of the session use them up (limits.pids, limits.memory_bytes); it \
-                 starts when one of them has ended, or cancel one"
+                "its sandbox cannot start it now. Where other commands of the session use up its \
+                 processes, memory or terminals (limits.pids, limits.memory_bytes), it starts when \
+                 one of them has ended, or cancel one; otherwise see that the image has /bin/bash"
             }
             Self::DiskFull => {
                 "its executor's disk is nearly full: whoever runs it has to free space under \

@@ -349,6 +349,25 @@ pub enum FromInit {
     },
 }
 
+impl FromInit {
+    /// The exec that it is about, if it is about one.
+    pub fn exec_id(&self) -> Option<ExecId> {
+        match self {
+            Self::Hello { .. } => None,
+            Self::Started { exec_id, .. }
+            | Self::Failed { exec_id, .. }
+            | Self::Unknown { exec_id }
+            | Self::Output { exec_id, .. }
+            | Self::StdinTaken { exec_id, .. }
+            | Self::Signalled { exec_id, .. }
+            | Self::Unended { exec_id, .. }
+            | Self::Share { exec_id, .. }
+            | Self::Shared { exec_id, .. }
+            | Self::Exited { exec_id, .. } => Some(*exec_id),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
