@@ -18,22 +18,26 @@ use protocol::checks::{Checks, Unfit};
 use protocol::init::Rlimit;
 
 use crate::stdio::Theirs;
-use crate::{git, named, terminal};
+use crate::{git, helper, named, terminal};
 
 /// Highest capability number that a kernel may know; unknown ones are skipped.
 const MAX_CAPABILITY: i32 = 63;
 /// What a command adds to its chance of being killed for want of memory (-1000 to 1000).
 const OOM_SCORE: &str = "500";
+const NULL: &str = "/dev/null";
+const NULL_DEVICE: (u64, u64) = (1, 3);
+/// More than PID 1 can have open, by the container's `nofile`.
+const MAX_FD: RawFd = 1024;
 /// Signals have numbers up to this.
 const MAX_SIGNAL: libc::c_int = 64;
 const SIGNAL_SET_BYTES: usize = 8;
-const NULL: &str = "/dev/null";
-const NULL_DEVICE: (u64, u64) = (1, 3);
 
 /// A command as the kernel wants it.
 pub(crate) struct Program<'a> {
     pub(crate) uid: u32,
     pub(crate) argv: Vec<CString>,
+    /// It is one of our own.
+    pub(crate) is_helper: bool,
     pub(crate) env: Vec<CString>,
     pub(crate) cwd: CString,
     pub(crate) rlimits: &'a [Rlimit],
@@ -70,7 +74,10 @@ pub(crate) fn become_command(
     setgroups(&[])?;
     let (user, group) = (Uid::from_raw(program.uid), Gid::from_raw(program.uid));
     setresgid(group, group, group)?;
-    setresuid(user, user, user)?;
+    match program.is_helper {
+        true => helper::become_foreign(user)?,
+        false => setresuid(user, user, user)?,
+    }
     if matches!(stdio, Theirs::Pipes { stdin: None, .. }) {
         place(nothing()?.as_raw_fd(), libc::STDIN_FILENO)?;
     }
@@ -82,7 +89,25 @@ pub(crate) fn become_command(
     for limit in program.rlimits {
         lower(*limit)?;
     }
+    if program.is_helper {
+        return Ok(helper::run(&program.argv)?);
+    }
     Ok(execve(&program.argv[0], &program.argv, &program.env)?)
+}
+
+/// Closes every descriptor from `first` on.
+///
+/// # Safety
+/// Whoever owns one of them must not use or close it any more.
+pub(crate) unsafe fn close_from(first: RawFd) {
+    // SAFETY: the caller's promise.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
+    if closed == -1 {
+        for fd in first..MAX_FD {
+            // SAFETY: as above.
+            unsafe { libc::close(fd) };
+        }
+    }
 }
 
 fn attach(stdio: &Theirs) -> nix::Result<()> {

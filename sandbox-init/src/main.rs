@@ -5,11 +5,13 @@
 //! none: they can neither reach its socket, signal it, trace it, nor forge a frame.
 //!
 //! The same program is two of those commands: `files` works on files of the workspace, `tool` does
-//! what a model's tools do. Both have the tenant's rights and no others.
+//! what a model's tools do. Both have the tenant's rights to files and no others, and the tenant has
+//! none to them; see [`helper`].
 
 mod exec;
 mod files;
 mod git;
+mod helper;
 mod launch;
 mod link;
 mod named;
@@ -29,6 +31,7 @@ mod tree;
 mod turns;
 mod window;
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -40,14 +43,13 @@ const SOCKET: &str = "/.bulkhead/ctl/executor.sock";
 const SANDBOX_ID: &str = "BULKHEAD_SANDBOX_ID";
 
 fn main() -> ExitCode {
-    match std::env::args_os().nth(1).as_deref() {
-        None => supervise(),
-        Some(role) if role == "files" => files::main(),
-        Some(role) if role == "tool" => tools::main(),
-        Some(_) => {
-            eprintln!("sandbox-init: unknown program");
-            ExitCode::FAILURE
-        }
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if arguments.is_empty() {
+        return supervise();
+    }
+    match helper::perform(&arguments) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     }
 }
 

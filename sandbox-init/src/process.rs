@@ -15,6 +15,7 @@ use nix::unistd::{ForkResult, Pid, fork, pipe2, read, write};
 use protocol::checks::{Checks, Unfit};
 use protocol::init::{Start, StartFailure};
 
+use crate::helper;
 use crate::launch::{BeforeExec, Program, become_command};
 use crate::shepherd;
 use crate::stdio::{self, Ours};
@@ -77,7 +78,8 @@ fn program<'a>(start: &'a Start, checks: &'a Checks) -> Option<Program<'a>> {
     let env = c_strings(&start.env)?;
     let cwd = CString::new(start.cwd.as_str()).ok()?;
     let rlimits = &start.rlimits;
-    let program = Program { uid: start.uid, argv, env, cwd, rlimits, checks };
+    let is_helper = helper::is_ours(&start.argv);
+    let program = Program { uid: start.uid, argv, is_helper, env, cwd, rlimits, checks };
     (start.uid != 0).then_some(program)
 }
 

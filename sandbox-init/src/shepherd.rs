@@ -16,6 +16,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{ForkResult, Pid, dup2_raw, fork, write};
 
+use crate::launch::close_from;
 use crate::stall::Stall;
 
 /// Bytes by which the command's wait status is told.
@@ -23,8 +24,6 @@ pub(crate) const STATUS_BYTES: usize = size_of::<libc::c_int>();
 
 /// The one descriptor that a shepherd has.
 const STATUS_FD: RawFd = 0;
-/// More than PID 1 can have open, by the container's `nofile`.
-const MAX_FD: RawFd = 1024;
 
 /// Turns this process, just forked from PID 1, into the shepherd of a command. `launch` runs in
 /// the command's process and comes back only when it fails.
@@ -56,14 +55,7 @@ fn keep_only(status: &OwnedFd) -> nix::Result<()> {
     // It is closed by hand.
     std::mem::forget(kept);
     // SAFETY: whoever owned the descriptors never runs again in this process.
-    let closed =
-        unsafe { libc::syscall(libc::SYS_close_range, STATUS_FD + 1, libc::c_uint::MAX, 0) };
-    if closed == -1 {
-        for fd in STATUS_FD + 1..MAX_FD {
-            // SAFETY: as above.
-            unsafe { libc::close(fd) };
-        }
-    }
+    unsafe { close_from(STATUS_FD + 1) };
     Ok(())
 }
 

@@ -5,8 +5,9 @@ use std::os::fd::OwnedFd;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{Uid, pipe2};
-use protocol::init::{INIT_PROGRAM, Start, Stdin};
+use protocol::init::{Start, Stdin};
 
+use crate::helper;
 use crate::owner::made_for;
 use crate::stdin::{Input, Sink};
 use crate::terminal::{self, Terminal};
@@ -47,14 +48,10 @@ pub(crate) fn create(start: &Start) -> nix::Result<(Ours, Theirs)> {
             Ok((Ours { stdin, output: [Some(master), None], terminal: Some(slave) }, theirs))
         }
         // Our own program talks to us: what other commands of its user could open, they could forge.
-        None if is_ours(start) => pipes(start),
+        None if helper::is_ours(&start.argv) => pipes(start),
         // A command may open its streams by name, as in `tee /dev/stderr`.
         None => made_for(Uid::from_raw(start.uid), || pipes(start)),
     }
-}
-
-fn is_ours(start: &Start) -> bool {
-    start.argv.first().is_some_and(|program| program == INIT_PROGRAM)
 }
 
 fn pipes(start: &Start) -> nix::Result<(Ours, Theirs)> {

@@ -162,6 +162,11 @@ fn damaged_archives_and_lies_about_sizes_are_refused() {
     }
     let random: Vec<u8> = (0..20_000_u32).map(|n| ((n * 7919) >> 3) as u8).collect();
     assert_eq!(scratch.refused(put_archive(""), &random), MalformedArchive);
+    for compressed in [&b"\x1f\x8b\x08\x00"[..], b"\x28\xb5\x2f\xfd\x24", b"BZh91AY", b"\xfd7zXZ"] {
+        let error = scratch.ask(put_archive(""), compressed).expect_err("refused");
+        assert_eq!(error.code, MalformedArchive);
+        assert!(error.message.contains("it is compressed"), "{}", error.message);
+    }
     assert_eq!(scratch.names(), [""; 0]);
 }
 

@@ -23,9 +23,9 @@ pub(crate) mod walk;
 #[cfg(test)]
 pub(crate) mod scratch;
 
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::path::Path;
-use std::process::ExitCode;
 
 use nix::libc;
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -38,20 +38,20 @@ use failure::{Outcome, refuse};
 /// Where the workspace is mounted.
 pub(crate) const WORKSPACE: &str = "/work";
 
-/// Does what the second argument asks for.
-pub(crate) fn main() -> ExitCode {
+/// Does what a request asks for. Gives whether it was done.
+pub(crate) fn main(request: Option<OsString>) -> bool {
     prepare();
-    let outcome = request_of(std::env::args_os().nth(2)).and_then(|request| {
+    let outcome = request_of(request).and_then(|request| {
         let root =
             Root::open(Path::new(WORKSPACE)).map_err(|error| failure::of_errno("", error))?;
         perform(&root, request, &mut std::io::stdin().lock(), &mut std::io::stdout().lock())
     });
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => true,
         Err(error) => {
             let line = serde_json::to_string(&error).unwrap_or_default();
             let _ = writeln!(std::io::stderr().lock(), "{line}");
-            ExitCode::FAILURE
+            false
         }
     }
 }
@@ -63,7 +63,7 @@ pub(crate) fn prepare() {
     let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
 }
 
-fn request_of(argument: Option<std::ffi::OsString>) -> Outcome<FileRequest> {
+fn request_of(argument: Option<OsString>) -> Outcome<FileRequest> {
     let text = argument.and_then(|argument| argument.into_string().ok()).unwrap_or_default();
     serde_json::from_str(&text).map_err(|error| {
         refuse(FileErrorCode::Failed, format!("the request is not one of a file's: {error}"))

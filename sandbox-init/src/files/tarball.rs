@@ -102,6 +102,9 @@ impl<'a> Entries<'a> {
     /// The next header; none at the end mark.
     fn header(&mut self) -> Outcome<Option<Header>> {
         let mut header = Header::new_old();
+        if self.at == 0 && self.is_compressed() {
+            return Err(malformed("it is compressed: unpack it to a plain tar archive first"));
+        }
         if self.at + BLOCK > self.bytes {
             return Err(malformed("its end is missing"));
         }
@@ -121,6 +124,14 @@ impl<'a> Entries<'a> {
             return Err(malformed("a header's checksum is wrong"));
         }
         Ok(Some(header))
+    }
+
+    /// Whether it begins as what gzip, xz, zstd or bzip2 make.
+    fn is_compressed(&self) -> bool {
+        let mut start = [0; 4];
+        let count = self.archive.read_at(&mut start, 0).unwrap_or_default();
+        let known: [&[u8]; 4] = [b"\x1f\x8b", b"\xfd7zX", b"\x28\xb5\x2f\xfd", b"BZh"];
+        known.iter().any(|magic| start[..count].starts_with(magic))
     }
 
     fn extension(&self, at: u64, bytes: u64) -> Outcome<Vec<u8>> {

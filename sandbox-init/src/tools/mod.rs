@@ -12,7 +12,6 @@ mod read_file;
 mod seek;
 
 use std::io::{Read, Write};
-use std::process::ExitCode;
 
 use protocol::tools::ToolCall;
 
@@ -54,8 +53,8 @@ impl From<nix::errno::Errno> for Refusal {
     }
 }
 
-/// Does the call on standard input.
-pub(crate) fn main() -> ExitCode {
+/// Does the call on standard input. Gives whether it was done.
+pub(crate) fn main() -> bool {
     crate::files::prepare();
     let output = &mut std::io::BufWriter::new(std::io::stdout().lock());
     let done = call(&mut std::io::stdin().lock()).and_then(|call| {
@@ -64,11 +63,11 @@ pub(crate) fn main() -> ExitCode {
         output.flush().map_err(|error| unwritten(&error))
     });
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => true,
         Err(refusal) => {
             let _ = output.flush();
             let _ = writeln!(std::io::stderr().lock(), "{refusal}");
-            ExitCode::FAILURE
+            false
         }
     }
 }

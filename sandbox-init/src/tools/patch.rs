@@ -49,6 +49,9 @@ pub(super) fn parse(patch: &str) -> Result<Vec<Hunk>, Refusal> {
         if path.is_empty() {
             return Err(invalid(*number, "the header has no path"));
         }
+        if path.ends_with('/') {
+            return Err(invalid(*number, &format!("\"{path}\" names a folder, not a file")));
+        }
         let path = path.to_owned();
         match kind {
             Marker::Add => {
@@ -67,6 +70,10 @@ pub(super) fn parse(patch: &str) -> Result<Vec<Hunk>, Refusal> {
                     lines.get(at).and_then(|(_, line)| line.trim().strip_prefix("*** Move to: "));
                 at += usize::from(moved.is_some());
                 let moved_to = moved.map(|path| path.trim().to_owned());
+                if let Some(path) = moved_to.as_ref().filter(|path| path.ends_with('/')) {
+                    let message = format!("\"{path}\" names a folder, not a file");
+                    return Err(invalid(*number, &message));
+                }
                 let chunks = chunks(&lines, &mut at)?;
                 if chunks.is_empty() && moved_to.is_none() {
                     return Err(invalid(

@@ -210,6 +210,21 @@ fn old_lines_are_found_though_spaces_quotes_and_endings_differ() {
 }
 
 #[test]
+fn a_patch_of_a_folder_is_refused() {
+    let scratch = Scratch::new();
+    for body in [
+        "*** Add File: m/\n+x",
+        "*** Delete File: m/",
+        "*** Update File: m/\n@@\n-a\n+b",
+        "*** Update File: m\n*** Move to: n/\n@@\n-a\n+b",
+    ] {
+        let refusal = patch(&scratch, body).expect_err(body);
+        assert!(refusal.contains("names a folder"), "{refusal}");
+    }
+    assert_eq!(scratch.names(), [""; 0]);
+}
+
+#[test]
 fn a_patch_may_come_in_a_heredoc_and_with_spaces_around() {
     let scratch = Scratch::new();
     let body = "*** Begin Patch\n*** Add File: a\n+x\n*** End Patch";

@@ -5,6 +5,7 @@
 mod ending;
 mod epochs;
 mod harness;
+mod helper;
 mod isolation;
 mod limits;
 mod reattach;

@@ -82,6 +82,11 @@ async fn parameters_that_fit_neither_method_nor_kind_are_refused() {
     }
     assert_eq!(session.agent.get(&at(&session, "f")).await.text, "kept");
     assert_eq!(session.agent.get(&at(&session, "d?kind=stat")).await.status, 404);
+    for query in ["path=%ff", "path=a&after=%c3%28"] {
+        let list = format!("/v1/sessions/{}/files?{query}", session.id);
+        let answer = session.agent.get(&list).await;
+        assert_eq!((answer.status, answer.code()), (422, "invalid_query"), "{query}");
+    }
 }
 
 #[tokio::test]
@@ -138,5 +143,49 @@ async fn changes_do_not_wait_for_git_for_ever() {
     let cancel = format!("/v1/execs/{}/cancel", git["exec_id"].as_str().expect("its id"));
     session.agent.post(&cancel, json!({})).await.expect(200);
     let put = session.agent.call(Method::PUT, &at(&session, "f"), Some(json!("x"))).await;
+    assert_eq!(put.status, 201);
+}
+
+/// Stops and kills whatever it may, for as long as it runs.
+const STORM: &str = "while :; do kill -STOP -1; kill -KILL -1; done 2>/dev/null";
+
+#[tokio::test]
+async fn work_on_files_goes_on_in_a_storm_of_signals() {
+    let session = Stack::shared().session().await;
+    let storm = session.submit(json!({ "command": STORM, "background": true })).await;
+    if storm["state"] == "pending_approval" {
+        session.decide(&session.approval_of(&storm).await, "approve", None).await;
+    }
+    session.wait_until(&storm, |exec| exec["state"] == "running").await;
+    for n in 0..10 {
+        let begin = Instant::now();
+        let path = at(&session, &format!("d{n}/f"));
+        let put = session.agent.call(Method::PUT, &path, Some(json!(n))).await;
+        assert_eq!(put.status, 201, "{put:?}");
+        assert_eq!(session.agent.get(&path).await.text, n.to_string());
+        let listed = session.agent.get(&at(&session, "d0?kind=stat")).await.expect(200);
+        assert_eq!(listed["entry"]["kind"], "directory", "{listed}");
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    }
+    let cancel = format!("/v1/execs/{}/cancel", storm["exec_id"].as_str().expect("its id"));
+    session.agent.post(&cancel, json!({})).await.expect(200);
+    let over = session.wait_until(&storm, |exec| exec["finished_at"].is_string()).await;
+    assert_eq!(over["state"], "cancelled", "{over}");
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_refused_and_not_stored() {
+    let session = Stack::shared().session().await;
+    let gzip = [("content-encoding", "gzip")];
+    let path = at(&session, "f");
+    let put = session.agent.call_with(Method::PUT, &path, Some(json!("x")), &gzip).await;
+    assert_eq!((put.status, put.code()), (415, "unsupported_encoding"));
+    assert_eq!(session.agent.get(&path).await.status, 404);
+    let execs = format!("/v1/sessions/{}/execs", session.id);
+    let body = Some(json!({ "command": "true" }));
+    let post = session.agent.call_with(Method::POST, &execs, body, &gzip).await;
+    assert_eq!((post.status, post.code()), (415, "unsupported_encoding"));
+    let plain = [("content-encoding", "identity")];
+    let put = session.agent.call_with(Method::PUT, &path, Some(json!("x")), &plain).await;
     assert_eq!(put.status, 201);
 }

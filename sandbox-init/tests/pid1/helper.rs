@@ -1,0 +1,146 @@
+//! Our own programs beside hostile commands of the same tenant.
+
+use std::time::{Duration, Instant};
+
+use protocol::files::FileRequest;
+use protocol::init::{INIT_PROGRAM, Start, Stdin};
+
+use crate::harness::{Sandbox, start};
+
+/// Kills, stops and slows whatever it may, for ever.
+const STORM: &str = r#"
+import os
+print("ready", flush=True)
+while True:
+    for signal in (19, 9):
+        try: os.kill(-1, signal)
+        except ProcessLookupError: pass
+"#;
+
+/// Prints, for each attempt on the helper, whether it was refused; then who it is.
+const ATTEMPTS: &str = r#"
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+def is_helper(pid):
+    return pid.isdigit() and open(f"/proc/{pid}/comm").read() == "helper\n"
+pid = int(next(pid for pid in os.listdir("/proc") if is_helper(pid)))
+def refused(name, attempt):
+    try:
+        attempt()
+        print(name, "SUCCEEDED")
+    except OSError as error:
+        print(name, type(error).__name__)
+def trace(request):
+    if libc.ptrace(request, pid, 0, 0) != 0:
+        raise PermissionError(ctypes.get_errno(), "ptrace")
+for signal in (0, 9, 18, 19):
+    refused(f"signal {signal}", lambda: os.kill(pid, signal))
+refused("attach", lambda: trace(16))
+refused("seize", lambda: trace(0x4206))
+refused("nice", lambda: os.setpriority(os.PRIO_PROCESS, pid, 19))
+refused("policy", lambda: os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0)))
+refused("processors", lambda: os.sched_setaffinity(pid, {0}))
+for file in ("environ", "mem", "maps", "stack", "auxv", "fd/0", "fd/1"):
+    refused(file, lambda: open(f"/proc/{pid}/{file}", "rb").read(1))
+for file in ("oom_score_adj", "fd/1", "fd/2", "comm"):
+    refused("write " + file, lambda: open(f"/proc/{pid}/{file}", "w").write("9"))
+for line in open(f"/proc/{pid}/status"):
+    if line.startswith(("Uid", "Gid", "Groups", "Cap", "NoNewPrivs", "Seccomp:")):
+        print("=", *line.split())
+"#;
+
+fn files(request: &FileRequest) -> Start {
+    let request = serde_json::to_string(request).expect("json");
+    let argv = vec![INIT_PROGRAM.to_owned(), "files".to_owned(), request];
+    Start { argv, env: Vec::new(), cwd: "/".to_owned(), ..start("") }
+}
+
+#[test]
+fn a_command_has_no_power_over_a_helper_and_a_helper_has_none_but_over_files() {
+    let sandbox = Sandbox::new();
+    let mut peer = sandbox.connect();
+    let put = FileRequest::Put { path: "a/b".into(), max_bytes: 100, mode: None };
+    let put = Start { stdin: Stdin::Open, ..files(&put) };
+    let mut helper = peer.begin(&put);
+    assert_eq!(helper.offer(0, b"its ", false), (4, true));
+    let user = put.uid;
+    let script = Stdin::Bytes(ATTEMPTS.as_bytes().to_vec());
+    let report = peer.run(&Start { stdin: script, ..start("exec python3 -") }).stdout();
+    let (who, attempts): (Vec<_>, Vec<_>) = report.lines().partition(|line| line.starts_with('='));
+    assert_eq!(attempts.len(), 4 + 2 + 3 + 7 + 4, "{report}");
+    for line in attempts {
+        assert!(line.ends_with(" PermissionError"), "{line}");
+    }
+    let none = "0000000000000000";
+    let others = 65_532;
+    let mut expected = vec![
+        format!("= Uid: {others} {others} {others} {user}"),
+        format!("= Gid: {user} {user} {user} {user}"),
+        "= Groups:".to_owned(),
+    ];
+    expected.extend(["Inh", "Prm", "Eff", "Bnd", "Amb"].map(|set| format!("= Cap{set}: {none}")));
+    expected.extend(["= NoNewPrivs: 1".to_owned(), "= Seccomp: 2".to_owned()]);
+    assert_eq!(who, expected);
+    let mut helper = peer.follow(put.exec_id);
+    helper.offer(4, b"file", true);
+    assert_eq!(helper.finish().exit.code, Some(0));
+    let made = peer.sh("cat /work/a/b; stat -c ' %u %g' /work/a /work/a/b").stdout();
+    assert_eq!(made, format!("its file {user} {user}\n {user} {user}\n"));
+}
+
+#[test]
+fn a_helper_has_its_own_three_descriptors_only() {
+    let sandbox = Sandbox::new();
+    let mut peer = sandbox.connect();
+    let other = start("echo other; sleep 999");
+    peer.begin(&other).until_stdout("other\n");
+    let put = FileRequest::Put { path: "b".into(), max_bytes: 100, mode: None };
+    let mut helper = peer.begin(&Start { stdin: Stdin::Open, ..files(&put) });
+    assert_eq!(helper.offer(0, b"x", false), (1, true));
+    let below = |pid: &str| {
+        let children = format!("/proc/{pid}/task/{pid}/children");
+        let children = std::fs::read_to_string(children).unwrap_or_default();
+        children.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let name = |pid: &String| std::fs::read_to_string(format!("/proc/{pid}/comm"));
+    let is_helper = |pid: &String| name(pid).is_ok_and(|name| name == "helper\n");
+    let shepherds = below(&sandbox.host_pid());
+    let mut commands = shepherds.iter().flat_map(|shepherd| below(shepherd));
+    let pid = commands.find(is_helper).expect("it runs");
+    let deadline = Instant::now() + Duration::from_secs(5);
+    // The program's own: the workspace, and the file that it makes.
+    loop {
+        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("root may").map(|entry| {
+            let link = std::fs::read_link(entry.expect("an entry").path()).expect("a link");
+            link.to_string_lossy().into_owned()
+        });
+        let mut open: Vec<String> = open.collect();
+        open.sort();
+        let pipes = open.iter().filter(|link| link.starts_with("pipe:")).count();
+        let files = open.iter().filter(|link| link.starts_with("/work")).count();
+        assert_eq!(pipes + files, open.len(), "{open:?}");
+        assert_eq!(pipes, 3, "{open:?}");
+        if files > 0 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{open:?}");
+    }
+}
+
+#[test]
+fn a_storm_of_signals_does_not_reach_a_helper() {
+    let sandbox = Sandbox::new();
+    let mut peer = sandbox.connect();
+    let argv = ["/usr/bin/python3", "-c", STORM].map(str::to_owned).to_vec();
+    let storm = Start { argv, ..start("") };
+    peer.begin(&storm).until_stdout("ready\n");
+    for _ in 0..20 {
+        let begun = Instant::now();
+        let outcome = peer.run(&files(&FileRequest::Mkdir { path: "folder".into() }));
+        assert_eq!(outcome.exit.code, Some(0), "{outcome:?}");
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    }
+    let mut storm = peer.attach(storm.exec_id, b"ready\n");
+    assert!(storm.signal(9), "it lives");
+    storm.finish();
+}
