@@ -157,6 +157,11 @@ impl Service {
         }
     }
 
+    /// What it wrote last, for whoever waits for it.
+    pub(super) fn last_words(&self) -> String {
+        layout::tail(&self.log, 1).trim().to_owned()
+    }
+
     /// Runs it to its end and returns what it wrote to stdout; for programs that do one thing.
     pub(super) async fn run_once(&self, stdin: &[u8], limit: Duration) -> Result<String, DevError> {
         let failed = |outcome: String, tail: String| DevError::Step {

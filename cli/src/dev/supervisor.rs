@@ -21,6 +21,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// A program that ran this long begins again with the shortest pause.
 const STEADY: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
+/// How long a program may take to be ready before it is said what it is doing.
+const TELL_AFTER: Duration = Duration::from_secs(5);
 /// Deaths of one program after which a start is given up.
 const START_DEATHS: u32 = 5;
 
@@ -93,7 +95,9 @@ impl Supervisor {
         limit: Duration,
         mut is_ready: impl AsyncFnMut() -> bool,
     ) -> Result<(), DevError> {
-        let deadline = Instant::now() + limit;
+        let begin = Instant::now();
+        let deadline = begin + limit;
+        let mut told = false;
         loop {
             self.tend();
             if is_ready().await {
@@ -104,6 +108,9 @@ impl Supervisor {
             };
             if kept.deaths >= START_DEATHS {
                 return Err(kept.service.not_ready(format!("it ended {} times", kept.deaths)));
+            }
+            if begin.elapsed() > TELL_AFTER && !std::mem::replace(&mut told, true) {
+                self.log.say(format_args!("waiting for {name}: {}", kept.service.last_words()));
             }
             if Instant::now() >= deadline {
                 let why = format!("waited for {} s", limit.as_secs());

@@ -43,6 +43,7 @@ pub use put_policy::PutPolicy;
 pub use review_audit::{CreateReview, Figures};
 pub use sessions::CreateSession;
 pub use simulate_policy::{Example, Flip, SimulatePolicy, Simulation};
+pub(crate) use submit_exec::explain_waiting;
 pub use submit_exec::{SubmitExec, SubmittedExec};
 pub use tenants::CreatedTenant;
 pub use tokens::{CreateToken, CreatedToken};

@@ -20,11 +20,14 @@ use super::{App, AppError, Caller, checks};
 use crate::dispatch::DispatchError;
 use crate::ids;
 use crate::outcome::closing;
-use crate::store::{EventKind, Exec, ExecError, Message, NewExec, Outgoing};
+use crate::store::{EventKind, Exec, ExecError, Message, NewExec, Outgoing, Scope, StoreError};
 
 /// With more unfinished work than this, a session's commands wait for their workflow, which carries
 /// out so many at once.
 const MAX_WORK_AHEAD: i64 = domain::agenda::MAX_PARALLEL as i64;
+
+/// Why an exec of a session waits whose executor does not answer.
+const SILENT: &str = "the session's executor does not answer; see that bulkhead-executor runs";
 
 /// A command to be run.
 pub struct SubmitExec {
@@ -231,7 +234,9 @@ impl App {
     /// When the caller may not or there is no such exec.
     pub async fn get_exec(&self, caller: &Caller, id: ExecId) -> Result<Exec, AppError> {
         let mut scope = caller.open(self, Operation::ReadWork).await?;
-        scope.get_exec(id).await.map_err(AppError::of("exec"))
+        let mut exec = scope.get_exec(id).await.map_err(AppError::of("exec"))?;
+        explain_waiting(&mut scope, std::slice::from_mut(&mut exec)).await?;
+        Ok(exec)
     }
 
     /// Calls off an exec. One that is over stays as it is.
@@ -257,6 +262,21 @@ impl App {
         }
         self.get_exec(caller, id).await
     }
+}
+
+/// Says of execs of one session that they wait for an executor that does not answer. Nobody writes
+/// that down: what is to be seen to is the executor, and not each of its execs.
+pub(crate) async fn explain_waiting(
+    scope: &mut Scope,
+    execs: &mut [Exec],
+) -> Result<(), StoreError> {
+    let Some(waiting) = execs.iter().find(|exec| exec.waits_for_start()) else { return Ok(()) };
+    if scope.is_executor_silent(waiting.session_id).await? {
+        for exec in execs.iter_mut().filter(|exec| exec.waits_for_start()) {
+            exec.waiting_reason = Some(SILENT.to_owned());
+        }
+    }
+    Ok(())
 }
 
 /// What a terminal's size may be.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use domain::ids::{CallId, ExecutorId, TenantId};
 use protocol::calls::{Call, CallReply, Ring};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::ids;
 use crate::store::{Store, StoreError};
@@ -26,6 +26,8 @@ pub use waiting::{Bytes, Full, Pieces, Waiting, WaitingCall};
 const PICK_UP: Duration = Duration::from_secs(5);
 /// Calls that one replica holds at once.
 const MAX_CALLS: usize = 1024;
+/// How often it is looked whether the executor that fetched a call is still there.
+const LOOK: Duration = Duration::from_secs(3);
 /// How long an executor may take to answer when it reads no more of a body.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -110,7 +112,8 @@ impl Switchboard {
             self.store.announce_ring(tenant_id, executor_id, &ring).await?;
         }
         tokio::time::timeout(PICK_UP, entry.picked_up()).await.map_err(|_| CallError::Away)?;
-        let deadline = Instant::now() + timeout;
+        let picked_up = Instant::now();
+        let deadline = picked_up + timeout;
         tokio::select! {
             // Who answers before the body's end has not read on.
             biased;
@@ -120,12 +123,25 @@ impl Switchboard {
                 // It has answered, is about to, or died.
                 Broken::Executor => {}
             },
+            () = self.gone(tenant_id, executor_id, picked_up) => return Err(CallError::Broken),
             () = sleep_until(deadline) => return Err(CallError::Broken),
         }
         let soon = deadline.min(Instant::now() + LAST_WORDS);
         match tokio::time::timeout_at(soon, entry.answer()).await {
             Ok(Some(answer)) => Ok(answer),
             Ok(None) | Err(_) => Err(CallError::Broken),
+        }
+    }
+
+    /// Waits until an executor is not the one any more that was there at a time: it is silent, or
+    /// was started again. A database that is away tells nothing.
+    async fn gone(&self, tenant_id: TenantId, executor_id: ExecutorId, since: Instant) {
+        loop {
+            sleep(LOOK).await;
+            let seconds = since.elapsed().as_secs_f64();
+            if let Ok(false) = self.store.lives_since(tenant_id, executor_id, seconds).await {
+                return;
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! Bodies that must not be, and bodies that do not come.
 //!
 //! An operation without a body takes none; an empty JSON object, which many clients send with any
-//! `POST`, counts as none. A body has to keep coming, and to end in time. After one in chunks the
+//! `POST`, counts as none. A body is not compressed. It has to keep coming, and to end in time. After one in chunks the
 //! connection ends: whoever stands between may have gone by a length that was sent beside them, and
 //! taken what follows for a part of it.
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::extract::Request;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Frame, SizeHint};
@@ -46,6 +46,11 @@ async fn pass_on(request: Request, next: Next) -> Response {
         return next.run(Request::from_parts(parts, body)).await;
     }
     let is_stream = rule.is_some_and(|rule| rule.is_stream);
+    if !is_plain(&parts.headers) {
+        let detail = "a body is taken as it is: send it without Content-Encoding, not compressed";
+        let (status, code) = (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding");
+        return ApiError::new(status, code, detail).into_response();
+    }
     let body = Body::new(Timely::new(body, if is_stream { STREAM } else { WHOLE }));
     if rule.is_none_or(|rule| rule.has_body) {
         return next.run(Request::from_parts(parts, body)).await;
@@ -58,6 +63,12 @@ async fn pass_on(request: Request, next: Next) -> Response {
     }
     let detail = "this operation takes no body; leave it out, or send {}";
     ApiError::new(StatusCode::BAD_REQUEST, "unexpected_body", detail).into_response()
+}
+
+/// Whether nothing has to be undone to read the body.
+fn is_plain(headers: &HeaderMap) -> bool {
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    encodings.all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 async fn is_nothing(body: Body) -> bool {

@@ -1,6 +1,7 @@
 //! Execs: what was asked, what was decided, how it ended.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use domain::exec::ExecState;
 use domain::ids::{ApprovalId, ExecId, ExecutorId, SessionId, TurnId};
@@ -21,6 +22,9 @@ use super::error::parsed;
 use super::sessions::sandbox;
 use super::text::clean_text;
 use super::{Scope, StoreError};
+
+/// How long a permitted exec usually takes to be started, at most.
+const START_PATIENCE: Duration = Duration::from_secs(15);
 
 /// An exec.
 #[derive(Debug, Clone)]
@@ -236,6 +240,14 @@ impl RecordedDecision {
 }
 
 impl Exec {
+    /// Whether its executor should have started it by now, and nobody knows why it has not.
+    pub fn waits_for_start(&self) -> bool {
+        self.state == ExecState::Queued
+            && self.waiting_reason.is_none()
+            && self.may_have_started()
+            && OffsetDateTime::now_utc() - self.created_at > START_PATIENCE
+    }
+
     /// Whether its executor may have been given it: whoever calls it off has to ask there.
     pub fn may_have_started(&self) -> bool {
         let allowed = |recorded: &RecordedDecision| recorded.decision.outcome == Outcome::Allow;

@@ -1,12 +1,12 @@
 //! Executors that enrolled.
 
-use domain::ids::{ExecId, ExecutorId, SessionId};
+use domain::ids::{ExecId, ExecutorId, SessionId, TenantId};
 use protocol::enrolment::EnrolRequest;
 use sqlx::FromRow;
 use time::OffsetDateTime;
 
 use super::error::parsed;
-use super::{Scope, StoreError};
+use super::{Scope, Store, StoreError};
 
 /// Seconds without a word after which an executor does not count as live. It says that it lives
 /// every five.
@@ -88,7 +88,7 @@ impl Scope {
              SET version = excluded.version, host = excluded.host,
                  image_digest = excluded.image_digest,
                  isolation_tier = excluded.isolation_tier, capacity = excluded.capacity, last_seen_at = now(),
-                 epoch = executors.epoch + 1
+                 enrolled_at = now(), epoch = executors.epoch + 1
              RETURNING epoch",
         )
         .bind(owner)
@@ -255,6 +255,21 @@ impl Scope {
         rows.into_iter().map(Executor::try_from).collect()
     }
 
+    /// Whether a session has lost sight of its executor.
+    ///
+    /// # Errors
+    /// When the database fails, or there is no such session.
+    pub async fn is_executor_silent(&mut self, session: SessionId) -> Result<bool, StoreError> {
+        let owner = self.owner.clone();
+        Ok(sqlx::query_scalar(
+            "SELECT executor_silent FROM sessions WHERE tenant_id = $1 AND id = $2",
+        )
+        .bind(owner)
+        .bind(session.to_string())
+        .fetch_one(self.connection())
+        .await?)
+    }
+
     /// Notes which sessions have lost sight of their executor, or found it again; gives those, each
     /// once.
     ///
@@ -282,5 +297,31 @@ impl Scope {
                 Ok(Sighting { session_id, executor_id, is_silent })
             })
             .collect()
+    }
+}
+
+impl Store {
+    /// Whether an executor is heard of, and has not been started again for `seconds`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn lives_since(
+        &self,
+        tenant_id: TenantId,
+        id: ExecutorId,
+        seconds: f64,
+    ) -> Result<bool, StoreError> {
+        let mut scope = self.tenant(tenant_id).await?;
+        Ok(sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM executors WHERE tenant_id = $1 AND id = $2
+                              AND enrolled_at < now() - make_interval(secs => $3)
+                              AND last_seen_at > now() - make_interval(secs => $4))",
+        )
+        .bind(tenant_id.to_string())
+        .bind(id.to_string())
+        .bind(seconds)
+        .bind(SILENT_AFTER_S)
+        .fetch_one(scope.connection())
+        .await?)
     }
 }

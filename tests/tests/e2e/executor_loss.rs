@@ -111,7 +111,15 @@ async fn sessions_are_told_when_their_executor_is_lost_and_when_it_is_back() {
     for watched in [&mut one, &mut two] {
         watched.next_sighting("executor.silent").await;
     }
+    let says_so = |exec: &Value| {
+        exec["waiting_reason"].as_str().is_some_and(|reason| reason.contains("does not answer"))
+    };
+    let waiting = two.begin("echo waiting", says_so).await;
+    let listed = owner.get(&format!("/v1/sessions/{}/execs", two.id)).await.expect(200);
+    assert!(says_so(&listed["items"][0]), "{listed}");
     executor.start_again().await;
+    let waited = two.until(&waiting, |exec| exec["state"] == "exited").await;
+    assert_eq!(waited["waiting_reason"], Value::Null);
     for watched in [&mut one, &mut two] {
         watched.next_sighting("executor.back").await;
     }

@@ -87,6 +87,8 @@ async fn signals_reach_the_command_and_nonsense_is_refused() {
     let past = format!("{}?stream=stdout&offset=99", path(&exec, "output"));
     let past = session.agent.get(&past).await;
     assert_eq!((past.status, past.code()), (416, "offset_past_end"));
+    let nothing = session.agent.get(&format!("{url}&limit=0")).await;
+    assert_eq!((nothing.status, nothing.code()), (422, "invalid_limit"));
 }
 
 #[tokio::test]

@@ -32,6 +32,7 @@ mod isolation;
 mod key_rotation;
 mod limits;
 mod links;
+mod lost_calls;
 mod lost_output;
 mod main_job;
 mod operations;

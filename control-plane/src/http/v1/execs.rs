@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::app::{App, AppError, Caller, SubmitExec};
+use crate::app::{App, AppError, Caller, SubmitExec, explain_waiting};
 use crate::http::ApiError;
 use crate::http::json::{Body, Id, IdempotencyKey, Params};
 use crate::http::openapi::{IdempotencyHeader, Raw};
@@ -231,8 +231,9 @@ pub async fn list(
     let filter = ExecFilter { state, background: params.background };
     let mut scope = caller.open(&app, Operation::ReadWork).await?;
     scope.get_session(session_id).await.map_err(AppError::of("session"))?;
-    let execs =
+    let mut execs =
         scope.list_execs(session_id, filter, before, limit).await.map_err(AppError::from)?;
+    explain_waiting(&mut scope, &mut execs).await.map_err(AppError::from)?;
     let views = execs.into_iter().map(View::from).collect();
     Ok(Json(Page::new(views, limit, |view| view.exec_id.to_string())))
 }
@@ -310,7 +311,11 @@ pub async fn output(
     Params(params): Params<OutputParams>,
 ) -> Result<Response, ApiError> {
     let stream = checked_stream(params.stream.as_deref().unwrap_or("stdout"))?;
-    let limit = params.limit.unwrap_or(64 * 1024).clamp(1, MAX_OUTPUT_PAGE);
+    let limit = params.limit.unwrap_or(64 * 1024).min(MAX_OUTPUT_PAGE);
+    if limit == 0 {
+        let detail = format!("limit must be between 1 and {MAX_OUTPUT_PAGE}");
+        return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_limit", detail));
+    }
     let mut scope = caller.open(&app, Operation::ReadWork).await?;
     let exec = scope.get_exec(id).await.map_err(AppError::of("exec"))?;
     let slice =
