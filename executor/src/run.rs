@@ -90,8 +90,9 @@ pub(crate) async fn drive(shop: &Workshop, job: &Job, wishes: Wishes) -> RunEnd 
 }
 
 async fn try_drive(shop: &Workshop, job: &Job, wishes: Wishes) -> Result<RunEnd, RunError> {
-    let Some(entry) = shop.journal.find(job.exec_id).await? else {
-        return begin_or_bury(shop, job, wishes).await;
+    let past = shop.journal.recall(job.exec_id).await?;
+    let Some(entry) = past.entry else {
+        return begin_or_bury(shop, job, past.burial, wishes).await;
     };
     if entry.order_sha256 != job.order_sha256 {
         tracing::warn!(exec = %job.exec_id, "refused: the journal knows another order");
@@ -107,8 +108,13 @@ async fn try_drive(shop: &Workshop, job: &Job, wishes: Wishes) -> Result<RunEnd,
 }
 
 /// The exec was never started: starts it, or sees to it that it never is.
-async fn begin_or_bury(shop: &Workshop, job: &Job, wishes: Wishes) -> Result<RunEnd, RunError> {
-    if let Some(why) = shop.journal.find_burial(job.exec_id).await? {
+async fn begin_or_bury(
+    shop: &Workshop,
+    job: &Job,
+    burial: Option<NotStarted>,
+    wishes: Wishes,
+) -> Result<RunEnd, RunError> {
+    if let Some(why) = burial {
         return Ok(not_started(why, None));
     }
     match (job.intent, &job.order) {
@@ -199,7 +205,7 @@ async fn begin(
         files,
         stage: Stage::Accepted,
     };
-    let sinks = open_sinks(shop, job.exec_id).await?;
+    let sinks = Stream::BOTH.map(|stream| OutputSink::new(shop.spool.file(job.exec_id, stream)));
     let ear = sandbox.listen(job.exec_id);
     if shop.shipper.is_fenced() {
         return Ok(RunEnd::Failed);

@@ -111,16 +111,20 @@ struct Writing {
 }
 
 impl OutputSink {
+    /// Of a stream of which nothing was ever kept.
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self::new_capped(path, MAX_OUTPUT_BYTES)
+    }
+
     /// Goes on where the spool file ends, if there is one.
     pub(crate) async fn open(path: PathBuf) -> Result<Self, SpoolError> {
         Self::open_capped(path, MAX_OUTPUT_BYTES).await
     }
 
-    async fn open_capped(path: PathBuf, cap: u64) -> Result<Self, SpoolError> {
-        let mut file = SpoolFile::new(path.clone());
-        let mut sink = Self {
+    fn new_capped(path: PathBuf, cap: u64) -> Self {
+        Self {
             view: Arc::new(SpoolView { path: path.clone(), shown: Mutex::default() }),
-            file: None,
+            file: Some(SpoolFile::new(path)),
             writing: None,
             digest: Digest::new(),
             spare: Vec::new(),
@@ -132,20 +136,23 @@ impl OutputSink {
             bytes_stored: 0,
             bytes_kept: 0,
             cap,
-        };
+        }
+    }
+
+    async fn open_capped(path: PathBuf, cap: u64) -> Result<Self, SpoolError> {
+        let mut sink = Self::new_capped(path.clone(), cap);
         match File::open(&path).await {
             Ok(found) => {
-                sink.reload(found, &mut file).await?;
+                sink.reload(found).await?;
                 sink.bytes_kept = sink.bytes_received;
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
         }
-        sink.file = Some(file);
         Ok(sink)
     }
 
-    async fn reload(&mut self, mut found: File, file: &mut SpoolFile) -> Result<(), SpoolError> {
+    async fn reload(&mut self, mut found: File) -> Result<(), SpoolError> {
         let mut chunk = vec![0; READ_BYTES];
         loop {
             let count = found.read(&mut chunk).await?;
@@ -157,6 +164,7 @@ impl OutputSink {
             self.count(bytes, &[]);
             self.view.show([bytes], self.bytes_stored);
         }
+        let file = self.file.as_mut().ok_or(SpoolError::Broken)?;
         Ok(file.reopen()?)
     }
 

@@ -2,6 +2,7 @@
 
 use domain::ids::SessionId;
 use domain::sandbox::SandboxRef;
+use protocol::exec::NotStarted;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::now_ms;
@@ -81,6 +82,14 @@ pub struct SessionRow {
 
 fn yes() -> bool {
     true
+}
+
+/// What the journal knows of an exec.
+pub struct Past {
+    /// Its entry, if it was accepted.
+    pub entry: Option<Entry>,
+    /// Why it may never start, if it may not.
+    pub burial: Option<NotStarted>,
 }
 
 #[cfg(test)]

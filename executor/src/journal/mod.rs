@@ -10,11 +10,14 @@ use std::sync::Arc;
 use domain::ids::{ExecId, SandboxId, SessionId};
 use protocol::checks::Unfit;
 use protocol::exec::{ExecResult, NotStarted};
-use redb::{Database, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::{
+    Database, Durability, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
+    TableDefinition,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub use entry::{Entry, SessionRow, Stage};
+pub use entry::{Entry, Past, SessionRow, Stage};
 
 /// What the database may keep in memory; its own default is a gibibyte.
 const CACHE_BYTES: usize = 4 << 20;
@@ -161,13 +164,19 @@ impl Journal {
         .await
     }
 
-    /// Why an exec may never start, if it may not.
+    /// What is known of an exec that somebody wants to run.
     ///
     /// # Errors
     /// See [`JournalError`].
-    pub async fn find_burial(&self, exec_id: ExecId) -> Result<Option<NotStarted>, JournalError> {
-        let tombstone = self.get::<Tombstone>(TOMBSTONES, exec_id.to_string()).await?;
-        Ok(tombstone.map(|tombstone| tombstone.why))
+    pub async fn recall(&self, exec_id: ExecId) -> Result<Past, JournalError> {
+        let key = exec_id.to_string();
+        self.blocking(move |database| {
+            let read = database.begin_read().map_err(database_error)?;
+            let tombstone = find::<Tombstone>(&read, TOMBSTONES, &key)?;
+            let burial = tombstone.map(|tombstone| tombstone.why);
+            Ok(Past { entry: find(&read, EXECS, &key)?, burial })
+        })
+        .await
     }
 
     /// Writes that an exec was certainly not started because of a repository. Takes its start back.
@@ -355,9 +364,7 @@ impl Journal {
     ) -> Result<Option<T>, JournalError> {
         self.blocking(move |database| {
             let read = database.begin_read().map_err(database_error)?;
-            let table = read.open_table(table).map_err(database_error)?;
-            let value = table.get(key.as_str()).map_err(database_error)?;
-            value.map(|value| Ok(serde_json::from_slice(value.value())?)).transpose()
+            find(&read, table, &key)
         })
         .await
     }
@@ -418,6 +425,16 @@ impl Journal {
 type Table = TableDefinition<'static, &'static str, &'static [u8]>;
 /// A row to write, or to delete when there is no value.
 type Change = (Table, String, Option<Vec<u8>>);
+
+fn find<T: DeserializeOwned>(
+    read: &ReadTransaction,
+    table: Table,
+    key: &str,
+) -> Result<Option<T>, JournalError> {
+    let table = read.open_table(table).map_err(database_error)?;
+    let value = table.get(key).map_err(database_error)?;
+    value.map(|value| Ok(serde_json::from_slice(value.value())?)).transpose()
+}
 
 fn put(table: Table, key: &impl ToString, value: &impl Serialize) -> Result<Change, JournalError> {
     Ok((table, key.to_string(), Some(serde_json::to_vec(value)?)))

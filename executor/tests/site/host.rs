@@ -55,9 +55,21 @@ impl Site {
         entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
 
-    /// Cuts every connection between this site's executor and a PID 1, as if the kernel had. Both live
-    /// on.
+    /// Cuts every connection between this site's executor and a PID 1, of which there has to be one
+    /// soon, as if the kernel had. Both live on.
     pub fn cut_connections(&self) {
+        let mut sockets = Vec::new();
+        super::wait_until("a connection", || {
+            sockets = self.connections();
+            !sockets.is_empty()
+        });
+        for socket in sockets {
+            // The other side may have been faster.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn connections(&self) -> Vec<UnixStream> {
         let this = pidfd_open(getpid(), PidfdFlags::empty()).expect("this process");
         let numbers = std::fs::read_dir("/proc/self/fd").expect("procfs").flatten();
         let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -69,11 +81,7 @@ impl Site {
             let address = socket.local_addr().ok()?;
             address.as_pathname()?.starts_with(&self.folder).then_some(socket)
         });
-        let sockets: Vec<_> = sockets.collect();
-        assert!(!sockets.is_empty(), "there is a connection");
-        for socket in sockets {
-            socket.shutdown(Shutdown::Both).expect("it is connected");
-        }
+        sockets.collect()
     }
 
     pub fn spool_files(&self) -> usize {
