@@ -39,11 +39,12 @@ pub(crate) fn perform(arguments: &[OsString]) -> bool {
 }
 
 /// Turns this process, which has root's right to change its user and nothing else, into one that
-/// has only the files of `user`.
+/// has only the files of `user`, who has no power over it. Where the kernel has no such thing (gVisor
+/// knows no user for files alone), into one of that user; gives whether it is foreign.
 ///
 /// # Errors
 /// When the kernel refuses a step; the process must not go on then.
-pub(crate) fn become_foreign(user: Uid) -> nix::Result<()> {
+pub(crate) fn become_foreign(user: Uid) -> nix::Result<bool> {
     let own = if user.as_raw() == USER { USER + 1 } else { USER };
     let own = Uid::from_raw(own);
     set_keepcaps(true)?;
@@ -51,22 +52,24 @@ pub(crate) fn become_foreign(user: Uid) -> nix::Result<()> {
     set_capabilities(1 << CAP_SETUID)?;
     setfsuid(user);
     // It tells nothing but who it was before.
-    if setfsuid(user) != user {
-        return Err(Errno::EPERM);
+    let foreign = setfsuid(user) == user;
+    if !foreign {
+        setresuid(user, user, user)?;
     }
     set_capabilities(0)?;
     set_keepcaps(false)?;
-    set_dumpable(false)
+    set_dumpable(false)?;
+    Ok(foreign)
 }
 
 /// Goes on as the program that a command names, to its end.
 pub(crate) fn run(argv: &[CString]) -> nix::Result<Infallible> {
-    // SAFETY: whatever owned them in PID 1 never runs again in this process. The last one tells PID 1
-    // that the program has begun.
-    unsafe { close_from(libc::STDERR_FILENO + 1) };
     set_name(c"helper")?;
     // SAFETY: no handler of ours is installed. A reader that is gone is an error, as in any program.
     unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn)? };
+    // SAFETY: whatever owned them in PID 1 never runs again in this process. The last one tells PID 1
+    // that the program has begun.
+    unsafe { close_from(libc::STDERR_FILENO + 1) };
     let argument = |text: &CString| OsString::from_vec(text.as_bytes().to_vec());
     let arguments: Vec<OsString> = argv.iter().skip(1).map(argument).collect();
     std::process::exit(i32::from(!perform(&arguments)))

@@ -61,7 +61,7 @@ impl From<Errno> for BeforeExec {
 /// Turns this process into the command. The order matters: capabilities are given up before the
 /// user changes; what is opened by name is opened after, with the command's own rights; repositories
 /// and paths are looked at as late as can be, because others may change them; the limits come last,
-/// because they would count PID 1's descriptors, which exec closes.
+/// because they would count PID 1's descriptors, which are closed at the very end.
 pub(crate) fn become_command(
     program: &Program<'_>,
     stdio: &Theirs,
@@ -74,9 +74,9 @@ pub(crate) fn become_command(
     setgroups(&[])?;
     let (user, group) = (Uid::from_raw(program.uid), Gid::from_raw(program.uid));
     setresgid(group, group, group)?;
-    match program.is_helper {
-        true => helper::become_foreign(user)?,
-        false => setresuid(user, user, user)?,
+    let goes_on = program.is_helper && helper::become_foreign(user)?;
+    if !program.is_helper {
+        setresuid(user, user, user)?;
     }
     if matches!(stdio, Theirs::Pipes { stdin: None, .. }) {
         place(nothing()?.as_raw_fd(), libc::STDIN_FILENO)?;
@@ -89,7 +89,7 @@ pub(crate) fn become_command(
     for limit in program.rlimits {
         lower(*limit)?;
     }
-    if program.is_helper {
+    if goes_on {
         return Ok(helper::run(&program.argv)?);
     }
     Ok(execve(&program.argv[0], &program.argv, &program.env)?)

@@ -16,7 +16,7 @@ use protocol::calls::{Call, CallReply, Ring};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::ids;
-use crate::store::{Store, StoreError};
+use crate::store::{Life, Store, StoreError};
 
 pub use lines::{Line, Lines};
 use upload::Broken;
@@ -28,6 +28,8 @@ const PICK_UP: Duration = Duration::from_secs(5);
 const MAX_CALLS: usize = 1024;
 /// How often it is looked whether the executor that fetched a call is still there.
 const LOOK: Duration = Duration::from_secs(3);
+/// How many looks in a row may find it silent.
+const MAX_SILENT: u32 = 5;
 /// How long an executor may take to answer when it reads no more of a body.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -133,14 +135,18 @@ impl Switchboard {
         }
     }
 
-    /// Waits until an executor is not the one any more that was there at a time: it is silent, or
-    /// was started again. A database that is away tells nothing.
+    /// Waits until an executor is not the one any more that was there at a time: it was started again,
+    /// or is silent for longer than one late word of it explains. A database that is away tells
+    /// nothing.
     async fn gone(&self, tenant_id: TenantId, executor_id: ExecutorId, since: Instant) {
-        loop {
+        let mut silent = 0;
+        while silent < MAX_SILENT {
             sleep(LOOK).await;
             let seconds = since.elapsed().as_secs_f64();
-            if let Ok(false) = self.store.lives_since(tenant_id, executor_id, seconds).await {
-                return;
+            match self.store.life_of_executor(tenant_id, executor_id, seconds).await {
+                Ok(Life::Over) => return,
+                Ok(Life::Silent) => silent += 1,
+                Ok(Life::Same) | Err(_) => silent = 0,
             }
         }
     }

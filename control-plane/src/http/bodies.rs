@@ -68,7 +68,9 @@ async fn pass_on(request: Request, next: Next) -> Response {
 /// Whether nothing has to be undone to read the body.
 fn is_plain(headers: &HeaderMap) -> bool {
     let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
-    encodings.all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    encodings.all(|encoding| {
+        encoding.is_empty() || encoding.as_bytes().eq_ignore_ascii_case(b"identity")
+    })
 }
 
 async fn is_nothing(body: Body) -> bool {

@@ -300,28 +300,44 @@ impl Scope {
     }
 }
 
+/// What is seen of an executor that was there some time ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// It goes on.
+    Same,
+    /// Nothing has been heard of it for a while.
+    Silent,
+    /// It was started again, or is gone for good.
+    Over,
+}
+
 impl Store {
-    /// Whether an executor is heard of, and has not been started again for `seconds`.
+    /// What has become of an executor in the last `seconds`.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn lives_since(
+    pub async fn life_of_executor(
         &self,
         tenant_id: TenantId,
         id: ExecutorId,
         seconds: f64,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Life, StoreError> {
         let mut scope = self.tenant(tenant_id).await?;
-        Ok(sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM executors WHERE tenant_id = $1 AND id = $2
-                              AND enrolled_at < now() - make_interval(secs => $3)
-                              AND last_seen_at > now() - make_interval(secs => $4))",
+        let seen: Option<(bool, bool)> = sqlx::query_as(
+            "SELECT enrolled_at < now() - make_interval(secs => $3),
+                    last_seen_at > now() - make_interval(secs => $4)
+             FROM executors WHERE tenant_id = $1 AND id = $2",
         )
         .bind(tenant_id.to_string())
         .bind(id.to_string())
         .bind(seconds)
         .bind(SILENT_AFTER_S)
-        .fetch_one(scope.connection())
-        .await?)
+        .fetch_optional(scope.connection())
+        .await?;
+        Ok(match seen {
+            Some((true, true)) => Life::Same,
+            Some((true, false)) => Life::Silent,
+            Some((false, _)) | None => Life::Over,
+        })
     }
 }

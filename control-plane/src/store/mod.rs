@@ -57,7 +57,7 @@ pub use audit_settings::{AuditSetting, AuditSettingKind, NewAuditSetting};
 pub use error::StoreError;
 pub use events::{EventKind, SessionEvent};
 pub use execs::{BY_POLICY, Exec, ExecError, ExecFilter, NewExec, RecordedDecision, StoredStream};
-pub use executors::{Executor, Sighting};
+pub use executors::{Executor, Life, Sighting};
 pub use file_calls::OpenFileCall;
 pub use outbox::{Message, Outgoing};
 pub use output::OutputSlice;

@@ -16,6 +16,7 @@ use protocol::init::{
     Abilities, Exit, FrameBuffer, FromInit, Start, StartFailure, Stdin, Stream, ToInit, VERSION,
     encode,
 };
+use serde_json::json;
 use uuid::Uuid;
 
 /// The user of the commands.
@@ -59,6 +60,15 @@ impl Outcome {
 
 impl Sandbox {
     pub fn new() -> Self {
+        Self::with(None)
+    }
+
+    /// One whose kernel does not have this system call.
+    pub fn without(syscall: &str) -> Self {
+        Self::with(Some(syscall))
+    }
+
+    fn with(missing: Option<&str>) -> Self {
         let program = std::env::var("BULKHEAD_SANDBOX_INIT")
             .expect("BULKHEAD_SANDBOX_INIT names the static sandbox-init to test");
         let image = std::env::var("BULKHEAD_SANDBOX_IMAGE")
@@ -75,9 +85,17 @@ impl Sandbox {
         let id = SandboxId::from(id);
         let mount =
             |from: &str, to: &str| format!("--mount=type=bind,src={from},dst={to},readonly");
+        let filter = folder.join("seccomp.json");
+        let rules = missing.map(|syscall| {
+            let enosys = json!({ "names": [syscall], "action": "SCMP_ACT_ERRNO", "errnoRet": 38 });
+            let rules = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [enosys] });
+            std::fs::write(&filter, rules.to_string()).expect("a filter");
+            format!("--security-opt=seccomp={}", filter.display())
+        });
         docker(&[
             "run",
             "--detach",
+            rules.as_deref().unwrap_or("--security-opt=no-new-privileges"),
             &format!("--name={name}"),
             "--user=0:0",
             "--cap-drop=ALL",

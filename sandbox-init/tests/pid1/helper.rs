@@ -144,3 +144,15 @@ fn a_storm_of_signals_does_not_reach_a_helper() {
     assert!(storm.signal(9), "it lives");
     storm.finish();
 }
+
+#[test]
+fn where_the_kernel_knows_no_user_for_files_a_helper_is_the_tenants() {
+    let sandbox = Sandbox::without("setfsuid");
+    let mut peer = sandbox.connect();
+    let put = FileRequest::Put { path: "a".into(), max_bytes: 100, mode: None };
+    let put = Start { stdin: Stdin::Bytes(b"text".to_vec()), ..files(&put) };
+    let outcome = peer.run(&put);
+    assert_eq!(outcome.exit.code, Some(0), "{outcome:?}");
+    let made = peer.sh("cat /work/a; stat -c ' %u %g' /work/a").stdout();
+    assert_eq!(made, format!("text {} {}\n", put.uid, put.uid));
+}

@@ -109,7 +109,7 @@ async fn a_call_whose_executor_dies_is_answered_soon() {
     let mut lost = Lost::create("lost-calls").await;
     let chunked = "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
     for (method, path, rest, within_s) in
-        [("GET", "large", "\r\n", 10), ("GET", "large", "\r\n", 30), ("PUT", "begun", chunked, 10)]
+        [("GET", "large", "\r\n", 10), ("GET", "large", "\r\n", 45), ("PUT", "begun", chunked, 10)]
     {
         let asked = loop {
             let asked = lost.ask(method, path, rest);
