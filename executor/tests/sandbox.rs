@@ -8,15 +8,11 @@ use std::time::{Duration, Instant};
 
 use domain::exec::ExecOutcome;
 use protocol::binary::Binary;
-use protocol::exec::{ExecOrder, NotStarted, ToolRequest};
+use protocol::exec::{ExecOrder, NotStarted};
 use protocol::grant::{GrantClaims, hex};
 use sha2::{Digest as _, Sha256};
-use site::{Life, Site, UID, docker, session, text, wait_until};
+use site::{Site, UID, docker, session, text, wait_until, why};
 use uuid::Uuid;
-
-fn why(site: &Site, life: &Life, order: &ExecOrder, request: &ToolRequest) -> NotStarted {
-    site.why(order.exec_id, &life.exec(request))
-}
 
 #[test]
 fn output_is_exact_and_the_streams_stay_apart() {

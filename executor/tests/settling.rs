@@ -4,14 +4,10 @@
 mod site;
 
 use domain::exec::ExecOutcome;
-use protocol::exec::{ExecOrder, NotStarted, ToolRequest};
+use protocol::exec::{NotStarted, ToolRequest};
 use protocol::grant::GrantClaims;
-use site::{Life, Site, session, text};
+use site::{Site, session, text, why};
 use uuid::Uuid;
-
-fn why(site: &Site, life: &Life, order: &ExecOrder, request: &ToolRequest) -> NotStarted {
-    site.why(order.exec_id, &life.exec(request))
-}
 
 #[test]
 fn a_settled_exec_that_never_started_never_does() {

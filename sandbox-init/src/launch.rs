@@ -74,10 +74,13 @@ pub(crate) fn become_command(
     setgroups(&[])?;
     let (user, group) = (Uid::from_raw(program.uid), Gid::from_raw(program.uid));
     setresgid(group, group, group)?;
-    let goes_on = program.is_helper && helper::become_foreign(user)?;
-    if !program.is_helper {
-        setresuid(user, user, user)?;
-    }
+    let goes_on = match program.is_helper {
+        true => helper::become_foreign(user)?,
+        false => {
+            setresuid(user, user, user)?;
+            false
+        }
+    };
     if matches!(stdio, Theirs::Pipes { stdin: None, .. }) {
         place(nothing()?.as_raw_fd(), libc::STDIN_FILENO)?;
     }

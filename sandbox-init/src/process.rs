@@ -118,8 +118,8 @@ fn spawn_program(start: &Start, program: &Program<'_>) -> nix::Result<Result<Chi
 
 /// Reads what a child says before it has become its command. It ends with the command's exec, or a
 /// helper's first step, which closes the pipe: about a millisecond. Other commands of the same user
-/// may stop the child on the way to a command; it is let go on. PID 1 does nothing else meanwhile, so after a while it counts as started:
-/// its own time will end it, and nobody starts it a second time.
+/// may stop the child on the way to a command; it is let go on. PID 1 does nothing else meanwhile, so
+/// after a while it counts as started: its own time will end it, and nobody starts it a second time.
 fn hear_failure(child: Pid, pipe: &OwnedFd, code: &mut [u8]) -> nix::Result<usize> {
     let deadline = Instant::now() + START_LIMIT;
     loop {

@@ -1,9 +1,9 @@
 //! Bodies that must not be, and bodies that do not come.
 //!
 //! An operation without a body takes none; an empty JSON object, which many clients send with any
-//! `POST`, counts as none. A body is not compressed. It has to keep coming, and to end in time. After one in chunks the
-//! connection ends: whoever stands between may have gone by a length that was sent beside them, and
-//! taken what follows for a part of it.
+//! `POST`, counts as none. A body is not compressed. It has to keep coming, and to end in time. After
+//! one in chunks the connection ends: whoever stands between may have gone by a length that was sent
+//! beside them, and taken what follows for a part of it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

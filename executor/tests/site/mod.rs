@@ -361,6 +361,16 @@ pub fn text(summary: &protocol::exec::StreamSummary) -> String {
     String::from_utf8(summary.whole().expect("short output")).expect("UTF-8")
 }
 
+/// Why an order was not started, when it is asked for by this request.
+pub fn why(
+    site: &Site,
+    life: &Life,
+    order: &ExecOrder,
+    request: &ToolRequest,
+) -> protocol::exec::NotStarted {
+    site.why(order.exec_id, &life.exec(request))
+}
+
 pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use protocol::files::FileRequest;
 use protocol::init::{INIT_PROGRAM, Start, Stdin};
 
-use crate::harness::{Sandbox, start};
+use crate::harness::{ATTEMPT, Sandbox, start};
 
 /// Kills, stops and slows whatever it may, for ever.
 const STORM: &str = r#"
@@ -19,24 +19,13 @@ while True:
 
 /// Prints, for each attempt on the helper, whether it was refused; then who it is.
 const ATTEMPTS: &str = r#"
-import ctypes, os
-libc = ctypes.CDLL(None, use_errno=True)
 def is_helper(pid):
     return pid.isdigit() and open(f"/proc/{pid}/comm").read() == "helper\n"
 pid = int(next(pid for pid in os.listdir("/proc") if is_helper(pid)))
-def refused(name, attempt):
-    try:
-        attempt()
-        print(name, "SUCCEEDED")
-    except OSError as error:
-        print(name, type(error).__name__)
-def trace(request):
-    if libc.ptrace(request, pid, 0, 0) != 0:
-        raise PermissionError(ctypes.get_errno(), "ptrace")
-for signal in (0, 9, 18, 19):
-    refused(f"signal {signal}", lambda: os.kill(pid, signal))
-refused("attach", lambda: trace(16))
-refused("seize", lambda: trace(0x4206))
+for number in (0, 9, 18, 19):
+    refused(f"signal {number}", lambda: os.kill(pid, number))
+refused("attach", lambda: trace(pid, 16))
+refused("seize", lambda: trace(pid, 0x4206))
 refused("nice", lambda: os.setpriority(os.PRIO_PROCESS, pid, 19))
 refused("policy", lambda: os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0)))
 refused("processors", lambda: os.sched_setaffinity(pid, {0}))
@@ -55,6 +44,19 @@ fn files(request: &FileRequest) -> Start {
     Start { argv, env: Vec::new(), cwd: "/".to_owned(), ..start("") }
 }
 
+/// The number on this host of the sandbox's command of this name.
+fn command_of(sandbox: &Sandbox, name: &str) -> String {
+    let below = |pid: &str| {
+        let children = format!("/proc/{pid}/task/{pid}/children");
+        let children = std::fs::read_to_string(children).unwrap_or_default();
+        children.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let named = |pid: &String| std::fs::read_to_string(format!("/proc/{pid}/comm"));
+    let shepherds = below(&sandbox.host_pid());
+    let mut commands = shepherds.iter().flat_map(|shepherd| below(shepherd));
+    commands.find(|pid| named(pid).is_ok_and(|it| it.trim() == name)).expect("it runs")
+}
+
 #[test]
 fn a_command_has_no_power_over_a_helper_and_a_helper_has_none_but_over_files() {
     let sandbox = Sandbox::new();
@@ -64,7 +66,7 @@ fn a_command_has_no_power_over_a_helper_and_a_helper_has_none_but_over_files() {
     let mut helper = peer.begin(&put);
     assert_eq!(helper.offer(0, b"its ", false), (4, true));
     let user = put.uid;
-    let script = Stdin::Bytes(ATTEMPTS.as_bytes().to_vec());
+    let script = Stdin::Bytes(format!("{ATTEMPT}{ATTEMPTS}").into_bytes());
     let report = peer.run(&Start { stdin: script, ..start("exec python3 -") }).stdout();
     let (who, attempts): (Vec<_>, Vec<_>) = report.lines().partition(|line| line.starts_with('='));
     assert_eq!(attempts.len(), 4 + 2 + 3 + 7 + 4, "{report}");
@@ -97,25 +99,14 @@ fn a_helper_has_its_own_three_descriptors_only() {
     let put = FileRequest::Put { path: "b".into(), max_bytes: 100, mode: None };
     let mut helper = peer.begin(&Start { stdin: Stdin::Open, ..files(&put) });
     assert_eq!(helper.offer(0, b"x", false), (1, true));
-    let below = |pid: &str| {
-        let children = format!("/proc/{pid}/task/{pid}/children");
-        let children = std::fs::read_to_string(children).unwrap_or_default();
-        children.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
-    };
-    let name = |pid: &String| std::fs::read_to_string(format!("/proc/{pid}/comm"));
-    let is_helper = |pid: &String| name(pid).is_ok_and(|name| name == "helper\n");
-    let shepherds = below(&sandbox.host_pid());
-    let mut commands = shepherds.iter().flat_map(|shepherd| below(shepherd));
-    let pid = commands.find(is_helper).expect("it runs");
+    let pid = command_of(&sandbox, "helper");
     let deadline = Instant::now() + Duration::from_secs(5);
     // The program's own: the workspace, and the file that it makes.
     loop {
-        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("root may").map(|entry| {
-            let link = std::fs::read_link(entry.expect("an entry").path()).expect("a link");
-            link.to_string_lossy().into_owned()
-        });
-        let mut open: Vec<String> = open.collect();
-        open.sort();
+        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("root may");
+        // One may be closed meanwhile.
+        let links = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        let open: Vec<String> = links.map(|link| link.to_string_lossy().into_owned()).collect();
         let pipes = open.iter().filter(|link| link.starts_with("pipe:")).count();
         let files = open.iter().filter(|link| link.starts_with("/work")).count();
         assert_eq!(pipes + files, open.len(), "{open:?}");
@@ -150,9 +141,18 @@ fn where_the_kernel_knows_no_user_for_files_a_helper_is_the_tenants() {
     let sandbox = Sandbox::without("setfsuid");
     let mut peer = sandbox.connect();
     let put = FileRequest::Put { path: "a".into(), max_bytes: 100, mode: None };
-    let put = Start { stdin: Stdin::Bytes(b"text".to_vec()), ..files(&put) };
-    let outcome = peer.run(&put);
-    assert_eq!(outcome.exit.code, Some(0), "{outcome:?}");
+    let put = Start { stdin: Stdin::Open, ..files(&put) };
+    let mut helper = peer.begin(&put);
+    assert_eq!(helper.offer(0, b"te", false), (2, true));
+    let status = format!("/proc/{}/status", command_of(&sandbox, "init"));
+    let status = std::fs::read_to_string(status).expect("it waits for more");
+    let (user, none) = (put.uid, "0000000000000000");
+    assert!(status.contains(&format!("Uid:\t{user}\t{user}\t{user}\t{user}\n")), "{status}");
+    for set in ["Inh", "Prm", "Eff", "Bnd", "Amb"] {
+        assert!(status.contains(&format!("Cap{set}:\t{none}\n")), "{status}");
+    }
+    helper.offer(2, b"xt", true);
+    assert_eq!(helper.finish().exit.code, Some(0));
     let made = peer.sh("cat /work/a; stat -c ' %u %g' /work/a").stdout();
     assert_eq!(made, format!("text {} {}\n", put.uid, put.uid));
 }

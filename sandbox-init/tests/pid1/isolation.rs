@@ -2,24 +2,13 @@
 
 use protocol::init::{Start, Stdin, TerminalSize};
 
-use crate::harness::{Sandbox, start};
+use crate::harness::{ATTEMPT, Sandbox, start};
 
 /// Prints, for each attempt, whether it was refused.
 const ATTEMPTS: &str = r#"
-import ctypes, os, signal, socket
-libc = ctypes.CDLL(None, use_errno=True)
 shepherd = int(open("/proc/self/stat").read().rsplit(")", 1)[1].split()[1])
-def refused(name, attempt):
-    try:
-        attempt()
-        print(name, "SUCCEEDED")
-    except OSError as error:
-        print(name, type(error).__name__)
 def connect():
     socket.socket(socket.AF_UNIX).connect("/.bulkhead/ctl/executor.sock")
-def trace(pid, request):
-    if libc.ptrace(request, pid, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "ptrace")
 refused("connect", connect)
 refused("list", lambda: os.listdir("/.bulkhead/ctl"))
 for name, pid in (("init", 1), ("shepherd", shepherd)):
@@ -42,7 +31,7 @@ fn a_command_reaches_neither_the_socket_nor_pid_1_nor_its_shepherd() {
     let terminal = Some(TerminalSize { rows: 24, cols: 80 });
     // Making a terminal changes users for a moment: everything is tried after that as well.
     for terminal in [None, terminal, None] {
-        let script = ATTEMPTS.as_bytes().to_vec();
+        let script = format!("{ATTEMPT}{ATTEMPTS}").into_bytes();
         let outcome = match terminal {
             None => peer.run(&Start { stdin: Stdin::Bytes(script), ..start("exec python3 -") }),
             Some(_) => {
