@@ -172,7 +172,7 @@ impl<'a> Dialogue<'a> {
                 }
                 (stream, kept) = next_kept(&mut self.sinks) => {
                     self.acknowledge(stream, kept?);
-                    let counted = self.sinks[stream.index()].keep().await?;
+                    let counted = self.sinks[stream.index()].keep()?;
                     self.acknowledge(stream, counted);
                 }
                 _ = self.ear.presence.changed(), if has_room => {
@@ -302,7 +302,7 @@ impl<'a> Dialogue<'a> {
             next = if more { self.ear.frames.next_output(epoch) } else { None };
         }
         for stream in Stream::BOTH {
-            let kept = self.sinks[stream.index()].keep().await?;
+            let kept = self.sinks[stream.index()].keep()?;
             self.acknowledge(stream, kept);
         }
         failpoint::hit("output_taken");

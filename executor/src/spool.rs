@@ -13,10 +13,10 @@ use protocol::exec::StreamSummary;
 use protocol::init::WIDE_WINDOW_BYTES;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::sync::oneshot;
 
-use crate::digest::{Batch, Digest};
-use crate::spool_file::{Kept, SpoolFile};
+use crate::keeper::{Batch, Keeper};
+use crate::spool_file::Kept;
 use crate::window::SharedWindow;
 
 /// Bytes that a spool file is read in.
@@ -26,8 +26,6 @@ const LEAD_BYTES: usize = 2032;
 /// Output that is kept and acknowledged in one go, in bytes: a part of PID 1's window, so that more
 /// comes meanwhile.
 pub(crate) const BATCH_BYTES: usize = 256 * 1024;
-/// Pieces whose memory is used again, at most.
-const MAX_SPARE: usize = 12;
 
 /// A stream could not be kept.
 #[derive(Debug, thiserror::Error)]
@@ -82,12 +80,8 @@ struct Shown {
 /// See the module.
 pub(crate) struct OutputSink {
     view: Arc<SpoolView>,
-    /// Absent while it is being written, and for ever when that broke off.
-    file: Option<SpoolFile>,
+    keeper: Keeper,
     writing: Option<Writing>,
-    digest: Digest,
-    /// Memory for pieces.
-    spare: Vec<Vec<u8>>,
     /// Taken, and not written yet.
     taken: Vec<Kept>,
     taken_bytes: usize,
@@ -103,8 +97,9 @@ pub(crate) struct OutputSink {
 
 /// Pieces on their way into the file.
 struct Writing {
-    task: JoinHandle<std::io::Result<SpoolFile>>,
-    pieces: Batch,
+    written: oneshot::Receiver<std::io::Result<()>>,
+    /// Those bytes of them that belong to the head.
+    head: Vec<u8>,
     /// What there is of the stream when they are there.
     bytes_received: u64,
     bytes_stored: u64,
@@ -124,10 +119,8 @@ impl OutputSink {
     fn new_capped(path: PathBuf, cap: u64) -> Self {
         Self {
             view: Arc::new(SpoolView { path: path.clone(), shown: Mutex::default() }),
-            file: Some(SpoolFile::new(path)),
+            keeper: Keeper::new(path),
             writing: None,
-            digest: Digest::new(),
-            spare: Vec::new(),
             taken: Vec::new(),
             taken_bytes: 0,
             owes: false,
@@ -160,12 +153,11 @@ impl OutputSink {
                 break;
             }
             let bytes = &chunk[..count];
-            self.digest.update(bytes)?;
+            self.keeper.digest(bytes)?;
             self.count(bytes, &[]);
-            self.view.show([bytes], self.bytes_stored);
+            self.view.show(&self.view.head_of([bytes]), self.bytes_stored);
         }
-        let file = self.file.as_mut().ok_or(SpoolError::Broken)?;
-        Ok(file.reopen()?)
+        self.keeper.reopen()
     }
 
     /// What others may read of it.
@@ -226,7 +218,7 @@ impl OutputSink {
         self.owes = true;
         let kept = fresh.min(self.room());
         if kept > 0 {
-            let mut bytes = self.spare.pop().unwrap_or_default();
+            let mut bytes = self.keeper.take_spare();
             let range = LEAD_BYTES..LEAD_BYTES + kept;
             bytes.resize(bytes.len().max(range.end), 0);
             let read = window.read(begin, &mut bytes[range.clone()]);
@@ -276,18 +268,19 @@ impl OutputSink {
     /// Begins to keep what was taken, unless something is still on its way into the file. Gives an
     /// offset to acknowledge, if that is all: short output is acknowledged never, so that PID 1 still
     /// has it should this process die.
-    pub(crate) async fn keep(&mut self) -> Result<Option<u64>, SpoolError> {
+    pub(crate) fn keep(&mut self) -> Result<Option<u64>, SpoolError> {
         if self.is_writing() {
             return Ok(None);
         }
-        let pieces = Arc::new(std::mem::take(&mut self.taken));
+        let pieces = std::mem::take(&mut self.taken);
         self.taken_bytes = 0;
         let owes = std::mem::take(&mut self.owes);
         if !self.is_long() {
-            for piece in pieces.iter() {
-                self.digest.update(piece.as_slice())?;
+            for piece in &pieces {
+                self.keeper.digest(piece.as_slice())?;
             }
-            self.view.show(pieces.iter().map(Kept::as_slice), self.bytes_stored);
+            self.view
+                .show(&self.view.head_of(pieces.iter().map(Kept::as_slice)), self.bytes_stored);
             return Ok(None);
         }
         if pieces.is_empty() {
@@ -295,7 +288,7 @@ impl OutputSink {
             self.bytes_kept = self.bytes_received;
             return Ok(owes.then_some(self.bytes_kept));
         }
-        self.write(pieces).await?;
+        self.write(pieces);
         Ok(None)
     }
 
@@ -313,37 +306,31 @@ impl OutputSink {
     /// was. Whoever gives up waiting can come back.
     pub(crate) async fn written(&mut self) -> Result<Option<u64>, SpoolError> {
         let Some(writing) = &mut self.writing else { return Ok(None) };
-        let file = (&mut writing.task).await;
+        let written = (&mut writing.written).await;
         let Some(done) = self.writing.take() else { return Ok(None) };
-        self.file = Some(file.map_err(|_| SpoolError::Broken)??);
+        written.map_err(|_| SpoolError::Broken)??;
         self.bytes_kept = done.bytes_received;
-        self.view.show(done.pieces.iter().map(Kept::as_slice), done.bytes_stored);
+        self.view.show(&done.head, done.bytes_stored);
         Ok(Some(self.bytes_kept))
     }
 
-    async fn write(&mut self, pieces: Batch) -> Result<(), SpoolError> {
-        self.digest.push(Arc::clone(&pieces)).await?;
-        let free = MAX_SPARE.saturating_sub(self.spare.len());
-        self.spare.extend(self.digest.take_done().take(free).map(|piece| piece.bytes));
-        let mut file = self.file.take().ok_or(SpoolError::Broken)?;
+    fn write(&mut self, pieces: Batch) {
         // Without a file, all that there was is the head.
-        let head = if file.exists() { Vec::new() } else { self.view.head() };
-        let written = Arc::clone(&pieces);
-        let task = spawn_blocking(move || file.append(&head, &written).map(|()| file));
+        let before = if self.keeper.has_begun() { Vec::new() } else { self.view.head() };
+        let head = self.view.head_of(pieces.iter().map(Kept::as_slice));
+        let written = self.keeper.keep(before, pieces);
         let (bytes_received, bytes_stored) = (self.bytes_received, self.bytes_stored);
-        self.writing = Some(Writing { task, pieces, bytes_received, bytes_stored });
-        Ok(())
+        self.writing = Some(Writing { written, head, bytes_received, bytes_stored });
     }
 
     /// Keeps everything that was taken, and waits until [`OutputSink::summarize`] can tell the digest.
     pub(crate) async fn settle(&mut self) -> Result<(), SpoolError> {
         self.written().await?;
         while self.owes || !self.taken.is_empty() {
-            self.keep().await?;
+            self.keep()?;
             self.written().await?;
         }
-        self.spare.clear();
-        self.digest.settle().await
+        self.keeper.settle().await
     }
 
     /// The stream as it stands and was settled, given the size that PID 1 told, if it could.
@@ -353,7 +340,7 @@ impl OutputSink {
             bytes_stored: self.bytes_stored,
             head: Binary(self.view.head()),
             tail: Binary(self.tail.iter().copied().collect()),
-            sha256: self.file.as_ref().and_then(|_| self.digest.sha256()).unwrap_or_default(),
+            sha256: self.keeper.sha256().unwrap_or_default(),
         }
     }
 }
@@ -372,13 +359,16 @@ impl SpoolView {
         Self { path, shown: Mutex::new(shown) }
     }
 
-    /// More bytes are kept, up to this many in all.
-    fn show<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>, bytes_stored: u64) {
+    /// What of these pieces belongs to the head, behind what is shown of it.
+    fn head_of<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+        let missing = OUTPUT_HEAD_BYTES.saturating_sub(self.lock().head.len());
+        pieces.into_iter().flatten().take(missing).copied().collect()
+    }
+
+    /// More bytes are kept, up to this many in all; `head` is what the head gets of them.
+    fn show(&self, head: &[u8], bytes_stored: u64) {
         let mut shown = self.lock();
-        for bytes in pieces {
-            let missing = OUTPUT_HEAD_BYTES.saturating_sub(shown.head.len()).min(bytes.len());
-            shown.head.extend_from_slice(&bytes[..missing]);
-        }
+        shown.head.extend_from_slice(head);
         shown.bytes_stored = bytes_stored;
     }
 

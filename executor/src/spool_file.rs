@@ -32,11 +32,6 @@ impl SpoolFile {
         Self { path, file: None }
     }
 
-    /// Whether there is a file.
-    pub(crate) fn exists(&self) -> bool {
-        self.file.is_some()
-    }
-
     /// Goes on behind what the file has.
     pub(crate) fn reopen(&mut self) -> std::io::Result<()> {
         self.file = Some(OpenOptions::new().append(true).open(&self.path)?);

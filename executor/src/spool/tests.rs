@@ -13,7 +13,7 @@ fn path() -> PathBuf {
 
 /// Keeps what was taken, to the end.
 async fn keep(sink: &mut OutputSink) -> Option<u64> {
-    let counted = sink.keep().await.expect("keeps");
+    let counted = sink.keep().expect("keeps");
     let written = sink.written().await.expect("keeps");
     sink.settle().await.expect("settles");
     written.or(counted)
@@ -169,20 +169,20 @@ async fn what_is_on_its_way_is_neither_owned_nor_shown() {
     let path = path();
     let mut sink = OutputSink::open_capped(path.clone(), 50_000).await.expect("opens");
     sink.take(0, all[..30_000].to_vec()).expect("takes");
-    assert_eq!(sink.keep().await.expect("begins"), None);
+    assert_eq!(sink.keep().expect("begins"), None);
     assert_eq!((sink.bytes_received(), sink.bytes_owned()), (30_000, 0));
     assert_eq!((sink.is_writing(), sink.view().bytes_stored()), (true, 0));
     // More of it has to wait for what was before.
     sink.take(30_000, all[30_000..].to_vec()).expect("takes");
-    assert_eq!(sink.keep().await.expect("waits"), None);
+    assert_eq!(sink.keep().expect("waits"), None);
     assert_eq!((sink.bytes_received(), sink.bytes_owned()), (60_000, 0));
     assert_eq!(sink.written().await.expect("writes"), Some(30_000));
     assert_eq!((sink.bytes_owned(), sink.view().bytes_stored()), (30_000, 30_000));
-    assert_eq!(sink.keep().await.expect("begins"), None);
+    assert_eq!(sink.keep().expect("begins"), None);
     assert_eq!(sink.written().await.expect("writes"), Some(60_000));
     // Of this, nothing is to be written.
     sink.take(60_000, b"end".to_vec()).expect("takes");
-    assert_eq!(sink.keep().await.expect("counts"), Some(60_003));
+    assert_eq!(sink.keep().expect("counts"), Some(60_003));
     assert_eq!((sink.is_writing(), sink.bytes_owned()), (false, 60_003));
     assert!(std::fs::read(&path).expect("file") == all[..50_000]);
     sink.settle().await.expect("settles");
@@ -199,7 +199,7 @@ async fn there_is_room_for_one_batch_while_another_one_is_written_and_all_is_kep
     let mut taken = 0;
     while sink.has_room() {
         sink.take(taken as u64, all[taken..taken + 100_000].to_vec()).expect("takes");
-        sink.keep().await.expect("begins");
+        sink.keep().expect("begins");
         taken += 100_000;
     }
     assert!(taken < 100_000 + BATCH_BYTES + 100_000, "{taken}");
