@@ -2,6 +2,7 @@
 //! clients want of it, cancel, hear the end. Outlives connections; trusts frames only on a
 //! connection that it has attached by.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use domain::ids::ExecId;
@@ -23,6 +24,8 @@ use crate::window::SharedWindow;
 
 /// How long after a command's time is over PID 1 may still take to report its end.
 const REPORT_MARGIN: Duration = Duration::from_secs(60);
+/// How long after it Docker is asked whether PID 1 is able to.
+const PAUSE_MARGIN: Duration = Duration::from_millis(300);
 
 /// Waits until something of a stream is kept; for ever, while nothing is being written.
 async fn next_kept(sinks: &mut [OutputSink; 2]) -> (Stream, Result<Option<u64>, SpoolError>) {
@@ -55,7 +58,8 @@ pub(crate) struct Dialogue<'a> {
     exec_id: ExecId,
     boot_id: u64,
     cancel: &'a CancellationToken,
-    deadline: Instant,
+    /// When the command's time is over, and that of its grace.
+    over: Instant,
     ear: Ear,
     sinks: [OutputSink; 2],
     /// Where PID 1 shares a stream's window on this connection.
@@ -91,7 +95,7 @@ impl<'a> Dialogue<'a> {
             exec_id: job.exec_id,
             boot_id: entry.boot_id,
             cancel: &job.cancel,
-            deadline: Instant::now() + Duration::from_millis(left_ms) + REPORT_MARGIN,
+            over: Instant::now() + Duration::from_millis(left_ms),
             ear,
             sinks,
             windows: [None, None],
@@ -149,6 +153,7 @@ impl<'a> Dialogue<'a> {
 
     async fn talk(&mut self, parcel: &Parcel) -> Result<Ending, SpoolError> {
         let mut cancelled = false;
+        let mut paused = pin!(self.ear.wait_for_pause(self.over + PAUSE_MARGIN));
         if let Some(ending) = self.follow_presence() {
             return Ok(ending);
         }
@@ -162,7 +167,8 @@ impl<'a> Dialogue<'a> {
                     cancelled = true;
                     self.send_cancel();
                     let soon = Instant::now() + Duration::from_millis(KILL_GRACE_MS);
-                    self.deadline = self.deadline.min(soon + REPORT_MARGIN);
+                    self.over = self.over.min(soon);
+                    paused.set(self.ear.wait_for_pause(self.over + PAUSE_MARGIN));
                 }
                 // Frames before presence: what PID 1 said before it died must not be lost.
                 heard = self.ear.frames.next(), if has_room => {
@@ -184,7 +190,9 @@ impl<'a> Dialogue<'a> {
                     let frame = self.interaction.begin(wish);
                     self.send_any(frame);
                 }
-                () = tokio::time::sleep_until(self.deadline) => {
+                // It would not report for as long as that lasts; what is true now is that it is lost.
+                () = &mut paused => return Ok(Ending::Untrue),
+                () = tokio::time::sleep_until(self.over + REPORT_MARGIN) => {
                     tracing::error!(exec = %self.exec_id, "PID 1 says nothing of its end");
                     return Ok(Ending::Untrue);
                 }

@@ -283,7 +283,12 @@ async fn see_through(
             let oom_killed = is_oom_killed(exit, grown);
             finished(&entry, dialogue.sinks(), exit, totals, oom_killed, unended)
         }
-        Ending::Vanished => lost(&entry, dialogue.sinks()),
+        Ending::Vanished => {
+            // Docker does not say when; without any before, it was now.
+            let fresh = entry.oom_kills_before == Some(0);
+            let oom_killed = fresh && sandbox.has_run_out_of_memory();
+            ExecResult { oom_killed, ..lost(&entry, dialogue.sinks()) }
+        }
         // At least its own first process: the container was given up for it.
         Ending::Untrue => ExecResult { unended: 1, ..lost(&entry, dialogue.sinks()) },
         Ending::Refused(StartFailure::Unfit(unfit)) => {

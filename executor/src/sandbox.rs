@@ -2,6 +2,7 @@
 //! when the container is gone. Knows nothing of what a command is.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -104,6 +105,8 @@ struct Shared {
     routes: Mutex<HashMap<ExecId, Inbox>>,
     forgets: Mutex<VecDeque<ExecId>>,
     cgroup: OnceLock<Cgroup>,
+    /// Docker says of the container that ended that memory had run out in it.
+    out_of_memory: AtomicBool,
 }
 
 /// The right to use a sandbox: as long as it is there, the container is neither stopped for being
@@ -142,6 +145,7 @@ impl Sandbox {
             routes: Mutex::default(),
             forgets: Mutex::new(birth.finished.into()),
             cgroup: OnceLock::new(),
+            out_of_memory: AtomicBool::new(false),
         });
         let keeper = tokio::spawn(keep(Arc::clone(&shared), listener));
         Self {
@@ -250,6 +254,11 @@ impl Sandbox {
         self.shared.cgroup.get()?.oom_kills()
     }
 
+    /// Whether it is gone, and memory had run out in it at some time.
+    pub(crate) fn has_run_out_of_memory(&self) -> bool {
+        self.shared.out_of_memory.load(Ordering::Relaxed)
+    }
+
     /// We removed it, or are about to.
     pub(crate) fn mark_removed(&self) {
         self.shared.mark(SandboxEvent::Remove);
@@ -267,6 +276,28 @@ pub(crate) struct Ear {
     pub(crate) frames: Frames,
     pub(crate) presence: watch::Receiver<Presence>,
     shared: Arc<Shared>,
+}
+
+impl Ear {
+    /// Ends when Docker says that the container is paused, of which it is asked from `begin` on,
+    /// every second. What is paused answers nothing and breaks no connection.
+    pub(crate) fn wait_for_pause(
+        &self,
+        begin: tokio::time::Instant,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let shared = Arc::clone(&self.shared);
+        async move {
+            tokio::time::sleep_until(begin).await;
+            loop {
+                let found = shared.docker.inspect(&shared.container).await;
+                if matches!(found, Ok(Container::Paused(_))) {
+                    tracing::error!(sandbox = %shared.id, "somebody has paused its container");
+                    return;
+                }
+                tokio::time::sleep(LAST_LOOK).await;
+            }
+        }
+    }
 }
 
 impl Drop for Ear {
@@ -325,8 +356,12 @@ impl Shared {
     /// Whether Docker is sure that the container does not run.
     async fn is_dead(&self) -> bool {
         match self.docker.inspect(&self.container).await {
-            Ok(Container::Stopped | Container::Missing) => true,
-            Ok(Container::Running(_)) => false,
+            Ok(Container::Stopped { out_of_memory }) => {
+                self.out_of_memory.store(out_of_memory, Ordering::Relaxed);
+                true
+            }
+            Ok(Container::Missing) => true,
+            Ok(Container::Running(_) | Container::Paused(_)) => false,
             Err(error) => {
                 tracing::warn!(sandbox = %self.id, %error, "asking Docker again");
                 false

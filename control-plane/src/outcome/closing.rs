@@ -251,6 +251,11 @@ fn describe(result: &ExecResult) -> String {
         (ExecOutcome::Killed, ..) if result.oom_killed => {
             "Killed by the kernel: out of memory".into()
         }
+        (ExecOutcome::Lost, ..) if result.oom_killed => {
+            "Lost: the sandbox ended when memory ran out in it; the command may have run in part and \
+             was not repeated. Look at the workspace before you go on."
+                .into()
+        }
         (ExecOutcome::Lost, ..) => {
             "Lost: the sandbox vanished; the command may have run in part and was not repeated. \
              Look at the workspace before you go on."

@@ -46,6 +46,10 @@ pub(super) async fn work(
                     "the sandbox can start nothing now: other commands of the session may use up \
                      its processes or its memory; try again when one of them has ended"
                 }
+                HelperError::Paused => {
+                    "somebody has paused the sandbox's container: nothing runs there until it is \
+                     unpaused or removed"
+                }
                 _ => "the sandbox broke off: try again",
             };
             let why = why.to_owned();

@@ -23,6 +23,8 @@ use crate::sandbox::{Connection, Ear, Lease};
 const MAX_STDERR_BYTES: usize = 64 * 1024;
 /// How long changes of files wait for a git command that rests on them.
 const HOLD_PATIENCE: Duration = Duration::from_secs(10);
+/// How long it may run before Docker is asked whether it can.
+const PAUSE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The helper did not get to its end.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +37,8 @@ pub(super) enum HelperError {
     Incomplete,
     #[error("git rests on the files")]
     Busy,
+    #[error("the container is paused")]
+    Paused,
     #[error(transparent)]
     Call(#[from] CallError),
 }
@@ -59,6 +63,7 @@ pub(super) struct Helper {
     /// waits for a slow client.
     gate: Option<Gate>,
     hold: Hold,
+    paused: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// Bytes of each stream so far, by [`Stream::index`].
     received: [u64; 2],
     stderr: Vec<u8>,
@@ -82,7 +87,21 @@ impl Helper {
         let feed = if body.is_some() { Feed::open() } else { Feed::closed() };
         let (received, stderr) = ([0; 2], Vec::new());
         let (gate, ended) = (None, false);
-        Self { exec_id, sandbox, connection, ear, body, feed, gate, hold, received, stderr, ended }
+        let paused = Box::pin(ear.wait_for_pause(Instant::now() + PAUSE_PATIENCE));
+        Self {
+            exec_id,
+            sandbox,
+            connection,
+            ear,
+            body,
+            feed,
+            gate,
+            hold,
+            paused,
+            received,
+            stderr,
+            ended,
+        }
     }
 
     /// What it complained about.
@@ -117,6 +136,7 @@ impl Helper {
                     self.gate = None;
                     self.feed.finish();
                 }
+                () = &mut self.paused => return Err(HelperError::Paused),
                 () = sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => {}
             }
         }

@@ -85,8 +85,13 @@ impl DockerError {
 pub enum Container {
     /// It runs; the number is that of its PID 1 on the host.
     Running(i64),
+    /// It would run, and somebody has stopped its processes.
+    Paused(i64),
     /// It exists and does not run.
-    Stopped,
+    Stopped {
+        /// The kernel has ended something of it for want of memory, whenever that was.
+        out_of_memory: bool,
+    },
     /// There is none.
     Missing,
 }
@@ -198,9 +203,10 @@ impl Docker {
             Ok(found) => {
                 let state = found.state.unwrap_or_default();
                 let running = state.running.unwrap_or(false);
-                Ok(match state.pid {
-                    Some(pid) if running && pid > 0 => Container::Running(pid),
-                    _ => Container::Stopped,
+                Ok(match state.pid.filter(|pid| running && *pid > 0) {
+                    Some(pid) if state.paused.unwrap_or(false) => Container::Paused(pid),
+                    Some(pid) => Container::Running(pid),
+                    None => Container::Stopped { out_of_memory: state.oom_killed.unwrap_or(false) },
                 })
             }
             Err(error) if is_status(&error, 404) => Ok(Container::Missing),

@@ -140,7 +140,7 @@ impl Site {
         let inspected = self.docker.inspect(sandbox.container());
         match tokio::join!(wait_ready(&sandbox), inspected) {
             (Ok(connection), inspected) => {
-                if let Ok(Container::Running(pid)) = inspected {
+                if let Ok(Container::Running(pid) | Container::Paused(pid)) = inspected {
                     sandbox.set_pid(pid);
                 }
                 Ok((sandbox, connection))
@@ -239,7 +239,7 @@ impl Site {
         finished: Vec<ExecId>,
     ) -> Result<Option<Sandbox>, SandboxError> {
         let state = self.docker.inspect(&found.id).await.map_err(SandboxError::Docker)?;
-        let Container::Running(pid) = state else { return Ok(None) };
+        let (Container::Running(pid) | Container::Paused(pid)) = state else { return Ok(None) };
         let age_s = now_s().saturating_sub(found.created_at_s);
         let birth = Birth {
             id,

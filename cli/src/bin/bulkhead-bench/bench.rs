@@ -51,7 +51,7 @@ impl Sizes {
         warm: 200,
         warm_up: 20,
         starts: 30,
-        outputs: 3,
+        outputs: 9,
         output_bytes: 100_000_000,
         parallel: 20,
         parallel_execs: 5,

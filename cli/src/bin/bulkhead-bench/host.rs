@@ -101,6 +101,35 @@ impl Drop for MemoryWatch {
     }
 }
 
+/// Processor time since the machine started, in ticks.
+pub(crate) struct CpuTime {
+    all: u64,
+    stolen: u64,
+}
+
+impl CpuTime {
+    /// Until now.
+    pub(crate) fn now() -> Result<Self> {
+        let text = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
+        Self::of(&text).context("/proc/stat has no line of all processors")
+    }
+
+    fn of(stat: &str) -> Option<Self> {
+        let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+        let ticks: Vec<u64> = line.split_whitespace().map_while(|word| word.parse().ok()).collect();
+        // user, nice, system, idle, iowait, irq, softirq, steal; guests are in the first two.
+        let own = ticks.get(..8)?;
+        Some(Self { all: own.iter().sum(), stolen: own[7] })
+    }
+
+    /// What the host of this machine gave to others since then, in percent. Figures of a machine
+    /// that lacks processors now and then say little.
+    pub(crate) fn stolen_since(&self, then: &Self) -> f64 {
+        let all = self.all.saturating_sub(then.all).max(1);
+        self.stolen.saturating_sub(then.stolen) as f64 * 100.0 / all as f64
+    }
+}
+
 /// The machine that the numbers are of.
 pub(crate) fn machine(docker: &Docker, commit: &str) -> Result<Value> {
     let cpus = fs::read_to_string("/proc/cpuinfo")?;
@@ -130,6 +159,17 @@ mod tests {
         let v2 = "0::/system.slice/docker-a.scope";
         assert_eq!(folder(v2).as_deref(), Some("/sys/fs/cgroup/system.slice/docker-a.scope"));
         assert_eq!(folder("0::/"), None);
+    }
+
+    #[test]
+    fn stolen_time_is_a_share_of_all_of_it() {
+        let of = |line: &str| CpuTime::of(line).expect("a line");
+        let then = of("cpu  10 0 10 70 0 0 0 10 5 0\ncpu0 1 1 1 1 1 1 1 1 1 1");
+        let now = of("cpu  40 0 20 110 0 0 0 30 9 0");
+        assert!((now.stolen_since(&then) - 20.0).abs() < 1e-9);
+        assert_eq!(then.stolen_since(&then), 0.0);
+        assert!(CpuTime::of("cpu 1 2 3").is_none());
+        assert!(CpuTime::now().is_ok());
     }
 
     #[test]

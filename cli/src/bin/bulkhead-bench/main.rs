@@ -15,9 +15,11 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use cli::console;
+use serde_json::json;
 
 use bench::{Bench, Sizes};
 use docker::Docker;
+use host::CpuTime;
 use report::Report;
 use rows::{audit, cancel, control, history, inside, memory, output, parallel, start, warm};
 use stack::Stack;
@@ -77,7 +79,8 @@ async fn main() -> Result<()> {
         temporal: arguments.temporal,
         sizes,
     };
-    let machine = host::machine(&bench.docker, &arguments.commit)?;
+    let mut machine = host::machine(&bench.docker, &arguments.commit)?;
+    let begin = CpuTime::now()?;
     let mut report = Report::default();
     if arguments.control_plane {
         console::say("measures the control plane");
@@ -88,7 +91,12 @@ async fn main() -> Result<()> {
     } else {
         measure(&bench, &arguments.only, &mut report).await;
     }
+    let stolen_percent = CpuTime::now()?.stolen_since(&begin);
+    machine["stolen_percent"] = json!((stolen_percent * 10.0).round() / 10.0);
     report.print()?;
+    console::say(format_args!(
+        "{stolen_percent:.1} % of the processors' time was stolen meanwhile"
+    ));
     let document = serde_json::to_vec_pretty(&report.json(&machine, arguments.quick))?;
     write(&arguments.out, &document)?;
     if let Some(path) = &arguments.markdown {

@@ -136,7 +136,8 @@ impl Report {
         };
         let _ = writeln!(
             text,
-            "\nMeasured on {}, {} cores, {} MiB, Linux {}, Docker {}, cgroup v{}, {} ({}).",
+            "\nMeasured on {}, {} cores, {} MiB, Linux {}, Docker {}, cgroup v{}, {} ({}). Of the \
+             processors' time, {} % was stolen by the machine's host meanwhile.",
             fact("cpu"),
             fact("cores"),
             fact("memory_mib"),
@@ -145,6 +146,7 @@ impl Report {
             fact("cgroup"),
             fact("date"),
             fact("commit"),
+            fact("stolen_percent"),
         );
         text
     }
