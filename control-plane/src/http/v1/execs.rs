@@ -19,7 +19,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::app::{App, AppError, Caller, SubmitExec, explain_waiting};
 use crate::http::ApiError;
-use crate::http::json::{Body, Id, IdempotencyKey, Params};
+use crate::http::json::{self, Body, Id, IdempotencyKey, Params};
 use crate::http::openapi::{IdempotencyHeader, Raw};
 use crate::http::page::{Page, checked_cursor, checked_limit};
 use crate::store::{Exec, ExecError, ExecFilter, Scope, StoredStream};
@@ -41,6 +41,7 @@ pub struct Create {
     wait_ms: Option<u64>,
     background: Option<bool>,
     stdin_open: Option<bool>,
+    #[serde(default, deserialize_with = "json::optional_object")]
     tty: Option<TerminalSize>,
 }
 

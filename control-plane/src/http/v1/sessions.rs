@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 
 use crate::app::{App, AppError, Caller, CreateSession};
 use crate::http::ApiError;
-use crate::http::json::{Body, Id, IdempotencyKey, Params};
+use crate::http::json::{self, Body, Id, IdempotencyKey, Params};
 use crate::http::openapi::IdempotencyHeader;
 use crate::http::page::{Page, PageParams, checked_cursor, checked_limit};
 use crate::store::Session;
@@ -27,7 +27,7 @@ use crate::store::Session;
 pub struct Create {
     name: Option<String>,
     image: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "json::object")]
     limits: SandboxLimits,
     model: Option<String>,
     approval_mode: Option<String>,

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::app::{Active, App, Caller};
 use crate::http::ApiError;
-use crate::http::json::Body;
+use crate::http::json::{self, Body};
 
 /// Body of `PUT /v1/audit/sampling`.
 #[derive(Deserialize, ToSchema)]
@@ -17,6 +17,7 @@ use crate::http::json::Body;
 #[schema(as = PutAuditSampling)]
 pub struct Put {
     /// All of them, in order; none ends sampling.
+    #[serde(deserialize_with = "json::objects")]
     rules: Vec<SamplingRule>,
     /// The version that it is a change of.
     expected_version: Option<i64>,
