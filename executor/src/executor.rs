@@ -26,8 +26,9 @@ use crate::sandboxes::{SandboxError, Sandboxes, Site};
 use crate::ship::Shipper;
 use crate::spool_folder::SpoolFolder;
 
-/// How long the journal remembers what is finished.
+/// How long the journal remembers what is finished, and what is and nobody could be told of.
 const REMEMBERED_MS: u64 = 48 * 60 * 60 * 1000;
+const REMEMBERED_UNHEARD_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 /// How often the control plane hears that we live; it waits for three of them.
 const BEAT: Duration = Duration::from_secs(5);
 const PRUNE_EVERY: Duration = Duration::from_secs(60 * 60);
@@ -202,7 +203,8 @@ async fn prune_forever(journal: Journal) {
 }
 
 async fn prune(journal: &Journal) {
-    match journal.prune(now_ms().saturating_sub(REMEMBERED_MS)).await {
+    let before = |age_ms| now_ms().saturating_sub(age_ms);
+    match journal.prune(before(REMEMBERED_MS), before(REMEMBERED_UNHEARD_MS)).await {
         Ok(execs) => tracing::debug!(execs, "forgotten"),
         Err(error) => tracing::warn!(%error, "the journal could not be pruned"),
     }

@@ -284,7 +284,7 @@ async fn see_through(
             finished(&entry, dialogue.sinks(), exit, totals, oom_killed, unended)
         }
         Ending::Vanished => {
-            // Docker does not say when; without any before, it was now.
+            // Docker does not say when: after its start, if not before.
             let fresh = entry.oom_kills_before == Some(0);
             let oom_killed = fresh && sandbox.has_run_out_of_memory();
             ExecResult { oom_killed, ..lost(&entry, dialogue.sinks()) }

@@ -209,6 +209,13 @@ impl Sandbox {
         Lease { sandbox: Arc::clone(self) }
     }
 
+    /// Whether its PID 1 was never heard by this life, nothing but one lease would end with it, and
+    /// its files would stay: somebody has paused the container, or worse.
+    pub(crate) fn is_forsaken(&self) -> bool {
+        let silent = self.shared.presence.borrow().state == SandboxState::Creating;
+        silent && self.workspace.is_some() && lock(&self.usage).leases <= 1
+    }
+
     /// How long nobody has used it; nothing while somebody does.
     pub(crate) fn idle(&self) -> Option<Duration> {
         let usage = lock(&self.usage);

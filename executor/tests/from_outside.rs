@@ -88,6 +88,20 @@ fn work_on_files_of_a_paused_container_says_so() {
 }
 
 #[test]
+fn a_container_that_was_paused_while_nobody_looked_does_not_lock_its_session() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    site.run(&life, &site.order(session, "echo kept > /work/file"));
+    let paused = site.container();
+    life.kill();
+    docker(&["pause", &paused]);
+    let life = site.start();
+    let next = site.run(&life, &site.order(session, "cat /work/file"));
+    assert_eq!(text(&next.stdout), "kept\n", "{next:?}");
+    assert_ne!(site.container(), paused);
+}
+
+#[test]
 fn a_sandbox_that_ends_for_want_of_memory_says_so() {
     let (site, session) = (Site::new(), session());
     let life = site.start();

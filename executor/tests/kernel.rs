@@ -233,3 +233,38 @@ fn memory_goes_with_the_command_that_took_it() {
     let after = site.run(&life, &order("rm /dev/shm/x /tmp/x; echo room"));
     assert_eq!(text(&after.stdout), "room\n", "{after:?}");
 }
+
+/// Sends into connections that nobody reads from, until each takes no more.
+const HOARD: &str = r#"
+import socket
+listener = socket.create_server(("127.0.0.1", 0), backlog=500)
+held, kept = 0, []
+for _ in range(400):
+    client = socket.create_connection(listener.getsockname())
+    kept += [client, listener.accept()[0]]
+    client.setblocking(False)
+    try:
+        while True:
+            held += client.send(bytes(65536))
+    except BlockingIOError:
+        pass
+print(held)
+"#;
+
+#[test]
+fn what_sockets_hold_is_limited_like_other_memory() {
+    let (site, session) = (Site::new(), session());
+    let life = site.start();
+    let order = ExecOrder {
+        stdin: Some(protocol::binary::Binary(HOARD.into())),
+        ..site.order(session, "python3 -")
+    };
+    let result = site.run(&life, &order);
+    // Where the kernel counts it as memory, the command is killed for it.
+    if !result.oom_killed {
+        let held: u64 = text(&result.stdout).trim().parse().expect("a number");
+        assert!((1 << 20..96 << 20).contains(&held), "{held} bytes");
+    }
+    let next = site.run(&life, &site.order(session, "echo on"));
+    assert_eq!(text(&next.stdout), "on\n", "{next:?}");
+}

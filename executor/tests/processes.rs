@@ -227,24 +227,27 @@ fn a_container_whose_pid_1_stands_still_is_given_up_and_told_of() {
 
 #[test]
 fn a_process_that_nothing_can_end_costs_its_container_and_is_told_of() {
-    let (site, session) = (Site::new(), session());
-    let life = site.start();
-    let stuck = "echo kept > kept; while :; do date > now; done";
-    let order = ExecOrder { timeout_ms: 2000, ..site.order(session, stuck) };
-    let (task, _cancel) = life.begin(site.grant(&order));
-    site.wait_started(order.exec_id);
-    let (container, frozen) = (site.container(), Frozen::new(&site));
-    let start = Instant::now();
-    let result = site.result(order.exec_id, &life.wait(task));
-    assert_eq!(result.outcome, ExecOutcome::TimedOut);
-    assert!(result.unended >= 1, "{result:?}");
-    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
-    drop(frozen);
-    let next = site.order(session, "cat kept");
-    let reply = life.exec(&site.grant(&next));
-    assert_eq!(text(&site.result(next.exec_id, &reply).stdout), "kept\n");
-    assert_eq!(site.generation(next.exec_id, &reply), 1);
-    assert_ne!(site.container(), container, "it is another one");
+    // A child of the command's first process is stuck, and that process itself.
+    for stuck in ["date", "echo"] {
+        let (site, session) = (Site::new(), session());
+        let life = site.start();
+        let stuck = format!("echo kept > kept; while :; do {stuck} > now; done");
+        let order = ExecOrder { timeout_ms: 2000, ..site.order(session, &stuck) };
+        let (task, _cancel) = life.begin(site.grant(&order));
+        site.wait_started(order.exec_id);
+        let (container, frozen) = (site.container(), Frozen::new(&site));
+        let start = Instant::now();
+        let result = site.result(order.exec_id, &life.wait(task));
+        assert_eq!(result.outcome, ExecOutcome::TimedOut);
+        assert!(result.unended >= 1, "{result:?}");
+        assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+        drop(frozen);
+        let next = site.order(session, "cat kept");
+        let reply = life.exec(&site.grant(&next));
+        assert_eq!(text(&site.result(next.exec_id, &reply).stdout), "kept\n");
+        assert_eq!(site.generation(next.exec_id, &reply), 1);
+        assert_ne!(site.container(), container, "it is another one");
+    }
 }
 
 /// Beginning of programs that hold the lock of a pipe of their own: `splice` (275) and `sendfile` (40)

@@ -19,7 +19,7 @@ use crate::stdin::Input;
 use crate::stdio::Ours;
 use crate::stream::{Next, OutputStream};
 use crate::window::Allowance;
-use crate::{terminal, tree};
+use crate::{helper, terminal, tree};
 
 /// How long after its command the shepherd may still be there before it is looked for what the
 /// command left behind. It takes about 0.1 ms to end.
@@ -40,6 +40,8 @@ const MAX_SIGNAL: i32 = 64;
 /// See the module.
 pub(crate) struct Exec {
     exec_id: ExecId,
+    /// It does work on files for a call to the executor that started it, and for nobody else.
+    is_of_a_call: bool,
     shepherd: Pid,
     /// Where the shepherd tells the wait status; closed when it has.
     status: Option<OwnedFd>,
@@ -87,6 +89,7 @@ impl Exec {
         let Ours { stdin, output, terminal } = stdio;
         Ok(Self {
             exec_id: start.exec_id,
+            is_of_a_call: helper::is_of_a_call(&start.argv),
             shepherd,
             status: Some(status),
             started: now,
@@ -134,6 +137,11 @@ impl Exec {
                 self.sweeps += 1;
                 tree::kill_all(self.shepherd);
                 self.due = now + SWEEP_PAUSE;
+                if self.sweeps >= MAX_SWEEPS && self.exit.is_none() {
+                    // The command's own first process is stuck. It will get no further than this.
+                    self.ended(None, Some(Signal::SIGKILL as i32), now);
+                    self.drain_if_ended();
+                }
             }
         }
     }
@@ -186,6 +194,13 @@ impl Exec {
     /// Whether nothing more is to be done about the command's processes: nothing outlives it.
     fn is_settled(&self) -> bool {
         self.exit.is_some() && (self.gone || self.sweeps >= MAX_SWEEPS)
+    }
+
+    /// Another executor has come: no call is its own.
+    pub(crate) fn change_executor(&mut self, now: Instant) {
+        if self.is_of_a_call {
+            self.forget(now);
+        }
     }
 
     /// Nobody will ask for the result: a command that runs is called off.

@@ -26,6 +26,11 @@ pub(crate) fn is_ours(argv: &[String]) -> bool {
     argv.first().is_some_and(|program| program == INIT_PROGRAM)
 }
 
+/// Whether it is work on files, which an executor does for a call. No journal knows of it.
+pub(crate) fn is_of_a_call(argv: &[String]) -> bool {
+    is_ours(argv) && argv.get(1).is_some_and(|role| role == "files")
+}
+
 /// Does what the arguments behind the program's name ask for. Gives whether it was done.
 pub(crate) fn perform(arguments: &[OsString]) -> bool {
     match arguments {

@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::libc;
+use nix::sys::prctl::set_dumpable;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::stat::{Mode, SFlag, fstat, major, minor};
@@ -78,6 +79,9 @@ pub(crate) fn become_command(
         true => helper::become_foreign(user)?,
         false => {
             setresuid(user, user, user)?;
+            // Whatever the host says of changed users: until it is the command, it has descriptors of
+            // PID 1's that no command may see.
+            set_dumpable(false)?;
             false
         }
     };

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
 use nix::sys::uio::readv;
 use protocol::init::MAX_OUTPUT_CHUNK_BYTES;
 
@@ -95,15 +96,10 @@ impl OutputStream {
         false
     }
 
-    /// The command has ended: at most what the pipe can hold is still its own.
+    /// The command has ended: at most what the pipe can hold is still its own, or what it does hold.
     pub(crate) fn command_ended(&mut self) {
-        let capacity = self
-            .pipe
-            .as_ref()
-            .and_then(|pipe| fcntl(pipe, FcntlArg::F_GETPIPE_SZ).ok())
-            .and_then(|bytes| usize::try_from(bytes).ok())
-            .unwrap_or(FULL_BYTES);
-        self.last_bytes = Some(capacity);
+        let bytes = self.pipe.as_ref().map(|pipe| capacity(pipe).max(waiting(pipe)));
+        self.last_bytes = Some(bytes.unwrap_or(0));
     }
 
     /// Whether everything that the command wrote has been read.
@@ -180,6 +176,20 @@ impl OutputStream {
     pub(crate) fn raw_fd(&self) -> Option<i32> {
         self.pipe.as_ref().map(AsRawFd::as_raw_fd)
     }
+}
+
+/// What a pipe can hold, in bytes of pages.
+fn capacity(pipe: &OwnedFd) -> usize {
+    let bytes = fcntl(pipe, FcntlArg::F_GETPIPE_SZ).ok();
+    bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(FULL_BYTES)
+}
+
+/// What a pipe holds, in bytes: with `splice` from a socket, more than so many pages do.
+fn waiting(pipe: &OwnedFd) -> usize {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is open, and the kernel writes one such number where we say.
+    let told = unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
+    if told == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
 }
 
 /// Makes a pipe hold more, if the kernel lets us.
@@ -294,6 +304,36 @@ mod tests {
             assert!(reads < 1000);
         }
         assert_eq!(stream.total(), 65536);
+    }
+
+    #[test]
+    fn what_was_spliced_into_the_pipe_is_read_to_its_end() {
+        use std::io::Write as _;
+        use std::os::unix::net::UnixStream;
+
+        let (mut stream, writer) = stream();
+        let (mut theirs, ours) = UnixStream::pair().expect("sockets");
+        theirs.set_nonblocking(true).expect("set");
+        let (mut given, mut moved) = (0_usize, 0);
+        loop {
+            // As large as a socket's buffers are; each takes one place of the pipe's.
+            given += theirs.write(&[7; 32 * 1024]).unwrap_or(0);
+            let (from, to, none) = (ours.as_raw_fd(), writer.as_raw_fd(), std::ptr::null_mut());
+            let flags = libc::SPLICE_F_NONBLOCK;
+            // SAFETY: both descriptors are open; there is nothing to be written by the kernel.
+            match unsafe { libc::splice(from, none, to, none, given - moved, flags) } {
+                count @ 1.. => moved += usize::try_from(count).expect("counted"),
+                _ => break,
+            }
+        }
+        assert!(moved > capacity(stream.pipe.as_ref().expect("a pipe")), "{moved} bytes");
+        stream.command_ended();
+        while !stream.is_drained() {
+            stream.read();
+            stream.acknowledge(stream.total());
+        }
+        assert_eq!(stream.total(), moved as u64);
+        drop(writer);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The loop of PID 1: one thread, one `poll`, everything that runs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
@@ -29,6 +29,8 @@ const RECONNECT: Duration = Duration::from_millis(25);
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long until it is seen whether a kill of strays left any.
 const STRAY_PAUSE: Duration = Duration::from_millis(10);
+/// How long PID 1 handles what it hears before it looks after everything else.
+const LONG: Duration = Duration::from_millis(20);
 /// Bytes that one read of the connection asks for.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -39,6 +41,8 @@ pub(crate) struct Supervisor {
     socket: PathBuf,
     signals: SignalFd,
     link: Option<Link>,
+    /// Frames of the link that are still to be handled.
+    heard: VecDeque<ToInit>,
     /// Until when the peer has to say who it is; without one, it has.
     welcome_by: Option<Instant>,
     /// When to look for an executor again, while there is none.
@@ -70,6 +74,7 @@ impl Supervisor {
             socket: socket.to_owned(),
             signals: SignalFd::with_flags(&SigSet::from(Signal::SIGCHLD), flags)?,
             link: None,
+            heard: VecDeque::new(),
             welcome_by: None,
             connect_at: Instant::now(),
             epoch: 0,
@@ -105,7 +110,7 @@ impl Supervisor {
                 exec.tick(now);
             }
             self.kill_strays(now);
-            self.receive(&ready, now);
+            self.receive(&ready);
             self.drop_what_is_over();
         }
     }
@@ -113,7 +118,7 @@ impl Supervisor {
     fn connect(&mut self) {
         let now = Instant::now();
         if self.welcome_by.is_some_and(|by| by <= now) {
-            self.link = None;
+            self.disconnect();
         }
         if self.link.is_some() || self.connect_at > now {
             return;
@@ -132,10 +137,16 @@ impl Supervisor {
         }
     }
 
+    /// What was heard and not handled was never heard: the next connection begins with that.
+    fn disconnect(&mut self) {
+        self.link = None;
+        self.heard.clear();
+    }
+
     /// Writes what there is to say, as far as the executor takes it.
     fn send_frames(&mut self) {
         if self.try_send_frames().is_err() {
-            self.link = None;
+            self.disconnect();
         }
     }
 
@@ -179,6 +190,9 @@ impl Supervisor {
     }
 
     fn timeout(&self, now: Instant) -> PollTimeout {
+        if !self.heard.is_empty() {
+            return PollTimeout::ZERO;
+        }
         let execs = self.execs.values().filter_map(Exec::due);
         let link = if self.link.is_some() { self.welcome_by } else { Some(self.connect_at) };
         match execs.chain(link).chain(self.strays_at).min() {
@@ -212,21 +226,29 @@ impl Supervisor {
         }
     }
 
-    fn receive(&mut self, ready: &[i32], now: Instant) {
+    fn receive(&mut self, ready: &[i32]) {
         let Some(link) = &mut self.link else { return };
-        if !ready.contains(&link.fd().as_raw_fd()) {
-            return;
+        let mut outcome = Ok(());
+        if self.heard.is_empty() && ready.contains(&link.fd().as_raw_fd()) {
+            outcome = link.receive(&mut self.scratch).map(|frames| self.heard.extend(frames));
         }
-        let outcome = link.receive(&mut self.scratch);
-        if outcome.and_then(|frames| self.take_frames(frames, now)).is_err() {
-            self.link = None;
+        if outcome.and_then(|()| self.take_frames()).is_err() {
+            self.disconnect();
         }
     }
 
-    fn take_frames(&mut self, frames: Vec<ToInit>, now: Instant) -> Result<(), Broken> {
-        for frame in frames {
+    /// Handles what was heard. After a start that took long, everything else comes first: each of
+    /// many could take as long.
+    fn take_frames(&mut self) -> Result<(), Broken> {
+        let begin = Instant::now();
+        loop {
+            let now = Instant::now();
+            if now - begin > LONG {
+                return Ok(());
+            }
+            let Some(frame) = self.heard.pop_front() else { return Ok(()) };
             if let ToInit::Welcome { version, epoch, abilities } = frame {
-                self.welcome(version, epoch, abilities)?;
+                self.welcome(version, epoch, abilities, now)?;
             } else if self.welcome_by.is_none()
                 && let Some(answer) = self.handle(frame, now)
                 && let Some(link) = &mut self.link
@@ -234,18 +256,27 @@ impl Supervisor {
                 link.send(&answer)?;
             }
         }
-        Ok(())
     }
 
     /// An executor says who it is. One that has a successor is not listened to.
-    fn welcome(&mut self, version: u32, epoch: u64, abilities: Abilities) -> Result<(), Broken> {
+    fn welcome(
+        &mut self,
+        version: u32,
+        epoch: u64,
+        abilities: Abilities,
+        now: Instant,
+    ) -> Result<(), Broken> {
         if version != VERSION || epoch < self.epoch {
             return Err(Broken);
         }
+        let another = epoch > self.epoch;
         self.epoch = epoch;
         self.abilities = abilities;
         for exec in self.execs.values_mut() {
             exec.let_share(abilities.reads_windows);
+            if another {
+                exec.change_executor(now);
+            }
         }
         self.welcome_by = None;
         Ok(())

@@ -252,7 +252,7 @@ fn describe(result: &ExecResult) -> String {
             "Killed by the kernel: out of memory".into()
         }
         (ExecOutcome::Lost, ..) if result.oom_killed => {
-            "Lost: the sandbox ended when memory ran out in it; the command may have run in part and \
+            "Lost: the sandbox ended after memory had run out in it; the command may have run in part and \
              was not repeated. Look at the workspace before you go on."
                 .into()
         }

@@ -66,7 +66,7 @@ impl SandboxState {
             (Self::Ready, E::Pool) => Ok(Self::Pooled),
             (Self::Pooled, E::Claim) => Ok(Self::Ready),
             (Self::Ready | Self::Pooled, E::Detach) => Ok(Self::Detached),
-            (Self::Ready | Self::Detached, E::Stop) => Ok(Self::Stopped),
+            (Self::Creating | Self::Ready | Self::Detached, E::Stop) => Ok(Self::Stopped),
             (Self::Creating | Self::Pooled | Self::Ready | Self::Detached, E::Vanish) => {
                 Ok(Self::Lost)
             }
@@ -95,8 +95,9 @@ mod tests {
     const EVENTS: [SandboxEvent; 7] = [Attach, Pool, Claim, Detach, Stop, Vanish, Remove];
 
     /// Every legal transition; all others are illegal.
-    const LEGAL: [(SandboxState, SandboxEvent, SandboxState); 18] = [
+    const LEGAL: [(SandboxState, SandboxEvent, SandboxState); 19] = [
         (Creating, Attach, Ready),
+        (Creating, Stop, Stopped),
         (Creating, Vanish, Lost),
         (Creating, Remove, Removed),
         (Pooled, Claim, Ready),

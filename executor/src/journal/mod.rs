@@ -3,6 +3,7 @@
 //! but for one that the next life makes again without harm. Refuses to forget what is unfinished.
 
 mod entry;
+mod shelf;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,9 +19,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use entry::{Entry, Past, SessionRow, Stage};
+use shelf::Shelf;
 
-/// What the database may keep in memory; its own default is a gibibyte.
-const CACHE_BYTES: usize = 4 << 20;
 const EXECS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("execs");
 const RESULTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("results");
 /// Execs that ended before they started: none of them may ever start.
@@ -28,8 +28,9 @@ const TOMBSTONES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tombs
 /// Execs that were not started because of a repository, under a grant that wants git disarmed.
 const UNFIT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("unfit");
 const SESSIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sessions");
+const TABLES: [Table; 5] = [EXECS, RESULTS, TOMBSTONES, UNFIT, SESSIONS];
 
-/// The journal failed. What was asked for has not happened.
+/// The journal failed. Whether it has what was asked for is known when it is asked next.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The file cannot be opened.
@@ -46,6 +47,14 @@ pub enum JournalError {
     Interrupted,
 }
 
+impl JournalError {
+    /// Whether the disk failed, which a database does not get over by itself.
+    fn is_of_the_disk(&self) -> bool {
+        let Self::Database(error) = self else { return false };
+        matches!(**error, redb::Error::Io(_) | redb::Error::PreviousIo)
+    }
+}
+
 /// Why an exec may never start.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Tombstone {
@@ -56,7 +65,7 @@ struct Tombstone {
 /// See the module.
 #[derive(Clone)]
 pub struct Journal {
-    database: Arc<Database>,
+    shelf: Arc<Shelf>,
 }
 
 impl Journal {
@@ -65,15 +74,7 @@ impl Journal {
     /// # Errors
     /// See [`JournalError`].
     pub fn open(path: &Path) -> Result<Self, JournalError> {
-        let mut builder = Database::builder();
-        builder.set_cache_size(CACHE_BYTES);
-        let database = builder.create(path).map_err(JournalError::Open)?;
-        let write = database.begin_write().map_err(database_error)?;
-        for table in [EXECS, RESULTS, TOMBSTONES, UNFIT, SESSIONS] {
-            write.open_table(table).map_err(database_error)?;
-        }
-        write.commit().map_err(database_error)?;
-        Ok(Self { database: Arc::new(database) })
+        Ok(Self { shelf: Arc::new(Shelf::open(path)?) })
     }
 
     /// The entry of an exec.
@@ -294,18 +295,24 @@ impl Journal {
         Ok(self.scan(ended).await?.into_iter().map(|(exec_id, _)| exec_id).collect())
     }
 
-    /// Forgets what ended and was shipped, tombstones, and sessions that were closed, before
-    /// `before_ms`. Grants are over long before.
+    /// Forgets what ended, was shipped and was reported, tombstones, and sessions that were closed,
+    /// before `before_ms`, when grants are over long since; what nobody has heard of only where it
+    /// ended before `unheard_before_ms`.
     ///
     /// # Errors
     /// See [`JournalError`].
-    pub async fn prune(&self, before_ms: u64) -> Result<usize, JournalError> {
-        let old = self
-            .scan(move |entry| {
-                matches!(entry.stage,
-                    Stage::Finished { finished_at_ms, shipped: true, .. } if finished_at_ms < before_ms)
-            })
-            .await?;
+    pub async fn prune(
+        &self,
+        before_ms: u64,
+        unheard_before_ms: u64,
+    ) -> Result<usize, JournalError> {
+        let old = self.scan(move |entry| match entry.stage {
+            Stage::Finished { finished_at_ms, shipped: true, reported } => {
+                finished_at_ms < if reported { before_ms } else { unheard_before_ms }
+            }
+            Stage::Finished { .. } | Stage::Accepted => false,
+        });
+        let old = old.await?;
         let sessions = self
             .rows::<SessionRow>(SESSIONS, move |row| {
                 row.closed_at_ms.is_some_and(|closed| closed < before_ms)
@@ -415,8 +422,8 @@ impl Journal {
         &self,
         work: impl FnOnce(&Database) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {
-        let database = Arc::clone(&self.database);
-        tokio::task::spawn_blocking(move || work(&database))
+        let shelf = Arc::clone(&self.shelf);
+        tokio::task::spawn_blocking(move || shelf.work(work))
             .await
             .map_err(|_| JournalError::Interrupted)?
     }

@@ -167,6 +167,11 @@ impl Harbour {
                 let lease = sandbox.lease();
                 match wait_ready(&sandbox).await {
                     Err(SandboxError::Gone) => self.put_away(&sandbox).await,
+                    Err(SandboxError::NotReady) if sandbox.is_forsaken() => {
+                        tracing::error!(sandbox = %sandbox.id(), "its PID 1 never came back");
+                        sandbox.mark_removed();
+                        self.put_away(&sandbox).await;
+                    }
                     ready => return ready.map(|connection| (lease, connection)),
                 }
             }

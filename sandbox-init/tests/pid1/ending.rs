@@ -137,3 +137,20 @@ fn a_command_that_is_forgotten_while_it_runs_is_ended() {
         assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", sandbox.processes());
     }
 }
+
+#[test]
+fn starts_that_take_long_keep_no_command_from_its_end() {
+    let sandbox = Sandbox::new();
+    let mut peer = sandbox.connect();
+    let begin = Instant::now();
+    let mut timed = peer.begin(&Start { timeout_ms: 1500, ..start("sleep 999") });
+    // Whatever starts from here on is stopped on its way, again and again.
+    timed.send(&ToInit::Start(start("exec perl -e 'kill 19, -1 while 1'")));
+    for _ in 0..10 {
+        timed.send(&ToInit::Start(start("true")));
+    }
+    let exit = timed.finish().exit;
+    assert!(exit.timed_out, "{exit:?}");
+    // Two seconds for each of them, one by one, would be twenty.
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+}

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use protocol::files::FileRequest;
-use protocol::init::{INIT_PROGRAM, Start, Stdin};
+use protocol::init::{FromInit, INIT_PROGRAM, Start, Stdin, ToInit};
 
 use crate::harness::{ATTEMPT, Sandbox, start};
 
@@ -155,4 +155,43 @@ fn where_the_kernel_knows_no_user_for_files_a_helper_is_the_tenants() {
     assert_eq!(helper.finish().exit.code, Some(0));
     let made = peer.sh("cat /work/a; stat -c ' %u %g' /work/a").stdout();
     assert_eq!(made, format!("text {} {}\n", put.uid, put.uid));
+}
+
+#[test]
+fn work_on_files_ends_with_the_executor_that_asked_for_it() {
+    let sandbox = Sandbox::new();
+    let mut peer = sandbox.connect_as(1);
+    let put = FileRequest::Put { path: "new".into(), max_bytes: 1000, mode: None };
+    let put = Start { stdin: Stdin::Open, ..files(&put) };
+    let tool = Start { argv: vec![INIT_PROGRAM.into(), "tool".into()], ..put.clone() };
+    let tool = Start { exec_id: start("").exec_id, ..tool };
+    drop(peer.begin(&put));
+    drop(peer.begin(&tool));
+    let helpers = || sandbox.processes().iter().filter(|name| *name == "helper").count();
+    let until = |count| {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while helpers() != count {
+            assert!(Instant::now() < deadline, "{} helpers", helpers());
+        }
+    };
+    until(2);
+    // A connection that breaks is none of their business.
+    drop(peer);
+    let mut peer = sandbox.connect_as(1);
+    assert_eq!(peer.sh("echo on").stdout(), "on\n");
+    assert_eq!(helpers(), 2);
+    drop(peer);
+    // Another life of the executor knows of no call. What the model asked for is in its journal.
+    let mut peer = sandbox.connect_as(2);
+    until(1);
+    peer.send(&ToInit::Attach { exec_id: put.exec_id, have: [0, 0] });
+    loop {
+        match peer.next().expect("an answer") {
+            FromInit::Unknown { exec_id } if exec_id == put.exec_id => break,
+            FromInit::Started { exec_id, .. } => panic!("{exec_id} is known"),
+            _ => {}
+        }
+    }
+    drop(peer.attach(tool.exec_id, b""));
+    assert_eq!(peer.sh("ls -A /work").stdout(), "");
 }

@@ -67,3 +67,34 @@ async fn what_is_lost_of_an_output_is_flagged_and_whoever_follows_hears_of_it() 
     let detail = json!({ "stream": "stdout", "from": from, "reason": "unreadable" });
     assert_eq!(told[0]["detail"], detail);
 }
+
+#[tokio::test]
+async fn what_is_over_the_cap_is_counted_where_it_is_read() {
+    const PRINTED: u64 = 68_000_000;
+    const KEPT: u64 = 64 * 1024 * 1024;
+    let stack = Stack::shared();
+    let session = stack.session().await;
+    let command = format!("head -c {PRINTED} /dev/zero; echo end >&2");
+    let ended = session.run_approved(json!({ "command": command, "wait_ms": 60_000 })).await;
+    let id = ended["exec_id"].as_str().expect("an id");
+    let sizes = |exec: &Value| {
+        let stdout = &exec["stdout"];
+        (stdout["bytes_total"].as_u64(), stdout["bytes_stored"].as_u64())
+    };
+    assert_eq!(sizes(&ended), (Some(PRINTED), Some(KEPT)), "{ended}");
+    // Said of a stream as soon as its end is known, whatever of it has arrived by then.
+    let read = async |stream: &str, offset: u64| {
+        let path = format!("/v1/execs/{id}/output?stream={stream}&offset={offset}");
+        session.agent.call(Method::GET, &path, None).await
+    };
+    let header = |answer: &tests::Answer, name: &str| {
+        answer.headers.get(name).map(|value| value.to_str().expect("text").to_owned())
+    };
+    let first = read("stdout", 0).await;
+    assert_eq!(header(&first, "x-output-dropped"), Some((PRINTED - KEPT).to_string()));
+    assert_eq!(header(&first, "x-output-total"), Some(KEPT.to_string()));
+    let other = read("stderr", 0).await;
+    assert_eq!((other.text.as_str(), header(&other, "x-output-dropped")), ("end\n", None));
+    let past = read("stdout", KEPT + 1).await;
+    assert_eq!((past.status, past.code()), (416, "offset_past_end"));
+}
